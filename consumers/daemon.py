@@ -1,0 +1,170 @@
+"""The life of a consumer: pull, decode, handle, settle. The only file here that knows JetStream's
+acknowledgements."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, assert_never
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
+
+from consumers.verdict import Bury, Done, Retry, Verdict, verdict_on
+from schemas import codec
+from schemas.envelope import Envelope
+from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
+from service.runtime import metrics
+from service.runtime.bus import Bus, connect
+from service.runtime.pull import Pull, pulling
+from service.runtime.settings import NatsSettings, load
+
+log: Final = logging.getLogger("mediabus.consumer")
+
+ACK_WAIT: Final = 20.0
+"""Seconds after which a message that nobody settled (its consumer was killed) comes again."""
+
+MOST_IN_DOUBT: Final = 20_000
+"""Messages delivered and not settled, over all processes of one consumer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """An event as it was delivered: its place in the stream, and how often it came."""
+
+    envelope: Envelope
+    stream_seq: int
+    deliveries: int
+
+
+HandleBatch = Callable[[Sequence[Delivery]], Awaitable[Sequence[Exception | None]]]
+"""Handles events and answers, for each, None or what went wrong with it alone."""
+
+Handle = Callable[[Envelope], Awaitable[None]]
+"""Handles one event, or raises; see ``consumers/verdict.py`` for what that leads to."""
+
+
+def durable(name: str, *, subjects: str = EVENTS_SUBJECTS, from_start: bool = True) -> ConsumerConfig:
+    """A durable consumer of the events: processes that share its name share its work."""
+    return ConsumerConfig(
+        durable_name=name,
+        deliver_policy=DeliverPolicy.ALL if from_start else DeliverPolicy.NEW,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT,
+        max_deliver=-1,
+        max_ack_pending=MOST_IN_DOUBT,
+        filter_subject=subjects,
+    )
+
+
+async def consume(
+    name: str,
+    handle: Handle,
+    *,
+    subjects: str = EVENTS_SUBJECTS,
+    from_start: bool = False,
+    settings: NatsSettings | None = None,
+) -> None:
+    """Runs a consumer of your own for ever: each event of ``subjects`` once handled is done with;
+    one whose handler raises comes again later, and in the end goes to the dead letters.
+    ``from_start`` also delivers what the stream already holds. Start it as often as you like:
+    processes of the same ``name`` share the work."""
+
+    async def handle_batch(batch: Sequence[Delivery]) -> list[Exception | None]:
+        return [await _outcome(handle, delivery.envelope) for delivery in batch]
+
+    async with connect(settings or load(None).nats, name=f"mediabus {name}") as bus:
+        config = durable(name, subjects=subjects, from_start=from_start)
+        await run(bus, config, handle_batch, batch=100)
+
+
+async def _outcome(handle: Handle, envelope: Envelope) -> Exception | None:
+    try:
+        await handle(envelope)
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is the verdict's to judge
+        return error
+    return None
+
+
+async def run(
+    bus: Bus, config: ConsumerConfig, handle: HandleBatch, *, batch: int, workers: int = 1
+) -> None:
+    """Pulls and handles for ever, with ``workers`` batches under way at a time."""
+    async with (
+        pulling(bus, stream=EVENTS_STREAM, consumer=config, batch=batch) as pull,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for number in range(workers):
+            worker = _work(bus, pull, config.durable_name or "", handle, batch)
+            tasks.create_task(worker, name=f"{config.durable_name} {number}")
+
+
+async def _work(bus: Bus, pull: Pull, name: str, handle: HandleBatch, batch: int) -> None:
+    while True:
+        await handle_messages(bus, name, handle, await pull.messages(batch))
+
+
+async def handle_messages(
+    bus: Bus, name: str, handle: HandleBatch, messages: Sequence[Msg]
+) -> None:
+    """One pass: decodes and handles the messages, then settles each."""
+    outcomes: list[Exception | None] = [None] * len(messages)
+    deliveries, places = [], []
+    for place, message in enumerate(messages):
+        try:
+            deliveries.append(_decode(message))
+            places.append(place)
+        except codec.InvalidEvent as error:
+            outcomes[place] = error
+    if deliveries:
+        for place, outcome in zip(places, await handle(deliveries), strict=True):
+            outcomes[place] = outcome
+    for message, outcome in zip(messages, outcomes, strict=True):
+        verdict = verdict_on(outcome, deliveries=message.metadata.num_delivered)
+        await _settle(bus, name, message, verdict)
+
+
+def _decode(message: Msg) -> Delivery:
+    metadata = message.metadata
+    envelope = codec.decode(message.data, message.headers)
+    return Delivery(envelope, metadata.sequence.stream, metadata.num_delivered)
+
+
+async def _settle(bus: Bus, name: str, message: Msg, verdict: Verdict) -> None:
+    metrics.CONSUMED.labels(name, type(verdict).__name__.lower()).inc()
+    match verdict:
+        case Done():
+            await message.ack()
+        case Retry(delay):
+            await message.nak(delay=delay)
+        case Bury():
+            await _bury(bus, name, message, verdict)
+        case _:
+            assert_never(verdict)
+
+
+async def _bury(bus: Bus, name: str, message: Msg, verdict: Bury) -> None:
+    """Lets go of a message only once the dead letters hold it."""
+    sequence = message.metadata.sequence.stream
+    headers = {
+        **(message.headers or {}),
+        "Nats-Msg-Id": f"{name}.{sequence}",
+        "Mediabus-Consumer": name,
+        "Mediabus-Kind": verdict.kind,
+        "Mediabus-Reason": " ".join(verdict.reason.split())[:1000],
+        "Mediabus-Subject": message.subject,
+        "Mediabus-Stream-Seq": str(sequence),
+        "Mediabus-Deliveries": str(message.metadata.num_delivered),
+    }
+    if "Nats-Msg-Id" in (message.headers or {}):
+        headers["Mediabus-Message-Id"] = (message.headers or {})["Nats-Msg-Id"]
+    try:
+        await bus.js.publish(f"dead_letters.{name}.{verdict.kind}", message.data, headers=headers)
+    except (NatsError, APIError, TimeoutError) as error:
+        log.warning("dead letters cannot be reached: %s", error or type(error).__name__)
+        await message.nak(delay=5)
+        return
+    log.warning("buried", extra={"subject": message.subject, "reason": verdict.reason})
+    await message.ack()

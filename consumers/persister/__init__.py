@@ -1,0 +1,1 @@
+"""The persister: every event of the stream into the table ``events``, once."""

@@ -1,0 +1,160 @@
+"""Writing events into PostgreSQL: a batch in one statement, idempotent, one bad row never
+dragging the others along."""
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from consumers.daemon import Delivery
+from consumers.verdict import Rejected
+from service.runtime import metrics
+from service.runtime.database import AWAY, Pool
+
+log: Final = logging.getLogger("mediabus.persister")
+
+OLDEST_ACCEPTED: Final = datetime.timedelta(days=3660)
+NEWEST_ACCEPTED: Final = datetime.timedelta(days=2)
+"""Ten years back and the next day, with room for clocks that differ."""
+
+RETRY_FIRST: Final = 0.1
+RETRY_LONGEST: Final = 5.0
+
+# One parameter for the whole batch: a third of what unnest costs in asyncpg, and as fast as COPY,
+# which a single duplicate would refuse.
+STORE: Final = """
+INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, actor_type, actor_id,
+                    resource_type, resource_id, correlation_id, causation_id, data)
+SELECT * FROM JSON_TABLE($1::jsonb, '$[*]' COLUMNS (
+    id             uuid        PATH '$.id',
+    occurred_at    timestamptz PATH '$.occurred_at',
+    stream_seq     bigint      PATH '$.stream_seq',
+    category       text        PATH '$.category',
+    type           text        PATH '$.type',
+    severity       text        PATH '$.severity',
+    source         text        PATH '$.source',
+    actor_type     text        PATH '$.actor_type',
+    actor_id       text        PATH '$.actor_id',
+    resource_type  text        PATH '$.resource_type',
+    resource_id    text        PATH '$.resource_id',
+    correlation_id text        PATH '$.correlation_id',
+    causation_id   text        PATH '$.causation_id',
+    data           jsonb       PATH '$.data'
+) ERROR ON ERROR)
+ON CONFLICT DO NOTHING
+"""
+ENSURE_PARTITION: Final = "SELECT ensure_events_partition($1)"
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event as the columns of ``events``."""
+
+    id: UUID
+    occurred_at: datetime.datetime
+    stream_seq: int
+    category: str
+    type: str
+    severity: str
+    source: str
+    actor_type: str | None = None
+    actor_id: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    data: msgspec.Raw
+
+
+def _row(delivery: Delivery) -> _Row:
+    envelope = delivery.envelope
+    actor, resource = envelope.actor, envelope.resource
+    return _Row(
+        id=envelope.id,
+        occurred_at=envelope.time,
+        stream_seq=delivery.stream_seq,
+        category=envelope.category,
+        type=envelope.type,
+        severity=envelope.severity,
+        source=envelope.source,
+        actor_type=actor.type if actor else None,
+        actor_id=actor.id if actor else None,
+        resource_type=resource.type if resource else None,
+        resource_id=resource.id if resource else None,
+        correlation_id=envelope.correlation_id,
+        causation_id=envelope.causation_id,
+        data=envelope.data,
+    )
+
+
+class EventStore:
+    """The table ``events``, written to."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._months: set[tuple[int, int]] = set()
+
+    async def store(self, batch: Sequence[Delivery]) -> list[Exception | None]:
+        """Commits the batch and answers, for each event, None or why it can never be stored.
+        While PostgreSQL is away it waits: for ever."""
+        now = datetime.datetime.now(datetime.UTC)
+        outcomes = [_refusal(delivery, now) for delivery in batch]
+        accepted = [place for place, refusal in enumerate(outcomes) if refusal is None]
+        with metrics.PERSIST_SECONDS.time():
+            refused = await self._store_rows([_row(batch[place]) for place in accepted])
+        for index, error in refused.items():
+            outcomes[accepted[index]] = error
+        return outcomes
+
+    async def _store_rows(self, rows: list[_Row]) -> dict[int, Exception]:
+        """Commits rows and answers which of them, by index, PostgreSQL refuses: found by halving."""
+        if not rows:
+            return {}
+        try:
+            await self._write(rows)
+        except asyncpg.DataError as error:
+            return await self._isolate(rows, error)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            return await self._isolate(rows, error)
+        return {}
+
+    async def _isolate(self, rows: list[_Row], error: Exception) -> dict[int, Exception]:
+        if len(rows) == 1:
+            return {0: Rejected(f"PostgreSQL refuses it: {error}")}
+        middle = len(rows) // 2
+        left = await self._store_rows(rows[:middle])
+        right = await self._store_rows(rows[middle:])
+        return left | {index + middle: refusal for index, refusal in right.items()}
+
+    async def _write(self, rows: list[_Row]) -> None:
+        payload = msgspec.json.encode(rows).decode()
+        delay = RETRY_FIRST
+        while True:
+            try:
+                await self._ensure_partitions(rows)
+                await self._pool.execute(STORE, payload)
+            except AWAY as error:
+                log.warning("events wait for PostgreSQL", extra={"reason": str(error)})
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, RETRY_LONGEST)
+            else:
+                return
+
+    async def _ensure_partitions(self, rows: list[_Row]) -> None:
+        months = {(row.occurred_at.year, row.occurred_at.month): row.occurred_at for row in rows}
+        for month in months.keys() - self._months:
+            await self._pool.execute(ENSURE_PARTITION, months[month])
+            self._months.add(month)
+
+
+def _refusal(delivery: Delivery, now: datetime.datetime) -> Exception | None:
+    moment = delivery.envelope.time
+    if now - OLDEST_ACCEPTED <= moment <= now + NEWEST_ACCEPTED:
+        return None
+    return Rejected(f"time {moment.isoformat()} is more than ten years ago or more than a day ahead")
+
+

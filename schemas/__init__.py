@@ -1,0 +1,1 @@
+"""What may be said on the bus: pure data, no I/O."""

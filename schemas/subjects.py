@@ -1,0 +1,47 @@
+"""NATS names: the subject of each event, the filters over them, the streams and the bucket."""
+
+from typing import Final
+from urllib.parse import quote
+
+from schemas.envelope import Envelope
+
+EVENTS_STREAM: Final = "EVENTS"
+EVENTS_SUBJECTS: Final = "events.>"
+DEAD_LETTERS_STREAM: Final = "DEAD_LETTERS"
+DEAD_LETTERS_SUBJECTS: Final = "dead_letters.>"
+DOWNLOAD_STATUS_BUCKET: Final = "download_status"
+
+NO_RESOURCE: Final = "-"
+
+
+def token(text: str) -> str:
+    """Any text as one subject token: what NATS gives a meaning to is percent-encoded."""
+    encoded = quote(text, safe="").replace(".", "%2E")
+    return encoded.replace("-", "%2D") if encoded == NO_RESOURCE else encoded
+
+
+def subject_of(envelope: Envelope) -> str:
+    """``events.<category>.<resource>.<action>.<resource id>``, always five tokens."""
+    resource, _, action = envelope.type.partition(".")
+    last = token(envelope.resource.id) if envelope.resource else NO_RESOURCE
+    named_action = token(action) if action else NO_RESOURCE
+    return f"events.{token(envelope.category)}.{token(resource)}.{named_action}.{last}"
+
+
+def filter_for(
+    *,
+    category: str | None = None,
+    event_type: str | None = None,
+    resource_id: str | None = None,
+) -> str:
+    """The narrowest subject filter that lets all such events through."""
+    resource, _, action = (event_type or "").partition(".")
+    tokens = [
+        token(category) if category else "*",
+        token(resource) if resource else "*",
+        token(action) if action else "*",
+        token(resource_id) if resource_id else "*",
+    ]
+    while tokens and tokens[-1] == "*":
+        tokens.pop()
+    return ".".join(["events", *tokens]) + ("" if len(tokens) == 4 else ".>")

@@ -1,0 +1,1 @@
+"""Who speaks: operations, the outbox, the monitor, and what they run on."""

@@ -1,0 +1,6 @@
+"""The download clients that mediabus speaks to: the union of their settings."""
+
+from service.clients.qbittorrent import QBittorrentSettings
+from service.clients.transmission import TransmissionSettings
+
+AnyClientSettings = QBittorrentSettings | TransmissionSettings

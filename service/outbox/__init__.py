@@ -1,0 +1,1 @@
+"""From an operation's transaction to NATS: recorded with the change, relayed in order."""

@@ -1,0 +1,235 @@
+"""The relay: takes events from the outbox to NATS, in order, and sees them arrive.
+
+Reading. Positions are drawn before their transactions commit, so a lower one may appear after a
+higher one was read. The cursor therefore stops at a *horizon*: a position of which no running
+transaction can still be drawing lower ones. What was published beyond it is remembered by position.
+Per resource the order is that of the commits: whoever changes a row holds its lock until the
+commit, and draws its position under that lock.
+
+Leaving. A row leaves the outbox when its event is seen in ``events``. What NATS acknowledged but
+lost (it may: see the operations guide on ``sync_interval``) is published again when the persister
+has nothing left to read.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+
+from schemas.subjects import EVENTS_STREAM
+from service.outbox.batch import MOST, publish_all
+from service.outbox.outbox import RECORDED_SUBJECT
+from service.runtime import metrics
+from service.runtime.bus import Bus, PublishFailed
+from service.runtime.database import AWAY, Pool
+from service.runtime.lease import while_leading
+
+log: Final = logging.getLogger("mediabus.relay")
+
+LEASE: Final = "relay"
+POLL_EVERY: Final = 1.0
+"""Seconds after which the relay looks although nothing woke it."""
+RETRY_AFTER: Final = 0.5
+MOVE_CURSOR_EVERY: Final = 0.5
+CONFIRM_EVERY: Final = 0.5
+CONFIRM_AT_LEAST_EVERY: Final = 4.0
+CONFIRM_AT_ONCE: Final = 5000
+LOST_AFTER: Final = 15.0
+"""Seconds that an event may take from NATS to ``events`` with an idle persister; twice as long
+after each time that publishing it again did not help."""
+
+PERSISTER: Final = "persister"
+"""The durable consumer that writes ``events``."""
+
+READ_CURSOR: Final = "SELECT position FROM outbox_cursor"
+MOVE_CURSOR: Final = "UPDATE outbox_cursor SET position = $1 WHERE position < $1"
+READ: Final = """
+SELECT position, id, subject, payload FROM outbox
+WHERE position > $1 AND position <> ALL ($2::bigint[]) ORDER BY position LIMIT $3
+"""
+LAST_DRAWN: Final = """
+SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'position')::regclass), 0)
+"""
+RUNNING: Final = """
+SELECT pg_snapshot_xmin(s)::text::bigint AS oldest, pg_snapshot_xmax(s)::text::bigint AS next
+FROM pg_current_snapshot() AS s
+"""
+CONFIRM: Final = """
+DELETE FROM outbox AS o USING events AS e
+WHERE o.position IN (SELECT position FROM outbox WHERE position > $1 ORDER BY position LIMIT $2)
+  AND e.id = o.id AND e.occurred_at = o.occurred_at
+"""
+CONFIRM_BY_ACK: Final = """
+DELETE FROM outbox WHERE position <= $1 OR position = ANY ($2::bigint[])
+"""
+OLDEST: Final = "SELECT min(position) FROM outbox WHERE position > $1"
+OVERDUE: Final = """
+SELECT position, id, subject, payload FROM outbox WHERE position <= $1 ORDER BY position LIMIT $2
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Horizon:
+    """``position`` had been drawn when transaction ``next_xid`` had not begun."""
+
+    position: int
+    next_xid: int
+
+
+class Relay:
+    """One relay at work. ``confirm_in_events`` is False where ``events`` is in another database:
+    then a row leaves when NATS has acknowledged its event."""
+
+    def __init__(self, pool: Pool, bus: Bus, *, confirm_in_events: bool) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._confirm_in_events = confirm_in_events
+        self._cursor = 0
+        self._ahead: set[int] = set()
+        self._horizon: Horizon | None = None
+        self._cursor_moved_at = 0.0
+        self._oldest: int | None = None
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Relays for ever."""
+        self._cursor = await self._pool.fetchval(READ_CURSOR)
+        subscription = await self._bus.nc.subscribe(RECORDED_SUBJECT, cb=self._wake)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._relay(), name="relay")
+                tasks.create_task(self._confirm(), name="relay confirms")
+        finally:
+            with contextlib.suppress(NatsError):
+                await subscription.unsubscribe()
+
+    async def _wake(self, _: object) -> None:
+        self._woken.set()
+
+    async def _relay(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                relayed = await self.relay_batch()
+            except PublishFailed as error:
+                log.warning("events wait in the outbox: %s", error)
+                await asyncio.sleep(RETRY_AFTER)
+                continue
+            if relayed < MOST:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), timeout=POLL_EVERY)
+
+    async def relay_batch(self) -> int:
+        """Publishes what has appeared, up to one batch, and says how many that were."""
+        rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), MOST)
+        if rows:
+            await publish_all(self._bus, rows)
+            metrics.RELAYED.inc(len(rows))
+            self._ahead.update(row["position"] for row in rows)
+        if len(self._ahead) >= 5 * MOST or self._now() - self._cursor_moved_at > MOVE_CURSOR_EVERY:
+            await self._move_cursor()
+            self._cursor_moved_at = self._now()
+        return len(rows)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _move_cursor(self) -> None:
+        """Advances to the horizon once every transaction that drew positions below it has ended."""
+        if not self._ahead and self._horizon is None:
+            return
+        if self._horizon is None:
+            position = await self._pool.fetchval(LAST_DRAWN)
+            # Only now: whoever drew that position had its id by then.
+            self._horizon = Horizon(position, (await self._pool.fetchrow(RUNNING))["next"])
+        running = await self._pool.fetchrow(RUNNING)
+        if running["oldest"] < self._horizon.next_xid:
+            return
+        if await self._has_unread(self._horizon.position):
+            return
+        self._cursor = max(self._cursor, self._horizon.position)
+        self._ahead = {position for position in self._ahead if position > self._cursor}
+        self._horizon = None
+        await self._pool.execute(MOVE_CURSOR, self._cursor)
+
+    async def _has_unread(self, position: int) -> bool:
+        rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), 1)
+        return bool(rows) and rows[0]["position"] <= position
+
+    async def _confirm(self) -> None:
+        """Confirms for ever; publishes again what stays behind although nothing is left to read."""
+        pause, patience = CONFIRM_EVERY, LOST_AFTER
+        since = self._now()
+        while True:
+            await asyncio.sleep(pause)
+            if await self.confirm() or self._oldest is None:
+                pause, patience, since = CONFIRM_EVERY, LOST_AFTER, self._now()
+                continue
+            pause = min(2 * pause, CONFIRM_AT_LEAST_EVERY)
+            if self._now() - since > patience and await self._persister_is_idle():
+                await self._publish_again()
+                patience, since = 2 * patience, self._now()
+
+    async def confirm(self) -> int:
+        """Lets rows go whose events have arrived, and says how many these were."""
+        low = min(self._cursor, (self._oldest or 1) - 1)
+        gone = 0
+        if not self._confirm_in_events:
+            gone = _count(
+                await self._pool.execute(CONFIRM_BY_ACK, self._cursor, list(self._ahead))
+            )
+        while self._confirm_in_events:
+            confirmed = _count(await self._pool.execute(CONFIRM, low, CONFIRM_AT_ONCE))
+            gone += confirmed
+            if confirmed < CONFIRM_AT_ONCE:
+                break
+        self._oldest = await self._pool.fetchval(OLDEST, low)
+        drawn = await self._pool.fetchval(LAST_DRAWN)
+        metrics.OUTBOX_WAITING.set(drawn - self._oldest + 1 if self._oldest else 0)
+        return gone
+
+    async def _persister_is_idle(self) -> bool:
+        try:
+            info = await self._bus.js.consumer_info(EVENTS_STREAM, PERSISTER)
+        except (NatsError, APIError, TimeoutError):
+            return False
+        return not info.num_pending and not info.num_ack_pending
+
+    async def _publish_again(self) -> None:
+        rows = await self._pool.fetch(OVERDUE, self._cursor, MOST)
+        if rows:
+            log.error("NATS lost events that it had stored: publishing again", extra={"count": len(rows)})
+            metrics.RELAYED_AGAIN.inc(len(rows))
+            with contextlib.suppress(PublishFailed):
+                await publish_all(self._bus, rows)
+
+
+def _count(status: str) -> int:
+    """The rows of a command's status, such as ``DELETE 12``."""
+    return int(status.rpartition(" ")[2])
+
+
+async def relay_while_leading(pool: Pool, bus: Bus, *, confirm_in_events: bool) -> None:
+    """Relays whenever this process is the one to; comes back after every outage."""
+
+    async def relay() -> None:
+        while True:
+            try:
+                await Relay(pool, bus, confirm_in_events=confirm_in_events).run()
+            except* AWAY as away:
+                log.warning("relay: PostgreSQL is away: %s", _first(away.exceptions))
+            await asyncio.sleep(RETRY_AFTER)
+
+    await while_leading(pool, LEASE, relay)
+
+
+def _first(errors: Sequence[BaseException]) -> BaseException:
+    error = errors[0]
+    return _first(error.exceptions) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,180 @@
+"""The connection to NATS: open or waiting to be, never closed by itself, never silently deaf."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, NoStreamResponseError
+
+from schemas import codec
+from schemas.envelope import Envelope
+from schemas.events import Event
+from schemas.identity import Actor, Resource
+from schemas.subjects import EVENTS_STREAM, subject_of
+from service.runtime.settings import NatsSettings
+
+log: Final = logging.getLogger("mediabus.bus")
+
+DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+DEAF_AFTER: Final = 5.0
+"""Seconds in which a server in reach answers a ping. nats-py's read loop ends for good, and
+silently, on a message that it cannot parse."""
+
+
+class PublishFailed(Exception):
+    """NATS did not confirm that it stored an event. It may have: publish the same one again."""
+
+
+class CannotConnect(Exception):
+    """No NATS server answered in time."""
+
+
+class Bus:
+    """An open connection to NATS."""
+
+    def __init__(self, nc: Client) -> None:
+        self.nc = nc
+        self.js: JetStreamContext = nc.jetstream(timeout=5)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a server is connected right now."""
+        return self.nc.is_connected
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        actor: Actor,
+        resource: Resource | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+    ) -> Envelope:
+        """Publishes an event that happens now and waits until JetStream has stored it.
+        Raises InvalidEvent and PublishFailed."""
+        envelope = Envelope.of(
+            event,
+            actor=actor,
+            resource=resource,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+        )
+        await self.publish_envelope(envelope)
+        return envelope
+
+    async def publish_envelope(self, envelope: Envelope) -> None:
+        """Publishes an event as it is: sending the same one again is safe. Raises as ``publish``."""
+        await self.store(subject_of(envelope), codec.encode(envelope), str(envelope.id))
+
+    async def store(self, subject: str, payload: bytes, message_id: str) -> None:
+        """Publishes bytes into the events stream, once for each message id."""
+        headers = {"Nats-Msg-Id": message_id, "Content-Type": codec.CONTENT_TYPE}
+        if not self.nc.is_connected:
+            raise PublishFailed("NATS is not connected")
+        try:
+            await self.js.publish(subject, payload, headers=headers)
+        except NoStreamResponseError as error:
+            raise PublishFailed(
+                f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, it makes the stream"
+            ) from error
+        except (NatsError, APIError, TimeoutError) as error:
+            raise PublishFailed(_why(self.nc, error)) from error
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    settings: NatsSettings, *, name: str, wait: float | None = None
+) -> AsyncIterator[Bus]:
+    """The connection, made as soon as a server is there; it waits ``wait`` seconds, or for ever.
+    Raises CannotConnect."""
+    servers = (settings.url or DEFAULT_URL).split(",")
+    nc = await _connected(servers, settings, name=name, wait=wait)
+    watchdog = asyncio.create_task(_reconnect_when_deaf(nc), name="bus watchdog")
+    try:
+        yield Bus(nc)
+    finally:
+        watchdog.cancel()
+        with contextlib.suppress(NatsError, TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(nc.flush(), timeout=1)
+        await nc.close()
+
+
+async def _connected(
+    servers: list[str], settings: NatsSettings, *, name: str, wait: float | None
+) -> Client:
+    deadline = None if wait is None else asyncio.get_running_loop().time() + wait
+    told = False
+    while True:
+        try:
+            return await nats.connect(
+                servers,
+                name=name,
+                user=settings.user,
+                password=settings.password,
+                user_credentials=settings.credentials,
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.25,
+                connect_timeout=5,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                pending_size=16 * 1024 * 1024,
+                error_cb=_log_error,
+                disconnected_cb=_log_disconnected,
+                reconnected_cb=_log_reconnected,
+            )
+        except (NatsError, OSError, TimeoutError) as error:
+            if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+                raise CannotConnect(
+                    f"no NATS server at {', '.join(map(_without_password, servers))} "
+                    f"({error or type(error).__name__}): is mediabus running? `mediabus up` starts "
+                    "one, MEDIABUS_NATS_URL names another"
+                ) from error
+            if not told:
+                log.info("waiting for NATS", extra={"reason": str(error) or type(error).__name__})
+                told = True
+        await asyncio.sleep(0.25)
+
+
+async def _reconnect_when_deaf(nc: Client) -> None:
+    while True:
+        await asyncio.sleep(DEAF_AFTER)
+        if not nc.is_connected:
+            continue
+        try:
+            await nc.flush(timeout=int(DEAF_AFTER))
+        except (NatsError, TimeoutError):
+            if nc.is_connected:
+                log.error("NATS connection hears nothing any more: reconnecting")
+                await nc.force_reconnect()
+
+
+def _why(nc: Client, error: Exception) -> str:
+    if not nc.is_connected:
+        return "NATS is not connected"
+    if nc.last_error and "permissions violation" in str(nc.last_error).lower():
+        return f"NATS does not allow it: {nc.last_error}"
+    return f"NATS did not confirm it: {str(error) or type(error).__name__}"
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+async def _log_error(error: Exception) -> None:
+    log.warning("NATS: %s", str(error) or type(error).__name__)
+
+
+async def _log_disconnected() -> None:
+    log.warning("NATS is gone: waiting for it")
+
+
+async def _log_reconnected() -> None:
+    log.info("NATS is back")

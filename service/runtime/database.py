@@ -1,0 +1,145 @@
+"""PostgreSQL: the pool, waited for, and the migrations, applied once each and in order."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import msgspec
+
+from service.runtime.settings import DatabaseSettings, SettingsError
+
+log: Final = logging.getLogger("mediabus.database")
+
+NEEDS_SERVER: Final = 17
+"""The first major version with JSON_TABLE, by which the persister writes a batch."""
+
+MIGRATION_LOCK: Final = 0x6D65646961627573  # "mediabus"
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.pool.PoolConnectionProxy
+
+AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError,
+               asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
+               asyncpg.TooManyConnectionsError)
+"""What asyncpg raises where the server, not the statement, is at fault: worth another try."""
+
+
+class DatabaseTooOld(Exception):
+    """The PostgreSQL server lacks what mediabus relies on."""
+
+
+@contextlib.asynccontextmanager
+async def open_pool(
+    settings: DatabaseSettings, *, url: str | None = None, size: int | None = None
+) -> AsyncIterator[Pool]:
+    """A pool of connections, opened as soon as the server is there; it waits for ever."""
+    dsn = url or settings.url
+    if dsn is None:
+        raise SettingsError("no database: set MEDIABUS_DATABASE_URL, or use `mediabus up`")
+    pool = await _when_there(dsn, settings, size or settings.pool_size)
+    try:
+        yield pool
+    finally:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pool.close(), timeout=3)
+        pool.terminate()
+
+
+async def _when_there(dsn: str, settings: DatabaseSettings, size: int) -> Pool:
+    told = False
+    while True:
+        try:
+            return await asyncpg.create_pool(
+                dsn,
+                password=settings.password,
+                min_size=1,
+                max_size=size,
+                timeout=5,
+                command_timeout=60,
+                init=_prepare,
+                server_settings={"application_name": "mediabus", "jit": "off"},
+            )
+        except AWAY as error:
+            if not told:
+                log.info("waiting for PostgreSQL", extra={"reason": str(error)})
+                told = True
+        await asyncio.sleep(0.25)
+
+
+async def _prepare(connection: Connection) -> None:
+    version = connection.get_server_version()
+    if version.major < NEEDS_SERVER:
+        raise DatabaseTooOld(
+            f"PostgreSQL {version.major} is too old: mediabus needs {NEEDS_SERVER} or newer"
+        )
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", format="text", encoder=_json_text, decoder=msgspec.json.decode
+    )
+
+
+def _json_text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def migrations() -> dict[int, str]:
+    """Every migration, by its number."""
+    folder = resources.files("service.runtime") / "migrations"
+    files = sorted(file for file in folder.iterdir() if file.name.endswith(".sql"))
+    return {int(file.name.partition("_")[0]): file.read_text(encoding="utf-8") for file in files}
+
+
+async def migrate(pool: Pool) -> list[int]:
+    """Applies what is missing, under a lock that lets one process do it, and says which."""
+    applied = []
+    async with pool.acquire() as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
+        try:
+            current = await _schema_version(connection)
+            for number, statements in migrations().items():
+                if number > current:
+                    async with connection.transaction():
+                        await connection.execute(statements)
+                        await connection.execute(RECORD_MIGRATION, number)
+                    applied.append(number)
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK)
+    return applied
+
+
+async def wait_until_migrated(pool: Pool) -> None:
+    """Waits until ``mediabus migrate`` has brought the schema to what this program knows."""
+    told = False
+    while True:
+        async with pool.acquire() as connection:
+            if await _schema_version(connection) >= max(migrations()):
+                return
+        if not told:
+            log.info("waiting for the database schema: run `mediabus migrate`")
+            told = True
+        await asyncio.sleep(0.5)
+
+
+CREATE_MIGRATIONS: Final = """
+CREATE TABLE IF NOT EXISTS mediabus_migrations (
+    number integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())
+"""
+SCHEMA_VERSION: Final = "SELECT coalesce(max(number), 0) FROM mediabus_migrations"
+RECORD_MIGRATION: Final = "INSERT INTO mediabus_migrations (number) VALUES ($1)"
+
+
+async def _schema_version(connection: Connection) -> int:
+    if await connection.fetchval("SELECT to_regclass('mediabus_migrations')") is None:
+        try:
+            await connection.execute(CREATE_MIGRATIONS)
+        except (asyncpg.UniqueViolationError, asyncpg.InsufficientPrivilegeError):
+            return 0  # another process is making it, or we are not the one who may
+    version: int = await connection.fetchval(SCHEMA_VERSION)
+    return version

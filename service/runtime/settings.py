@@ -1,0 +1,142 @@
+"""The settings: one TOML file, every key overridable by a variable, read once and typed."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+PREFIX: Final = "MEDIABUS_"
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names the key and what it takes."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the settings file."""
+
+
+class NatsSettings(_Section, frozen=True):
+    """``url`` may hold several servers, separated by commas. Without one, ``mediabus up`` starts a
+    server of its own and the other commands look for that. ``max_age_days`` is how long the
+    stream keeps an event for replay; ``replicas`` is how many servers of a cluster keep each."""
+
+    url: str | None = None
+    credentials: str | None = None
+    user: str | None = None
+    password: str | None = None
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    max_age_days: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+
+
+class DatabaseSettings(_Section, frozen=True):
+    """``url`` as libpq takes it; without one, ``mediabus up`` starts a server of its own.
+    ``events_url`` is for those who keep the events apart from the operations."""
+
+    url: str | None = None
+    password: str | None = None
+    events_url: str | None = None
+    pool_size: Annotated[int, msgspec.Meta(ge=2, le=100)] = 10
+
+
+class LogSettings(_Section, frozen=True):
+    """``format`` ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class HttpSettings(_Section, frozen=True):
+    """Where ``/livez``, ``/readyz`` and ``/metrics`` are served. Port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+
+
+class MonitorSettings(_Section, frozen=True):
+    """``unreachable_after``: how long a client must not answer before that is an event.
+    ``removed_after``: how long a download must be missing, over at least two polls, before it
+    counts as removed. Both in seconds."""
+
+    unreachable_after: Seconds = 30.0
+    removed_after: Seconds = 5.0
+
+
+class PersisterSettings(_Section, frozen=True):
+    """``batch`` is the most events written at once, ``writers`` how many batches are under way.
+    ``keep_months`` drops events older than that; without it they stay."""
+
+    batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    writers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 2
+    keep_months: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Settings(_Section, frozen=True):
+    """All of them. ``clients`` stays raw here: which kinds there are is not the runtime's to know."""
+
+    data_dir: str = "mediabus-data"
+    nats: NatsSettings = NatsSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    log: LogSettings = LogSettings()
+    http: HttpSettings = HttpSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    persister: PersisterSettings = PersisterSettings()
+    clients: list[dict[str, Any]] = []
+
+
+def load(path: str | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the file at ``path`` (or ``MEDIABUS_CONFIG``), with what the environment says
+    on top. Raises SettingsError."""
+    environ = os.environ if environ is None else environ
+    tables = _read(path or environ.get("MEDIABUS_CONFIG"))
+    _override(tables, environ)
+    try:
+        return msgspec.convert(tables, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings: {error}") from error
+
+
+def _read(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+
+
+def _override(tables: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Lets variables win: ``MEDIABUS_NATS_URL`` is ``url`` of ``[nats]``, and
+    ``MEDIABUS_CLIENTS_<NAME>_PASSWORD`` the password of that client."""
+    for field in msgspec.structs.fields(Settings):
+        if field.name == "clients":
+            continue
+        if isinstance(field.type, type) and issubclass(field.type, _Section):
+            table = tables.setdefault(field.name, {})
+            for key in msgspec.structs.fields(field.type):
+                _take(table, key.name, f"{PREFIX}{field.name}_{key.name}".upper(), environ)
+        else:
+            _take(tables, field.name, f"{PREFIX}{field.name}".upper(), environ)
+    for client in tables.get("clients", []):
+        prefix = f"{PREFIX}CLIENTS_{client.get('name', '')}_".upper().replace("-", "_")
+        for variable in [name for name in environ if name.startswith(prefix)]:
+            key = variable.removeprefix(prefix).removesuffix("_FILE").lower()
+            _take(client, key, f"{prefix}{key}".upper(), environ)
+
+
+def _take(table: Any, key: str, variable: str, environ: Mapping[str, str]) -> None:
+    if variable in environ:
+        table[key] = environ[variable]
+    elif f"{variable}_FILE" in environ:
+        path = environ[f"{variable}_FILE"]
+        try:
+            table[key] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise SettingsError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,133 @@
+"""What mediabus needs in JetStream: two streams and a bucket, made or adapted, never made anew."""
+
+import asyncio
+import logging
+from typing import Final
+
+from nats.errors import Error as NatsError
+from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, BadRequestError, NotFoundError
+from nats.js.kv import KeyValue
+
+from schemas.subjects import (
+    DEAD_LETTERS_STREAM,
+    DEAD_LETTERS_SUBJECTS,
+    DOWNLOAD_STATUS_BUCKET,
+    EVENTS_STREAM,
+    EVENTS_SUBJECTS,
+)
+from service.runtime.bus import Bus
+from service.runtime.settings import NatsSettings
+
+log: Final = logging.getLogger("mediabus.streams")
+
+NEEDS_SERVER: Final = (2, 12, 3)
+"""The first server whose atomic batches (ADR-50) are sound."""
+
+DUPLICATE_WINDOW: Final = 120.0
+"""Seconds in which the server itself drops an event that is published again."""
+
+DAY: Final = 86_400.0
+
+
+class ServerTooOld(Exception):
+    """The NATS server lacks what mediabus relies on."""
+
+
+async def ensure_streams(bus: Bus, settings: NatsSettings) -> None:
+    """Makes both streams and the bucket, or adapts what is there; waits while JetStream is not
+    ready yet (a cluster without a leader). Raises ServerTooOld."""
+    _check_version(bus)
+    while True:
+        try:
+            await _ensure_stream(bus, events_stream(settings))
+            await _ensure_stream(bus, dead_letters_stream(settings))
+            await _ensure_bucket(bus, settings)
+        except BadRequestError:
+            raise
+        except (APIError, NatsError, TimeoutError) as error:
+            log.info("waiting for JetStream", extra={"reason": str(error) or type(error).__name__})
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
+def events_stream(settings: NatsSettings) -> StreamConfig:
+    """The stream of all events. It refuses rather than drops when a limit is reached, and takes
+    atomic batches."""
+    return StreamConfig(
+        name=EVENTS_STREAM,
+        description="mediabus: everything that happened",
+        subjects=[EVENTS_SUBJECTS],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_age=settings.max_age_days * DAY,
+        duplicate_window=DUPLICATE_WINDOW,
+        num_replicas=settings.replicas,
+        allow_atomic=True,
+        allow_direct=True,
+    )
+
+
+def dead_letters_stream(settings: NatsSettings) -> StreamConfig:
+    """What could not be stored, as it came, with the reason in its headers."""
+    return StreamConfig(
+        name=DEAD_LETTERS_STREAM,
+        description="mediabus: what no consumer could use, and why",
+        subjects=[DEAD_LETTERS_SUBJECTS],
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        duplicate_window=DUPLICATE_WINDOW,
+        num_replicas=settings.replicas,
+        allow_direct=True,
+    )
+
+
+async def download_status(bus: Bus) -> KeyValue:
+    """The bucket of what the download clients say: one key a download, ``<client>.<item>``, and
+    one a client, ``<client>``."""
+    return await bus.js.key_value(DOWNLOAD_STATUS_BUCKET)
+
+
+async def _ensure_stream(bus: Bus, wanted: StreamConfig) -> None:
+    assert wanted.name
+    try:
+        existing = (await bus.js.stream_info(wanted.name)).config
+    except NotFoundError:
+        await bus.js.add_stream(wanted)
+        return
+    changed = {
+        name: getattr(wanted, name)
+        for name in ("subjects", "max_age", "discard", "num_replicas", "allow_atomic", "allow_direct")
+        if (getattr(wanted, name) or None) != (getattr(existing, name) or None)
+    }
+    if changed:
+        await bus.js.update_stream(existing.evolve(**changed))
+        log.info("stream adapted", extra={"stream": wanted.name, "changed": sorted(changed)})
+
+
+async def _ensure_bucket(bus: Bus, settings: NatsSettings) -> None:
+    try:
+        await download_status(bus)
+    except NotFoundError:
+        await bus.js.create_key_value(
+            KeyValueConfig(
+                bucket=DOWNLOAD_STATUS_BUCKET,
+                description="mediabus: what the download clients say right now",
+                history=1,
+                storage=StorageType.FILE,
+                replicas=settings.replicas,
+                direct=True,
+            )
+        )
+
+
+def _check_version(bus: Bus) -> None:
+    version = bus.nc.connected_server_version
+    found = (version.major, version.minor, version.patch)
+    if found < NEEDS_SERVER:
+        raise ServerTooOld(
+            f"nats-server {'.'.join(map(str, found))} is too old: "
+            f"mediabus needs {'.'.join(map(str, NEEDS_SERVER))} or newer"
+        )
