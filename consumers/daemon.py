@@ -2,9 +2,10 @@
 acknowledgements."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, assert_never
 
 from nats.aio.msg import Msg
@@ -12,7 +13,8 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from consumers.verdict import Bury, Done, Retry, Verdict, verdict_on
+from consumers import letter
+from consumers.verdict import Bury, Done, Retry, RetryLater, Verdict, verdict_on
 from schemas import codec
 from schemas.envelope import Envelope
 from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
@@ -46,7 +48,9 @@ Handle = Callable[[Envelope], Awaitable[None]]
 """Handles one event, or raises; see ``consumers/verdict.py`` for what that leads to."""
 
 
-def durable(name: str, *, subjects: str = EVENTS_SUBJECTS, from_start: bool = True) -> ConsumerConfig:
+def durable(
+    name: str, *, subjects: str = EVENTS_SUBJECTS, from_start: bool = True
+) -> ConsumerConfig:
     """A durable consumer of the events: processes that share its name share its work."""
     return ConsumerConfig(
         durable_name=name,
@@ -77,7 +81,8 @@ async def consume(
 
     async with connect(settings or load(None).nats, name=f"mediabus {name}") as bus:
         config = durable(name, subjects=subjects, from_start=from_start)
-        await run(bus, config, handle_batch, batch=100)
+        # One by one: what is fetched ahead, and waits for a slow handler, counts as being handled.
+        await run(bus, config, handle_batch, batch=1)
 
 
 async def _outcome(handle: Handle, envelope: Envelope) -> Exception | None:
@@ -119,11 +124,42 @@ async def handle_messages(
         except codec.InvalidEvent as error:
             outcomes[place] = error
     if deliveries:
-        for place, outcome in zip(places, await handle(deliveries), strict=True):
+        async with _kept_in_progress(messages):
+            handled = await _handled(handle, deliveries)
+        for place, outcome in zip(places, handled, strict=True):
             outcomes[place] = outcome
     for message, outcome in zip(messages, outcomes, strict=True):
         verdict = verdict_on(outcome, deliveries=message.metadata.num_delivered)
         await _settle(bus, name, message, verdict)
+
+
+async def _handled(
+    handle: HandleBatch, deliveries: Sequence[Delivery]
+) -> Sequence[Exception | None]:
+    try:
+        return await handle(deliveries)
+    except Exception as error:
+        # It could not even say which event is at fault, so none is: a full disk, a missing grant.
+        log.exception("batch not handled: trying again later", extra={"size": len(deliveries)})
+        return [RetryLater(str(error))] * len(deliveries)
+
+
+@contextlib.asynccontextmanager
+async def _kept_in_progress(messages: Sequence[Msg]) -> AsyncIterator[None]:
+    """Tells the server that these are being worked on, lest it deliver them to somebody else."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(ACK_WAIT / 3)
+            for message in messages:
+                with contextlib.suppress(NatsError):
+                    await message.in_progress()
+
+    telling = asyncio.create_task(tell(), name="in progress")
+    try:
+        yield
+    finally:
+        telling.cancel()
 
 
 def _decode(message: Msg) -> Delivery:
@@ -147,23 +183,23 @@ async def _settle(bus: Bus, name: str, message: Msg, verdict: Verdict) -> None:
 
 async def _bury(bus: Bus, name: str, message: Msg, verdict: Bury) -> None:
     """Lets go of a message only once the dead letters hold it."""
-    sequence = message.metadata.sequence.stream
-    headers = {
-        **(message.headers or {}),
-        "Nats-Msg-Id": f"{name}.{sequence}",
-        "Mediabus-Consumer": name,
-        "Mediabus-Kind": verdict.kind,
-        "Mediabus-Reason": " ".join(verdict.reason.split())[:1000],
-        "Mediabus-Subject": message.subject,
-        "Mediabus-Stream-Seq": str(sequence),
-        "Mediabus-Deliveries": str(message.metadata.num_delivered),
-    }
-    if "Nats-Msg-Id" in (message.headers or {}):
-        headers["Mediabus-Message-Id"] = (message.headers or {})["Nats-Msg-Id"]
+    metadata = message.metadata
+    headers = letter.addressed(
+        message.headers,
+        consumer=name,
+        kind=verdict.kind,
+        reason=verdict.reason,
+        subject=message.subject,
+        stream_seq=metadata.sequence.stream,
+        deliveries=metadata.num_delivered,
+    )
+    body = message.data
+    if letter.size(headers, body) > bus.nc.max_payload:  # the server would end the connection
+        headers, body = {**headers, letter.BODY: letter.IN_STREAM}, b""
     try:
-        await bus.js.publish(f"dead_letters.{name}.{verdict.kind}", message.data, headers=headers)
+        await bus.js.publish(f"dead_letters.{name}.{verdict.kind}", body, headers=headers)
     except (NatsError, APIError, TimeoutError) as error:
-        log.warning("dead letters cannot be reached: %s", error or type(error).__name__)
+        log.warning("dead letters cannot be reached: %s", str(error) or type(error).__name__)
         await message.nak(delay=5)
         return
     log.warning("buried", extra={"subject": message.subject, "reason": verdict.reason})

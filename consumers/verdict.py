@@ -8,14 +8,14 @@ from schemas.codec import InvalidEvent
 FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 60.0
 MOST_DELIVERIES: Final = 10
-"""After about five minutes of trying, a message goes to the dead letters, where it can be retried."""
+"""After about five minutes of trying, a message goes to the dead letters; retry it from there."""
 
 
-class Rejected(Exception):  # noqa: N818 - a verdict, not a fault
+class Rejected(Exception):
     """A handler's word that trying again will not help; the message says why."""
 
 
-class RetryLater(Exception):  # noqa: N818 - a verdict, not a fault
+class RetryLater(Exception):
     """A handler's word that the fault is not the event's: try again, however often."""
 
 

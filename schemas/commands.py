@@ -24,7 +24,8 @@ ClientNameText = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an operation is asked. An unknown field is refused: it is more often a slip than a wish."""
+    """What an operation is asked. An unknown field is refused: it is a slip more often than a
+    wish."""
 
 
 class CreateMedia(Request, frozen=True, kw_only=True):
@@ -50,10 +51,10 @@ class UpdateMedia(Request, frozen=True, kw_only=True):
 
     id: UUID
     title: Title | UnsetType = UNSET
-    original_title: Title | None | UnsetType = UNSET
-    year: Year | None | UnsetType = UNSET
-    tmdb_id: TmdbId | None | UnsetType = UNSET
-    imdb_id: ImdbId | None | UnsetType = UNSET
+    original_title: Title | UnsetType | None = UNSET
+    year: Year | UnsetType | None = UNSET
+    tmdb_id: TmdbId | UnsetType | None = UNSET
+    imdb_id: ImdbId | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
@@ -146,6 +147,10 @@ class ListDownloads(Request, frozen=True, kw_only=True):
     after: UUID | None = None
 
 
+Moment = Annotated[datetime.datetime, Meta(tz=True)]
+"""With its offset from UTC: PostgreSQL would have to guess it."""
+
+
 class _HistoryFilter(Request, frozen=True, kw_only=True):
     category: str | None = None
     type: str | None = None
@@ -154,8 +159,8 @@ class _HistoryFilter(Request, frozen=True, kw_only=True):
     actor_id: str | None = None
     resource_type: str | None = None
     resource_id: str | None = None
-    since: datetime.datetime | None = None
-    until: datetime.datetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class ListHistory(_HistoryFilter, frozen=True, kw_only=True):
@@ -249,11 +254,15 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     by_type: dict[str, int]
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an operation did nothing. ``code`` as in HTTP; ``reason`` is for programs, ``message`` says
-    to people what to do."""
+ProblemCode = Literal[400, 404, 409, 500, 502, 503]
+"""As in HTTP."""
 
-    code: Literal[400, 404, 409, 500, 502, 503]
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an operation did nothing. ``reason`` is for programs, ``message`` says to people what to
+    do."""
+
+    code: ProblemCode
     reason: str
     message: str
     field: str | None = None

@@ -34,7 +34,7 @@ class Resource(msgspec.Struct, frozen=True):
 def uuid7(unix_ms: int | None = None) -> uuid.UUID:
     """A UUID of version 7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, 74 random bits.
 
-    Ids made in different milliseconds sort by time. Python 3.14 has ``uuid.uuid7``; this serves 3.11.
+    Ids made in different milliseconds sort by time. Python 3.14 has one; this serves 3.11.
     """
     milliseconds = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
     random_bits = int.from_bytes(os.urandom(10), "big")

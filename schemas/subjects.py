@@ -1,9 +1,11 @@
 """NATS names: the subject of each event, the filters over them, the streams and the bucket."""
 
+import re
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from schemas.envelope import Envelope
+from schemas.status import ClientName, ItemId
 
 EVENTS_STREAM: Final = "EVENTS"
 EVENTS_SUBJECTS: Final = "events.>"
@@ -45,3 +47,24 @@ def filter_for(
     while tokens and tokens[-1] == "*":
         tokens.pop()
     return ".".join(["events", *tokens]) + ("" if len(tokens) == 4 else ".>")
+
+
+def status_key(client: ClientName, item: ItemId) -> str:
+    """The key of a download in the bucket ``download_status``: two tokens."""
+    return f"{client}.{_KEY_UNSAFE.sub(_escaped, item)}"
+
+
+def item_of_key(key: str) -> tuple[ClientName, ItemId] | None:
+    """The download that a key names, or None for the key of a client."""
+    client, separator, item = key.partition(".")
+    if not separator:
+        return None
+    return ClientName(client), ItemId(unquote(item.replace("=", "%")))
+
+
+# What a key of a bucket may hold, less the "." between tokens and the "=" that escapes here.
+_KEY_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "".join(f"={byte:02X}" for byte in match[0].encode())

@@ -22,14 +22,21 @@ OLDEST_ACCEPTED: Final = datetime.timedelta(days=3660)
 NEWEST_ACCEPTED: Final = datetime.timedelta(days=2)
 """Ten years back and the next day, with room for clocks that differ."""
 
+REFUSED: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,  # a name too long for an index
+)
+"""What PostgreSQL raises where a row itself is at fault."""
+
 RETRY_FIRST: Final = 0.1
 RETRY_LONGEST: Final = 5.0
 
 # One parameter for the whole batch: a third of what unnest costs in asyncpg, and as fast as COPY,
 # which a single duplicate would refuse.
 STORE: Final = """
-INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, actor_type, actor_id,
-                    resource_type, resource_id, correlation_id, causation_id, data)
+INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, actor_type,
+                    actor_id, resource_type, resource_id, correlation_id, causation_id, data)
 SELECT * FROM JSON_TABLE($1::jsonb, '$[*]' COLUMNS (
     id             uuid        PATH '$.id',
     occurred_at    timestamptz PATH '$.occurred_at',
@@ -111,14 +118,12 @@ class EventStore:
         return outcomes
 
     async def _store_rows(self, rows: list[_Row]) -> dict[int, Exception]:
-        """Commits rows and answers which of them, by index, PostgreSQL refuses: found by halving."""
+        """Commits rows and answers which of them, by index, are refused: found by halving."""
         if not rows:
             return {}
         try:
             await self._write(rows)
-        except asyncpg.DataError as error:
-            return await self._isolate(rows, error)
-        except asyncpg.IntegrityConstraintViolationError as error:
+        except REFUSED as error:
             return await self._isolate(rows, error)
         return {}
 
@@ -155,6 +160,6 @@ def _refusal(delivery: Delivery, now: datetime.datetime) -> Exception | None:
     moment = delivery.envelope.time
     if now - OLDEST_ACCEPTED <= moment <= now + NEWEST_ACCEPTED:
         return None
-    return Rejected(f"time {moment.isoformat()} is more than ten years ago or more than a day ahead")
-
-
+    return Rejected(
+        f"time {moment.isoformat()} is more than ten years ago or more than a day ahead"
+    )

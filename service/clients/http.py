@@ -1,4 +1,4 @@
-"""The edge to HTTP: addresses, calls with a deadline, and every failure as ``ClientUnavailable``."""
+"""The edge to HTTP: addresses, calls with a deadline, each failure as ``ClientUnavailable``."""
 
 import base64
 import contextlib
@@ -27,7 +27,7 @@ LONGEST_WAIT: Final = 3600.0
 
 
 def base_url(text: str) -> URL:
-    """An http(s) address with a host, perhaps a path, and no slash at its end. ValueError if not."""
+    """An http(s) address with a host, perhaps a path, no slash at its end. ValueError if not."""
     url = URL(text.strip())
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"url must look like http://host:port or https://host/path, not {text!r}")
@@ -62,19 +62,32 @@ class Http:
         self._base = base.with_user(None)
         self._program = program
 
-    async def call(self, method: str, path: str, **options: Any) -> Answer:
-        """One request to ``path`` below the address; ``options`` are those of aiohttp's."""
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeatable: bool = True,
+        **options: Any,  # noqa: ANN401 - those of aiohttp's request
+    ) -> Answer:
+        """One request to ``path`` below the address. A ``repeatable`` one is sent again if the
+        server hung up on it: it may have done so before, unseen, as when it was restarted."""
         url = self._base / path if path else self._base
         try:
-            async with self._session.request(
-                method, url, allow_redirects=False, **options
-            ) as response:
-                body = await response.read()
+            try:
+                answer = await self._request(method, url, options)
+            except aiohttp.ServerDisconnectedError:
+                if not repeatable:
+                    raise
+                answer = await self._request(method, url, options)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             self._unreachable(error)
-        answer = Answer(response.status, response.headers, body)
         self._must_be_sane(answer)
         return answer
+
+    async def _request(self, method: str, url: URL, options: dict[str, Any]) -> Answer:
+        async with self._session.request(method, url, allow_redirects=False, **options) as response:
+            return Answer(response.status, response.headers, await response.read())
 
     def decode(self, answer: Answer, kind: type[T]) -> T:
         """The JSON body as a ``kind``; anything else is not the program that was expected."""

@@ -1,19 +1,18 @@
 """qBittorrent 4.x and 5.x over its Web API.
 
-What is said here of its behaviour was seen on 4.5.2 and 5.1.0, of 5.2 read in its source; the API is
-described in the project's wiki, "WebUI API".
+What is said here of its behaviour was seen on 4.5.2 and 5.1.0, of 5.2 read in its source; the API
+is described in the project's wiki, "WebUI API".
 """
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 import aiohttp
 import msgspec
 
-from schemas.status import ClientName, DownloadStatus, ItemId, Phase
+from schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
 from service.clients.http import Answer, Http, Patience, base_url, http_session
 from service.clients.port import (
     ClientRefused,
@@ -21,7 +20,6 @@ from service.clients.port import (
     Delta,
     DownloadClient,
     Magnet,
-    NzbFile,
     Observation,
     Snapshot,
     Source,
@@ -29,7 +27,7 @@ from service.clients.port import (
 )
 from service.clients.reasons import failure_reason
 from service.clients.settings import ClientSettings
-from service.clients.sources import infohashes
+from service.clients.sources import infohashes, one_torrent, torrent_for
 
 STATES: Final[dict[str, Phase]] = {
     "allocating": Phase.CHECKING,
@@ -65,7 +63,7 @@ DISK_ERROR: Final = "the client stopped it after a disk error; the client's own 
 
 
 class QBittorrentSettings(ClientSettings, frozen=True, kw_only=True, tag="qbittorrent"):
-    """``url`` is that of the web page, with the path if a reverse proxy adds one. Without a username
+    """``url`` is that of the web page, with the path if a reverse proxy adds one. Without username
     and password the client must let us in by our address."""
 
     protocol = "torrent"
@@ -81,7 +79,7 @@ class QBittorrentSettings(ClientSettings, frozen=True, kw_only=True, tag="qbitto
 
 
 class Torrent(msgspec.Struct, frozen=True):
-    """What a torrent's whole record must have; the rest of its fifty fields does not matter here."""
+    """What a torrent's whole record must have; the rest of its fifty fields is not for us."""
 
     name: str
     state: str
@@ -122,9 +120,7 @@ def status_of(client: ClientName, item: str, torrent: Torrent, why: str = "") ->
     """The torrent's record in the vocabulary of all clients; ``why`` is what the log says of a
     torrent in error."""
     phase = STATES.get(torrent.state, Phase.UNKNOWN)
-    message = None
-    if phase is Phase.FAILED:
-        message = MISSING_FILES if torrent.state == "missingFiles" else why or DISK_ERROR
+    reason, message = _failure(torrent.state, why) if phase is Phase.FAILED else (None, None)
     return DownloadStatus(
         client=client,
         item=ItemId(item.lower()),
@@ -139,10 +135,16 @@ def status_of(client: ClientName, item: str, torrent: Torrent, why: str = "") ->
         eta=torrent.eta if 0 <= torrent.eta < ENDLESS else None,
         save_path=torrent.save_path or None,
         category=torrent.category or None,
-        reason=failure_reason(message) if message else None,
+        reason=reason,
         message=message,
         client_state=torrent.state,
     )
+
+
+def _failure(state: str, why: str) -> tuple[FailureReason, str]:
+    if state == "missingFiles":
+        return "missing_files", MISSING_FILES
+    return failure_reason(why), why or DISK_ERROR
 
 
 class QBittorrent:
@@ -197,7 +199,7 @@ class QBittorrent:
         ]
 
     async def _explain(self, torrents: dict[str, Torrent]) -> None:
-        """Why torrents are in error is only in the log, which is asked only when one is newly so."""
+        """Why torrents are in error is only in the log, asked only when one is newly so."""
         failed = {item: torrent for item, torrent in torrents.items() if torrent.state == "error"}
         for item in torrents.keys() - failed.keys():
             self._explained.pop(item, None)
@@ -219,12 +221,8 @@ class QBittorrent:
         title: str,  # noqa: ARG002 - a torrent brings its own name
         category: str | None,
     ) -> ItemId:
-        if isinstance(source, NzbFile):
-            raise ClientRefused("qBittorrent downloads torrents; an nzb is for a usenet client")
-        try:
-            hashes = infohashes(source)
-        except ValueError as error:
-            raise ClientRefused(str(error)) from error
+        source = torrent_for("qBittorrent", source)
+        hashes = infohashes(source)
         if present := await self._listed(hashes):
             raise ClientRefused(f"qBittorrent already has this download, as {present.name!r}")
         answer = await self._call("POST", "torrents/add", form=_form(source, category))
@@ -243,7 +241,10 @@ class QBittorrent:
         await self._switch(item, "start", "resume")
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
-        form = {"hashes": _only(item), "deleteFiles": str(delete_files).lower()}
+        form = {
+            "hashes": one_torrent("qBittorrent", item),
+            "deleteFiles": str(delete_files).lower(),
+        }
         await self._call("POST", "torrents/delete", form=lambda: aiohttp.FormData(form))
 
     async def _switch(self, item: ItemId, verb: str, verb_before_5: str) -> None:
@@ -255,7 +256,7 @@ class QBittorrent:
             )
 
     async def _must_have(self, item: ItemId) -> None:
-        if not await self._listed([_only(item)]):
+        if not await self._listed([one_torrent("qBittorrent", item)]):
             raise ClientRefused(f"qBittorrent has no download {item}")
 
     async def _listed(self, hashes: Iterable[str]) -> Listed | None:
@@ -266,7 +267,7 @@ class QBittorrent:
         """qBittorrent says Ok. up to 0.1 s before the download is in its list."""
         try:
             async with asyncio.timeout(self._settings.timeout):
-                while not (found := await self._listed(hashes)):
+                while not (found := await self._listed(hashes)):  # noqa: ASYNC110 - no event there
                     await asyncio.sleep(0.05)
                 return ItemId(found.hash.lower())
         except TimeoutError as error:
@@ -286,7 +287,11 @@ class QBittorrent:
         for _ in range(2):
             logins = self._logins
             answer = await self._http.call(
-                method, f"api/v2/{path}", params=params, data=form() if form else None
+                method,
+                f"api/v2/{path}",
+                repeatable=form is None,
+                params=params,
+                data=form() if form else None,
             )
             if answer.status not in (401, 403):
                 return self._accepted(path, answer)
@@ -325,13 +330,6 @@ class QBittorrent:
                 )
             else:
                 self._http.misunderstood(f"HTTP {answer.status} to a login")
-
-
-def _only(item: ItemId) -> ItemId:
-    """The item, if it can be no other than one: in the API's lists ``all`` and ``|`` mean more."""
-    if not re.fullmatch(r"[0-9a-f]{40}", item):
-        raise ClientRefused(f"qBittorrent has no download {item}")
-    return item
 
 
 def _form(source: Magnet | TorrentFile, category: str | None) -> Callable[[], aiohttp.FormData]:

@@ -15,7 +15,7 @@ REASONS: Final[tuple[tuple[str, FailureReason], ...]] = (
     ("read-only file system", "not_writable"),
     ("not a directory", "not_writable"),
 )
-"""Fragments of strerror(3) and of the clients' own messages, in lower case; the first one counts."""
+"""Pieces of strerror(3) and of the clients' own messages, in lower case; the first one counts."""
 
 
 def failure_reason(words: str) -> FailureReason:

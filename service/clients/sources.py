@@ -7,14 +7,14 @@ import dataclasses
 import hashlib
 import re
 import urllib.parse
-from typing import Final
+from typing import Final, assert_never
 
 import aiohttp
 import bencode2
 from yarl import URL
 
 from schemas.status import ItemId
-from service.clients.port import Magnet, NzbFile, Source, TorrentFile
+from service.clients.port import ClientRefused, Magnet, NzbFile, Source, TorrentFile
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_REDIRECTS: Final = 10
@@ -43,7 +43,7 @@ def parse_torrent(content: bytes) -> Torrent:
         raise ValueError(f"not a torrent file: {error}") from error
     info = decoded.get(b"info") if isinstance(decoded, dict) else None
     if not isinstance(info, dict):
-        raise ValueError("not a torrent file: it has no info dictionary")
+        raise ValueError("not a torrent file: it has no info dictionary")  # noqa: TRY004
     name = info.get(b"name")
     if not isinstance(name, bytes) or not name:
         raise ValueError("not a usable torrent file: it has no name")
@@ -67,7 +67,7 @@ def _must_be_version_1(info: dict[bytes, object]) -> None:
     if not isinstance(length, int) or length <= 0:
         raise ValueError("not a usable torrent file: it has no piece length")
     if not isinstance(info.get(b"length"), int) and not isinstance(info.get(b"files"), list):
-        raise ValueError("not a usable torrent file: it names no files")
+        raise ValueError("not a usable torrent file: it names no files")  # noqa: TRY004
 
 
 def parse_magnet(uri: str) -> tuple[ItemId, ...]:
@@ -112,12 +112,35 @@ def infohashes(source: Magnet | TorrentFile) -> tuple[ItemId, ...]:
             return parse_magnet(uri)
         case TorrentFile(content):
             return parse_torrent(content).infohashes
+        case _:
+            assert_never(source)
 
 
 def infohash(source: Magnet | TorrentFile) -> ItemId:
     """The id under which most clients list the download: the version 1 infohash if there is one.
-    A qBittorrent with libtorrent 2 lists a hybrid by its other one. ValueError as ``infohashes``."""
+    A qBittorrent with libtorrent 2 lists a hybrid by its other one. ValueError as
+    ``infohashes``."""
     return infohashes(source)[0]
+
+
+def torrent_for(program: str, source: Source) -> Magnet | TorrentFile:
+    """The source, if it is a torrent that a client can be asked to download. ClientRefused if not,
+    before the client is asked."""
+    if isinstance(source, NzbFile):
+        raise ClientRefused(f"{program} downloads torrents; an nzb is for a usenet client")
+    try:
+        infohashes(source)
+    except ValueError as error:
+        raise ClientRefused(str(error)) from error
+    return source
+
+
+def one_torrent(program: str, item: ItemId) -> ItemId:
+    """The item, if it can be one torrent's id and nothing else: some words, such as ``all``, mean
+    every torrent to a client. ClientRefused if not."""
+    if not re.fullmatch(r"[0-9a-f]{40}", item):
+        raise ClientRefused(f"{program} has no download {item!r}")
+    return item
 
 
 async def fetch(url: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYTES) -> Source:

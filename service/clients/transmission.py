@@ -7,7 +7,6 @@ project's docs/rpc-spec.md. 4.1 has a newer dialect (JSON-RPC 2.0) beside this o
 import asyncio
 import base64
 import contextlib
-import re
 import time
 from collections.abc import AsyncIterator
 from typing import Final, TypeVar
@@ -23,19 +22,20 @@ from service.clients.port import (
     Delta,
     DownloadClient,
     Magnet,
-    NzbFile,
     Observation,
     Snapshot,
     Source,
 )
 from service.clients.reasons import failure_reason
 from service.clients.settings import ClientSettings
-from service.clients.sources import infohash
+from service.clients.sources import one_torrent, torrent_for
 
 T = TypeVar("T")
 
+STOPPED: Final = 0
+
 STATES: Final[dict[int, tuple[str, Phase]]] = {
-    0: ("stopped", Phase.PAUSED),
+    STOPPED: ("stopped", Phase.PAUSED),
     1: ("check queued", Phase.CHECKING),
     2: ("checking", Phase.CHECKING),
     3: ("download queued", Phase.QUEUED),
@@ -54,6 +54,10 @@ was removed 59."""
 
 CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that goes on while this machine is suspended, as Transmission elsewhere does."""
+
+SETTLING: Final = 0.5
+"""Seconds. 3.00 answers with no torrents at all for 60 to 200 ms after its start, until it has
+loaded them: an empty answer that early is asked for again."""
 
 SESSION_ID: Final = "X-Transmission-Session-Id"
 
@@ -125,12 +129,6 @@ class Listed(msgspec.Struct, frozen=True, rename="camel"):
     name: str
 
 
-class ListedTorrents(msgspec.Struct, frozen=True):
-    """The arguments of a torrent-get for these two."""
-
-    torrents: list[Listed]
-
-
 class Added(
     msgspec.Struct, frozen=True, rename={"added": "torrent-added", "present": "torrent-duplicate"}
 ):
@@ -198,6 +196,7 @@ class Transmission:
         self._settings = settings
         self._patience = Patience()
         self._session_id = ""
+        self._met = -SETTLING  # when that session id was new to us
         self._observing = asyncio.Lock()
         self._observed: tuple[str, float] | None = None  # in which session of its, and when
         self._hashes: dict[int, ItemId] = {}  # ids of this run, as removals name them
@@ -227,7 +226,7 @@ class Transmission:
         return Delta(self._statuses(answer), gone)
 
     async def _everything(self) -> Snapshot:
-        answer = await self._ask(Torrents, "torrent-get", fields=NAMES)
+        answer = await self._settled()
         self._hashes = {torrent.id: ItemId(torrent.hash_string) for torrent in answer.torrents}
         return Snapshot(self._statuses(answer))
 
@@ -241,12 +240,7 @@ class Transmission:
         title: str,  # noqa: ARG002 - a torrent brings its own name
         category: str | None,
     ) -> ItemId:
-        if isinstance(source, NzbFile):
-            raise ClientRefused("Transmission downloads torrents; an nzb is for a usenet client")
-        try:
-            infohash(source)
-        except ValueError as error:
-            raise ClientRefused(str(error)) from error
+        source = torrent_for("Transmission", source)
         if isinstance(source, Magnet):
             answer = await self._ask(Added, "torrent-add", filename=source.uri)
         else:
@@ -265,23 +259,47 @@ class Transmission:
 
     async def pause(self, item: ItemId) -> None:
         await self._must_have(item)
-        await self._ask(dict[str, object], "torrent-stop", ids=[item])
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await self._stop(item)
+        except TimeoutError as error:
+            raise ClientRefused(
+                "Transmission still checks this download and does not stop it; try again later"
+            ) from error
+
+    async def _stop(self, item: ItemId) -> None:
+        """3.00 takes a stop while it checks, as it does after an add, and starts the download all
+        the same once it has checked: so a stop counts when it is seen to last."""
+        looks = 0
+        while looks < 2:
+            await self._ask(dict[str, object], "torrent-stop", ids=[item])
+            await asyncio.sleep(0.1)
+            answer = await self._ask(Torrents, "torrent-get", ids=[item], fields=NAMES)
+            stopped = all(torrent.status == STOPPED for torrent in answer.torrents)
+            looks = looks + 1 if stopped else 0
 
     async def resume(self, item: ItemId) -> None:
         await self._must_have(item)
         await self._ask(dict[str, object], "torrent-start", ids=[item])
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
-        arguments = {"ids": [_only(item)], "delete-local-data": delete_files}
+        arguments = {"ids": [one_torrent("Transmission", item)], "delete-local-data": delete_files}
         await self._ask(dict[str, object], "torrent-remove", **arguments)
 
     async def _must_have(self, item: ItemId) -> None:
         """Transmission says success to any command for a torrent that it does not have."""
-        answer = await self._ask(
-            ListedTorrents, "torrent-get", ids=[_only(item)], fields=["hashString", "name"]
-        )
+        answer = await self._settled(ids=[one_torrent("Transmission", item)])
         if not answer.torrents:
             raise ClientRefused(f"Transmission has no download {item}")
+
+    async def _settled(self, **which: object) -> Torrents:
+        """The torrents asked for, once a Transmission that has just started has loaded them."""
+        answer = await self._ask(Torrents, "torrent-get", fields=NAMES, **which)
+        settled = self._met + SETTLING
+        if answer.torrents or time.monotonic() > settled:
+            return answer
+        await asyncio.sleep(settled - time.monotonic())
+        return await self._ask(Torrents, "torrent-get", fields=NAMES, **which)
 
     async def _ask(self, kind: type[T], method: str, **arguments: object) -> T:
         """The arguments of the answer to one call, as a ``kind``."""
@@ -289,12 +307,17 @@ class Transmission:
         body = msgspec.json.encode({"method": method, "arguments": arguments})
         for _ in range(2):
             answer = await self._http.call(
-                "POST", "", data=body, headers={SESSION_ID: self._session_id}
+                "POST",
+                "",
+                repeatable=method != "torrent-add",
+                data=body,
+                headers={SESSION_ID: self._session_id},
             )
             if answer.status != 409:
                 break
             # Its protection against forged requests: a new id now, after a restart, every hour.
             self._session_id = answer.headers.get(SESSION_ID, "")
+            self._met = time.monotonic()
         self._must_be_let_in(answer)
         reply = self._http.decode(answer, Reply)
         if reply.result != "success":
@@ -307,15 +330,10 @@ class Transmission:
                 ClientUnavailable("authentication", "Transmission refused username or password")
             )
         if answer.status == 403:  # an address not in its whitelist, or too many wrong passwords
-            reason = "banned" if "attempts" in answer.words else "authentication"
-            raise self._patience.refused(ClientUnavailable(reason, answer.words))
+            banned = "attempts" in answer.words
+            raise self._patience.refused(
+                ClientUnavailable("banned" if banned else "authentication", answer.words)
+            )
         if answer.status != 200:
             self._http.misunderstood(f"HTTP {answer.status} {answer.words}")
         self._patience.accepted()
-
-
-def _only(item: ItemId) -> ItemId:
-    """The item, if it can be no other than one torrent's hash."""
-    if not re.fullmatch(r"[0-9a-f]{40}", item):
-        raise ClientRefused(f"Transmission has no download {item}")
-    return item

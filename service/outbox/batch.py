@@ -33,7 +33,7 @@ class _Answer(msgspec.Struct):
 
 
 class BatchRefused(Exception):
-    """The server took none of the batch: one of its ids was seen already, or it cannot do batches."""
+    """The server took none of the batch: it has seen one of its ids, or cannot do batches."""
 
 
 async def publish_all(bus: Bus, rows: Sequence[asyncpg.Record]) -> None:
@@ -54,7 +54,9 @@ async def publish_all(bus: Bus, rows: Sequence[asyncpg.Record]) -> None:
 async def _publish_batch(bus: Bus, rows: Sequence[asyncpg.Record]) -> None:
     batch_id = str(uuid7())
     for number, row in enumerate(rows[:-1], start=1):
-        await bus.nc.publish(row["subject"], row["payload"], headers=_headers(row, batch_id, number))
+        await bus.nc.publish(
+            row["subject"], row["payload"], headers=_headers(row, batch_id, number)
+        )
     last = rows[-1]
     headers = _headers(last, batch_id, len(rows)) | {"Nats-Batch-Commit": "1"}
     try:

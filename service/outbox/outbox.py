@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import logging
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -30,6 +30,9 @@ RECORDED_SUBJECT: Final = "mediabus.outbox.recorded"
 WAKE_AFTER: Final = 0.002
 """Seconds in which many operations become one wake-up."""
 
+DRAIN_WITHIN: Final = 3.0
+"""Seconds that the direct publisher has for its last events when the process leaves."""
+
 RECORD: Final = "SELECT record_events($1, $2, $3, $4)"
 
 Arguments = tuple[list[UUID], list[datetime.datetime], list[str], list[bytes]]
@@ -37,17 +40,16 @@ Arguments = tuple[list[UUID], list[datetime.datetime], list[str], list[bytes]]
 
 
 class Outbox:
-    """Where operations and the monitor leave their events. ``bus`` is None where NATS is not to be
-    had: events then wait for a relay elsewhere."""
+    """Where operations and the monitor leave their events."""
 
-    def __init__(self, pool: Pool, bus: Bus | None, direct: DirectPublisher) -> None:
+    def __init__(self, pool: Pool, bus: Bus, direct: DirectPublisher) -> None:
         self._pool = pool
         self._bus = bus
         self._direct = direct
         self._wake_up: asyncio.TimerHandle | None = None
 
     async def perform(
-        self, statement: str, *args: Any, events: Iterable[Envelope]
+        self, statement: str, *args: object, events: Iterable[Envelope]
     ) -> list[asyncpg.Record]:
         """Runs one statement that makes a change and records its events, in one round trip.
 
@@ -73,17 +75,31 @@ class Outbox:
     def committed(self, unrecorded: list[Envelope]) -> None:
         """Wakes the relay, and sees to the events that the outbox did not take."""
         if unrecorded:
-            log.error("outbox refused events: publishing directly", extra={"count": len(unrecorded)})
+            log.error(
+                "outbox refused events: publishing directly", extra={"count": len(unrecorded)}
+            )
             metrics.NOT_RECORDED.inc(len(unrecorded))
             self._direct.publish_soon(unrecorded)
-        elif self._wake_up is None and self._bus is not None:
+        elif self._wake_up is None:
             loop = asyncio.get_running_loop()
             self._wake_up = loop.call_later(WAKE_AFTER, self._wake_relay, loop)
 
     def _wake_relay(self, loop: asyncio.AbstractEventLoop) -> None:
         self._wake_up = None
-        if self._bus is not None and self._bus.is_connected:
+        if self._bus.is_connected:
             loop.create_task(self._bus.nc.publish(RECORDED_SUBJECT))
+
+
+@contextlib.asynccontextmanager
+async def open_outbox(pool: Pool, bus: Bus) -> AsyncIterator[Outbox]:
+    """An outbox, and in the background the direct publisher for what it cannot take."""
+    direct = DirectPublisher()
+    publishing = asyncio.create_task(direct.run(bus), name="direct publisher")
+    try:
+        yield Outbox(pool, bus, direct)
+        await direct.drain(DRAIN_WITHIN)
+    finally:
+        publishing.cancel()
 
 
 class Recorder:

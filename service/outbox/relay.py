@@ -18,7 +18,6 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-import asyncpg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
@@ -148,9 +147,10 @@ class Relay:
         if self._horizon is None:
             position = await self._pool.fetchval(LAST_DRAWN)
             # Only now: whoever drew that position had its id by then.
-            self._horizon = Horizon(position, (await self._pool.fetchrow(RUNNING))["next"])
-        running = await self._pool.fetchrow(RUNNING)
-        if running["oldest"] < self._horizon.next_xid:
+            _, next_xid = await self._running()
+            self._horizon = Horizon(position, next_xid)
+        oldest, _ = await self._running()
+        if oldest < self._horizon.next_xid:
             return
         if await self._has_unread(self._horizon.position):
             return
@@ -158,6 +158,11 @@ class Relay:
         self._ahead = {position for position in self._ahead if position > self._cursor}
         self._horizon = None
         await self._pool.execute(MOVE_CURSOR, self._cursor)
+
+    async def _running(self) -> tuple[int, int]:
+        """The oldest transaction that has not ended, and the next one to begin."""
+        row = (await self._pool.fetch(RUNNING))[0]
+        return row["oldest"], row["next"]
 
     async def _has_unread(self, position: int) -> bool:
         rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), 1)
@@ -182,9 +187,7 @@ class Relay:
         low = min(self._cursor, (self._oldest or 1) - 1)
         gone = 0
         if not self._confirm_in_events:
-            gone = _count(
-                await self._pool.execute(CONFIRM_BY_ACK, self._cursor, list(self._ahead))
-            )
+            gone = _count(await self._pool.execute(CONFIRM_BY_ACK, self._cursor, list(self._ahead)))
         while self._confirm_in_events:
             confirmed = _count(await self._pool.execute(CONFIRM, low, CONFIRM_AT_ONCE))
             gone += confirmed
@@ -205,7 +208,9 @@ class Relay:
     async def _publish_again(self) -> None:
         rows = await self._pool.fetch(OVERDUE, self._cursor, MOST)
         if rows:
-            log.error("NATS lost events that it had stored: publishing again", extra={"count": len(rows)})
+            log.error(
+                "NATS lost events that it had stored: publishing again", extra={"count": len(rows)}
+            )
             metrics.RELAYED_AGAIN.inc(len(rows))
             with contextlib.suppress(PublishFailed):
                 await publish_all(self._bus, rows)

@@ -69,7 +69,7 @@ class Bus:
         return envelope
 
     async def publish_envelope(self, envelope: Envelope) -> None:
-        """Publishes an event as it is: sending the same one again is safe. Raises as ``publish``."""
+        """Publishes an event as it is; the same one again is safe. Raises as ``publish``."""
         await self.store(subject_of(envelope), codec.encode(envelope), str(envelope.id))
 
     async def store(self, subject: str, payload: bytes, message_id: str) -> None:

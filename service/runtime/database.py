@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import msgspec
@@ -21,14 +21,23 @@ MIGRATION_LOCK: Final = 0x6D65646961627573  # "mediabus"
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    Connection = (
+        asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    )
 else:
     Pool = asyncpg.Pool
-    Connection = asyncpg.pool.PoolConnectionProxy
+    Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
-AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError,
-               asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
-               asyncpg.TooManyConnectionsError)
+AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,  # shutting down, starting up, cancelled
+    asyncpg.InsufficientResourcesError,  # disk full, too many connections
+    asyncpg.TransactionRollbackError,  # deadlock
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, in the middle of a failover
+)
 """What asyncpg raises where the server, not the statement, is at fault: worth another try."""
 
 
@@ -85,15 +94,16 @@ async def _prepare(connection: Connection) -> None:
     )
 
 
-def _json_text(value: Any) -> str:
+def _json_text(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def migrations() -> dict[int, str]:
     """Every migration, by its number."""
     folder = resources.files("service.runtime") / "migrations"
-    files = sorted(file for file in folder.iterdir() if file.name.endswith(".sql"))
-    return {int(file.name.partition("_")[0]): file.read_text(encoding="utf-8") for file in files}
+    files = [file for file in folder.iterdir() if file.name.endswith(".sql")]
+    numbered = {int(file.name.partition("_")[0]): file for file in files}
+    return {number: numbered[number].read_text(encoding="utf-8") for number in sorted(numbered)}
 
 
 async def migrate(pool: Pool) -> list[int]:

@@ -25,11 +25,11 @@ async def serving(
     app.router.add_get("/livez", _live)
     app.router.add_get("/readyz", _ready_by(checks))
     app.router.add_get("/metrics", _metrics)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
     await runner.setup()
     try:
         wanted = default_port if settings.port is None else settings.port
-        site = web.TCPSite(runner, settings.host, wanted, shutdown_timeout=1)
+        site = web.TCPSite(runner, settings.host, wanted)
         try:
             await site.start()
         except OSError as error:

@@ -15,8 +15,6 @@ LEAVE_WITHIN: Final = 10.0
 """Seconds from SIGTERM to being gone; Docker's and systemd's own patience is longer."""
 
 
-
-
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs ``main`` on uvloop until it ends, or SIGTERM or SIGINT cancels it."""
     uvloop.run(_until_signal(main))

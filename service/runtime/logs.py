@@ -10,13 +10,13 @@ from service.runtime.settings import LogSettings
 
 def set_up(settings: LogSettings) -> None:
     """Sends the log of mediabus, and the warnings of its libraries, to standard error."""
-    as_console = settings.format == "console" or (
-        settings.format == "auto" and sys.stderr.isatty()
-    )
+    as_console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if as_console else "iso", utc=not as_console),
+        structlog.processors.TimeStamper(
+            fmt="%H:%M:%S" if as_console else "iso", utc=not as_console
+        ),
     ]
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())

@@ -11,7 +11,8 @@ OPERATION_SECONDS: Final = Histogram(
     "mediabus_operation_seconds", "How long an operation took", ["operation"]
 )
 NOT_RECORDED: Final = Counter(
-    "mediabus_events_not_recorded_total", "Events that the outbox could not take: published directly"
+    "mediabus_events_not_recorded_total",
+    "Events that the outbox could not take: published directly",
 )
 NOT_MADE: Final = Counter(
     "mediabus_events_not_made_total", "Events that could neither be recorded nor published"

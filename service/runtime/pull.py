@@ -73,7 +73,9 @@ class Pull:
             try:
                 await self._bus.js.add_consumer(self._stream, self._consumer)
             except (NatsError, APIError, TimeoutError) as error:
-                log.info("waiting for JetStream", extra={"reason": str(error) or type(error).__name__})
+                log.info(
+                    "waiting for JetStream", extra={"reason": str(error) or type(error).__name__}
+                )
                 await asyncio.sleep(0.5)
             else:
                 self._consumer_is_there = True

@@ -10,6 +10,9 @@ import msgspec
 
 PREFIX: Final = "MEDIABUS_"
 
+CONNECTION_FILE: Final = "connection.json"
+"""In the data directory: where the servers of ``mediabus up`` are."""
+
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -77,7 +80,7 @@ class PersisterSettings(_Section, frozen=True):
 
 
 class Settings(_Section, frozen=True):
-    """All of them. ``clients`` stays raw here: which kinds there are is not the runtime's to know."""
+    """All of them. ``clients`` stays raw here: the runtime need not know which kinds there are."""
 
     data_dir: str = "mediabus-data"
     nats: NatsSettings = NatsSettings()
@@ -127,11 +130,11 @@ def _override(tables: dict[str, Any], environ: Mapping[str, str]) -> None:
     for client in tables.get("clients", []):
         prefix = f"{PREFIX}CLIENTS_{client.get('name', '')}_".upper().replace("-", "_")
         for variable in [name for name in environ if name.startswith(prefix)]:
-            key = variable.removeprefix(prefix).removesuffix("_FILE").lower()
-            _take(client, key, f"{prefix}{key}".upper(), environ)
+            setting = variable.removeprefix(prefix).removesuffix("_FILE").lower()
+            _take(client, setting, f"{prefix}{setting}".upper(), environ)
 
 
-def _take(table: Any, key: str, variable: str, environ: Mapping[str, str]) -> None:
+def _take(table: dict[str, Any], key: str, variable: str, environ: Mapping[str, str]) -> None:
     if variable in environ:
         table[key] = environ[variable]
     elif f"{variable}_FILE" in environ:

@@ -91,15 +91,21 @@ async def download_status(bus: Bus) -> KeyValue:
 
 
 async def _ensure_stream(bus: Bus, wanted: StreamConfig) -> None:
-    assert wanted.name
     try:
-        existing = (await bus.js.stream_info(wanted.name)).config
+        existing = (await bus.js.stream_info(wanted.name or "")).config
     except NotFoundError:
         await bus.js.add_stream(wanted)
         return
     changed = {
         name: getattr(wanted, name)
-        for name in ("subjects", "max_age", "discard", "num_replicas", "allow_atomic", "allow_direct")
+        for name in (
+            "subjects",
+            "max_age",
+            "discard",
+            "num_replicas",
+            "allow_atomic",
+            "allow_direct",
+        )
         if (getattr(wanted, name) or None) != (getattr(existing, name) or None)
     }
     if changed:

@@ -1,0 +1,76 @@
+"""The download clients of the settings: which there are, which one to take, and their sessions."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import msgspec
+
+from schemas.status import Protocol
+from service.clients import AnyClientSettings
+from service.clients.port import DownloadClient
+from service.runtime.settings import Settings, SettingsError
+
+
+class NoSuchClient(Exception):
+    """No client of the settings fits; the message says which there are."""
+
+
+def client_settings(settings: Settings) -> list[AnyClientSettings]:
+    """The ``[[clients]]`` of the settings, typed. Raises SettingsError naming the key."""
+    try:
+        clients = msgspec.convert(settings.clients, list[AnyClientSettings], strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings: clients: {error}") from error
+    names = [client.name for client in clients]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"settings: clients: two are named {name!r}: rename one")
+    return clients
+
+
+class Sessions:
+    """Open sessions with every enabled client."""
+
+    def __init__(self, opened: Sequence[tuple[AnyClientSettings, DownloadClient]]) -> None:
+        self._opened: Final = {settings.name: (settings, client) for settings, client in opened}
+
+    def choose(self, name: str | None, protocol: Protocol) -> str:
+        """The named client, or the one of the protocol with the lowest priority number. Raises
+        NoSuchClient."""
+        fitting = sorted(
+            (settings.priority, settings.name)
+            for settings, _ in self._opened.values()
+            if settings.protocol == protocol
+        )
+        names = [fitting_name for _, fitting_name in fitting]
+        if name is None and names:
+            return names[0]
+        if name is not None and name in names:
+            return name
+        wanted = f"named {name!r}" if name else "at all"
+        there = f"enabled are {', '.join(names)}" if names else "the settings have none"
+        raise NoSuchClient(f"no {protocol} client {wanted}: {there}")
+
+    def category(self, name: str) -> str | None:
+        """The category that the settings give to downloads of this client."""
+        return self._opened[name][0].category
+
+    def client(self, name: str) -> DownloadClient:
+        """The session with a client. Raises NoSuchClient where the settings no longer have it."""
+        if name not in self._opened:
+            raise NoSuchClient(f"the settings have no enabled client named {name!r}")
+        return self._opened[name][1]
+
+
+@contextlib.asynccontextmanager
+async def open_sessions(clients: Sequence[AnyClientSettings]) -> AsyncIterator[Sessions]:
+    """Sessions with the enabled clients; none of them is asked anything yet."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield Sessions(
+            [
+                (settings, await stack.enter_async_context(settings.connect()))
+                for settings in clients
+                if settings.enabled
+            ]
+        )

@@ -1,0 +1,1 @@
+"""The monitor: what happens inside the download clients becomes events."""

@@ -1,0 +1,180 @@
+"""The monitor: follows the bucket ``download_status`` and says what happens to the downloads.
+
+It holds no state: each look compares a row with what the bucket shows. Each client is watched by
+one process at a time, whichever holds its lease.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.kv import KV_DEL, KV_OP, KV_PURGE
+
+from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId
+from schemas.subjects import DOWNLOAD_STATUS_BUCKET, item_of_key
+from service.clients import AnyClientSettings
+from service.downloads import table
+from service.downloads.row import DownloadRow, Transition
+from service.monitor.lifecycle import Gone, Hold, next_step
+from service.monitor.reachability import Reachability
+from service.monitor.watcher import Watcher
+from service.outbox.outbox import Outbox
+from service.runtime import metrics
+from service.runtime.bus import Bus
+from service.runtime.database import AWAY, Pool
+from service.runtime.lease import while_leading
+from service.runtime.pull import pulling
+from service.runtime.settings import Settings
+
+log: Final = logging.getLogger("mediabus.monitor")
+
+STREAM: Final = f"KV_{DOWNLOAD_STATUS_BUCKET}"
+SUBJECT: Final = f"$KV.{DOWNLOAD_STATUS_BUCKET}."
+BATCH: Final = 500
+ACK_WAIT: Final = 20.0
+FORGOTTEN_AFTER: Final = 60.0
+"""Seconds without a monitor after which the server drops its consumer; a new one sees every key."""
+
+Seen = DownloadStatus | Gone
+
+
+async def monitor(
+    bus: Bus,
+    pool: Pool,
+    outbox: Outbox,
+    settings: Settings,
+    clients: Sequence[AnyClientSettings],
+) -> None:
+    """Monitors every enabled client for ever."""
+    async with asyncio.TaskGroup() as tasks:
+        for client in clients:
+            if client.enabled:
+                unit = _Unit(bus, pool, outbox, settings, client)
+                work = while_leading(pool, f"monitor.{client.name}", unit.run)
+                tasks.create_task(work, name=f"monitor {client.name}")
+        if not clients:
+            log.info("no download clients in the settings: nothing to monitor")
+            await asyncio.Event().wait()
+
+
+class _Unit:
+    """One client's watcher, and the follower of its part of the bucket."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        pool: Pool,
+        outbox: Outbox,
+        settings: Settings,
+        client: AnyClientSettings,
+    ) -> None:
+        self._bus = bus
+        self._client = client
+        self._follower = Follower(pool, outbox)
+
+        async def expected(name: ClientName) -> set[ItemId]:
+            return await table.expected_items(pool, name)
+
+        self._watcher = Watcher(bus, client, settings.monitor, settings.nats, expected)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watcher.run(), name=f"watch {self._client.name}")
+            tasks.create_task(self._follow(), name=f"follow {self._client.name}")
+
+    async def _follow(self) -> None:
+        """A consumer of its own, from the last value of every key on: whoever takes over looks at
+        everything once."""
+        name = f"monitor-{self._client.name}-{uuid4().hex[:8]}"
+        consumer = ConsumerConfig(
+            durable_name=name,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT,
+            max_ack_pending=20_000,
+            filter_subjects=[f"{SUBJECT}{self._client.name}", f"{SUBJECT}{self._client.name}.*"],
+            inactive_threshold=FORGOTTEN_AFTER,
+        )
+        async with pulling(self._bus, stream=STREAM, consumer=consumer, batch=BATCH) as pull:
+            while True:
+                await self._follower.handle(await pull.messages(BATCH))
+
+
+class Follower:
+    """Turns what the bucket says into steps."""
+
+    def __init__(self, pool: Pool, outbox: Outbox) -> None:
+        self._pool = pool
+        self._outbox = outbox
+        self._reachability = Reachability(pool, outbox)
+        self._last: dict[ItemId, DownloadStatus] = {}
+
+    async def handle(self, messages: Sequence[Msg]) -> None:
+        """One pass: acknowledges what was acted on; what is too early, or met a database that is
+        away, comes again."""
+        newest = {message.subject: message for message in messages}
+        for message in messages:
+            if newest[message.subject] is not message:
+                await message.ack()
+        try:
+            rows = await self._rows(newest)
+            for subject, message in newest.items():
+                await self._handle_one(subject.removeprefix(SUBJECT), message, rows)
+        except AWAY as error:
+            log.warning("statuses wait for PostgreSQL", extra={"reason": str(error)})
+            await asyncio.sleep(0.5)
+            for message in newest.values():
+                if not message.is_acked:
+                    await message.nak(delay=0.5)
+
+    async def _rows(self, subjects: dict[str, Msg]) -> dict[tuple[str, str], DownloadRow]:
+        named = [item_of_key(subject.removeprefix(SUBJECT)) for subject in subjects]
+        return await table.latest_by_item(self._pool, [item for item in named if item])
+
+    async def _handle_one(
+        self, key: str, message: Msg, rows: dict[tuple[str, str], DownloadRow]
+    ) -> None:
+        named = item_of_key(key)
+        hold = None
+        if named is None:
+            await self._reachability.take(msgspec.json.decode(message.data, type=ClientStatus))
+        else:
+            seen = self._seen(named[1], message)
+            row = rows.get(named)
+            hold = await self._step(row, seen) if row else None
+        if hold:
+            await message.nak(delay=hold.seconds)
+            return
+        await message.ack()
+        if named and _is_deletion(message):
+            self._last.pop(named[1], None)
+
+    def _seen(self, item: ItemId, message: Msg) -> Seen:
+        if _is_deletion(message):
+            return Gone(self._last.get(item))
+        status = msgspec.json.decode(message.data, type=DownloadStatus)
+        self._last[item] = status
+        return status
+
+    async def _step(self, row: DownloadRow, seen: Seen) -> Hold | None:
+        """Takes the step that is due, if there is one; whoever was faster has said it already."""
+        match next_step(row, seen):
+            case Transition() as transition:
+                if await table.step(self._outbox, row, transition):
+                    for event in transition.events:
+                        metrics.TRANSITIONS.labels(event.type).inc()
+                    return None
+                return Hold(0.1)  # the row has moved on: look at it again
+            case Hold() as hold:
+                return hold
+            case None:
+                return None
+
+
+def _is_deletion(message: Msg) -> bool:
+    return bool(message.headers) and message.headers.get(KV_OP) in {KV_DEL, KV_PURGE}

@@ -1,0 +1,197 @@
+"""Watching one download client: what it shows goes into the bucket ``download_status``, on change.
+
+An outage changes nothing there but the client's own key, and that only once it has lasted.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, KeyNotFoundError
+from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
+
+from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Phase
+from schemas.subjects import item_of_key, status_key
+from service.clients import AnyClientSettings
+from service.clients.port import ClientRefused, ClientUnavailable, DownloadClient
+from service.downloads.status import LOOK_SUBJECT
+from service.monitor.mirror import Mirror
+from service.runtime import metrics
+from service.runtime.bus import Bus
+from service.runtime.settings import MonitorSettings, NatsSettings
+from service.runtime.streams import download_status, ensure_streams
+
+log: Final = logging.getLogger("mediabus.monitor")
+
+WRITTEN_AT_ONCE: Final = 64
+CREDENTIALS_PAUSE: Final = 60.0
+"""Seconds between tries with credentials that were refused: clients ban those who try often."""
+
+BUSY: Final = frozenset(
+    {
+        Phase.QUEUED,
+        Phase.METADATA,
+        Phase.DOWNLOADING,
+        Phase.CHECKING,
+        Phase.MOVING,
+        Phase.PROCESSING,
+    }
+)
+
+Expected = Callable[[ClientName], Awaitable[set[ItemId]]]
+"""Answers which items a client should still have."""
+
+
+class Watcher:
+    """One client's watcher. It remembers nothing that the bucket and the client do not know."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        settings: AnyClientSettings,
+        monitor: MonitorSettings,
+        nats: NatsSettings,
+        expected: Expected,
+    ) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._name = settings.client_name
+        self._unreachable_after = monitor.unreachable_after
+        self._nats = nats
+        self._expected = expected
+        self._mirror = Mirror(monitor.removed_after)
+        self._status: ClientStatus | None = None
+        self._away_since: datetime.datetime | None = None
+        self._look = asyncio.Event()
+
+    async def run(self) -> None:
+        """Watches for ever."""
+        subject = f"{LOOK_SUBJECT}.{self._name}"
+        subscription = await self._bus.nc.subscribe(subject, cb=self._look_soon)
+        try:
+            async with self._settings.connect() as client:
+                await self._until_done(self._load)
+                while True:
+                    pause = await self.poll(client)
+                    self._look.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._look.wait(), timeout=pause)
+        finally:
+            with contextlib.suppress(NatsError):
+                await subscription.unsubscribe()
+
+    async def _look_soon(self, _: object) -> None:
+        if self._away_since is None:  # else it would shorten the pause between logins
+            self._look.set()
+
+    async def poll(self, client: DownloadClient) -> float:
+        """Looks once, writes what changed, and answers in how many seconds to look again."""
+        try:
+            seen = await client.observe()
+            if self._status is None or not self._status.reachable:
+                await self._answers(await client.version())
+        except (ClientUnavailable, ClientRefused) as error:
+            return await self._does_not_answer(error)
+        self._away_since = None
+        self._mirror.expect(await self._expected(self._name))
+        self._mirror.take(seen, asyncio.get_running_loop().time())
+        await self._until_done(self._write)
+        return self._pause()
+
+    def _pause(self) -> float:
+        busy = any(status.phase in BUSY for status in self._mirror.shown())
+        soon = busy or self._mirror.is_waiting
+        return self._settings.poll_active if soon else self._settings.poll_idle
+
+    async def _answers(self, version: str) -> None:
+        metrics.CLIENT_REACHABLE.labels(self._name).set(1)
+        log.info("client answers", extra={"client": self._name, "version": version})
+        await self._say(reachable=True, since=_now(), version=version)
+
+    async def _does_not_answer(self, error: ClientUnavailable | ClientRefused) -> float:
+        """Says so once it has lasted; a short outage is nobody's news."""
+        reason = error.reason if isinstance(error, ClientUnavailable) else "protocol"
+        if self._away_since is None:
+            self._away_since = _now()
+            metrics.CLIENT_REACHABLE.labels(self._name).set(0)
+            log.warning("client does not answer: %s", error, extra={"client": self._name})
+        lasted = (_now() - self._away_since).total_seconds()
+        told = self._status is not None and not self._status.reachable
+        if lasted >= self._unreachable_after and not told:
+            await self._say(
+                reachable=False, since=self._away_since, reason=reason, message=str(error)
+            )
+        if reason in {"authentication", "banned"}:
+            return (
+                CREDENTIALS_PAUSE if lasted >= self._unreachable_after else self._unreachable_after
+            )
+        return min(self._settings.poll_active, max(self._unreachable_after - lasted, 0.05))
+
+    async def _say(self, **facts: object) -> None:
+        self._status = msgspec.convert(
+            {"client": self._name, "kind": kind_of(self._settings), **facts}, ClientStatus
+        )
+        await self._until_done(self._write_client)
+
+    async def _write_client(self, bucket: KeyValue) -> None:
+        await bucket.put(self._name, msgspec.json.encode(self._status))
+
+    async def _load(self, bucket: KeyValue) -> None:
+        """Starts from what the bucket holds of this client."""
+        written: dict[ItemId, DownloadStatus] = {}
+        watch = await bucket.watch(f"{self._name}.*")
+        try:
+            async for entry in watch:
+                if entry is None:  # all there is has been seen
+                    break
+                named = item_of_key(entry.key)
+                if named and entry.operation not in {KV_DEL, KV_PURGE}:
+                    written[named[1]] = msgspec.json.decode(entry.value, type=DownloadStatus)
+        finally:
+            await watch.stop()  # type: ignore[no-untyped-call]
+        self._mirror.start_with(written)
+        with contextlib.suppress(KeyNotFoundError):
+            entry = await bucket.get(self._name)
+            self._status = msgspec.json.decode(entry.value or b"", type=ClientStatus)
+
+    async def _write(self, bucket: KeyValue) -> None:
+        statuses = self._mirror.to_write()
+        for start in range(0, len(statuses), WRITTEN_AT_ONCE):
+            window = statuses[start : start + WRITTEN_AT_ONCE]
+            await asyncio.gather(*(self._put(bucket, status) for status in window))
+        for item in self._mirror.to_delete():
+            await bucket.delete(status_key(self._name, item))
+            self._mirror.deleted(item)
+
+    async def _put(self, bucket: KeyValue, status: DownloadStatus) -> None:
+        await bucket.put(status_key(self._name, status.item), msgspec.json.encode(status))
+        metrics.STATUS_WRITTEN.labels(self._name).inc()
+        self._mirror.wrote(status)
+
+    async def _until_done(self, work: Callable[[KeyValue], Awaitable[None]]) -> None:
+        """Works on the bucket until that has succeeded. A bucket that vanished with its server's
+        disk is made anew and written in full."""
+        while True:
+            try:
+                await work(await download_status(self._bus))
+            except (NatsError, APIError, TimeoutError) as error:
+                log.warning("status waits for NATS: %s", error or type(error).__name__)
+                await asyncio.sleep(0.5)
+                if self._bus.is_connected:
+                    await ensure_streams(self._bus, self._nats)
+            else:
+                return
+
+
+def kind_of(settings: AnyClientSettings) -> str:
+    """The ``kind`` of the settings, such as ``qbittorrent``."""
+    return str(type(settings).__struct_config__.tag)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

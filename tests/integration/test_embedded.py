@@ -1,0 +1,328 @@
+"""The servers that `mediabus up` brings along: they keep, come back, give way and leave."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import nats
+import psutil
+import pytest
+
+from service.runtime.embedded import (
+    ServerFailed,
+    data_dir_lock,
+    embedded_nats,
+    embedded_postgres,
+    nats_url_of,
+    postgres_dsn_of,
+)
+from service.runtime.settings import SettingsError
+from tests.support.eventually import eventually
+
+ROOT = Path(__file__).parents[2]
+
+UP = """
+import asyncio, sys
+from pathlib import Path
+from service.runtime.embedded import data_dir_lock, embedded_nats, embedded_postgres
+
+async def main():
+    async with (
+        data_dir_lock(Path(sys.argv[1])) as path,
+        embedded_nats(path) as url,
+        embedded_postgres(path) as dsn,
+    ):
+        print(url, dsn, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@contextlib.asynccontextmanager
+async def up(data_dir: Path) -> AsyncIterator[tuple[str, str]]:
+    """Both servers on a data directory; yields the URL and the DSN."""
+    async with (
+        data_dir_lock(data_dir) as path,
+        embedded_nats(path) as url,
+        embedded_postgres(path) as dsn,
+    ):
+        yield url, dsn
+
+
+async def publish(url: str) -> int:
+    """Stores one more message, and says how many there are."""
+    nc = await nats.connect(url)
+    try:
+        js = nc.jetstream()
+        await js.add_stream(name="KEPT", subjects=["kept"])
+        return (await js.publish("kept", b"")).seq
+    finally:
+        await nc.close()
+
+
+async def fetch(dsn: str, query: str) -> object:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
+def servers_on(data_dir: Path) -> list[psutil.Process]:
+    """nats-server and the postmaster that work in this directory."""
+    folders = (str(data_dir / "nats" / "nats-server.conf"), str(data_dir / "postgres"))
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(folder in process.cmdline() for folder in folders):
+                found.append(process)
+    return found
+
+
+NOBODY = 65534
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+PLAIN = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; a dead one of a killed parent may wait for somebody to ask about it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+@contextlib.contextmanager
+def up_as_a_process(
+    data_dir: Path, *command: str, path: str = os.defpath
+) -> Iterator["subprocess.Popen[str]"]:
+    """The same in a process of its own, which the test may kill; takes its servers along."""
+    process = subprocess.Popen(
+        [*(command or (sys.executable,)), "-c", UP, str(data_dir)],
+        cwd=ROOT,
+        env=PLAIN | {"PATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline().startswith("nats://"), "it does not start"
+            yield process
+        finally:
+            process.kill()
+            _killed(servers_on(data_dir))
+
+
+def _killed(processes: list[psutil.Process]) -> list[psutil.Process]:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    return processes
+
+
+async def test_what_they_got_is_there_at_the_next_start_which_is_quick(tmp_path: Path) -> None:
+    async with up(tmp_path) as (url, dsn):
+        assert await publish(url) == 1
+        await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+    began = time.monotonic()
+    async with up(tmp_path) as (url_again, dsn_again):
+        took = time.monotonic() - began
+        assert (url_again, dsn_again) == (url, dsn)
+        assert await publish(url) == 2
+        assert await fetch(dsn, "SELECT answer FROM kept") == 42
+    assert took < 3
+
+
+async def test_postgresql_is_durable_and_speaks_to_nobody_else(tmp_path: Path) -> None:
+    async with up(tmp_path) as (_, dsn):
+        assert await fetch(dsn, "SHOW fsync") == "on"
+        assert await fetch(dsn, "SHOW synchronous_commit") == "on"
+        assert await fetch(dsn, "SHOW listen_addresses") == ""
+        assert await fetch(dsn, "SHOW unix_socket_permissions") == "0700"
+
+
+async def test_others_can_ask_where_they_are(tmp_path: Path) -> None:
+    assert nats_url_of(tmp_path) is None
+    assert postgres_dsn_of(tmp_path) is None
+    async with up(tmp_path) as (url, dsn):
+        assert nats_url_of(tmp_path) == url
+        assert postgres_dsn_of(tmp_path) == dsn
+    assert postgres_dsn_of(tmp_path) is None
+
+
+async def test_nats_gives_way_to_who_has_its_port_and_then_keeps_the_new_one(
+    tmp_path: Path,
+) -> None:
+    async with embedded_nats(tmp_path) as first:
+        pass
+    with socket.create_server(("127.0.0.1", int(first.rpartition(":")[2]))):
+        async with embedded_nats(tmp_path) as second:
+            assert second != first
+            await publish(second)
+    async with embedded_nats(tmp_path) as third:
+        assert third == second
+
+
+async def test_a_port_that_was_asked_for_is_taken_or_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"port {port} .* is taken"):
+            async with embedded_nats(tmp_path, port):
+                pass
+
+
+async def test_a_server_that_is_killed_comes_back_at_the_same_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mediabus.embedded")
+    async with up(tmp_path) as (url, dsn):
+        await publish(url)
+        await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+        before = servers_on(tmp_path)
+        assert len(_killed(before)) == 2
+
+        def others_run() -> bool:
+            now = {process.pid for process in servers_on(tmp_path)}
+            return len(now) == 2 and now.isdisjoint(process.pid for process in before)
+
+        await eventually(others_run, within=30)
+        await eventually(lambda: caplog.text.count("is back") == 2, within=30)
+        assert await publish(url) == 2
+        assert await fetch(dsn, "SELECT answer FROM kept") == 42
+    assert caplog.text.count("died: starting it again") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of such a death")
+async def test_they_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
+    with up_as_a_process(tmp_path / "data") as process:
+        assert len(servers_on(tmp_path / "data")) == 2
+        process.kill()
+        await eventually(lambda: not servers_on(tmp_path / "data"))
+
+
+async def test_what_a_killed_process_left_running_is_ended_and_its_data_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with up_as_a_process(tmp_path / "data", path="/nonexistent") as process:  # without setpriv
+        left = servers_on(tmp_path / "data")
+        url, dsn = nats_url_of(tmp_path / "data"), postgres_dsn_of(tmp_path / "data")
+        assert url
+        assert dsn
+        await publish(url)
+        await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+        process.kill()
+        process.wait()
+        assert [is_alive(one) for one in left] == [True, True]
+        async with up(tmp_path / "data") as (url_again, dsn_again):
+            assert [is_alive(one) for one in left] == [False, False]
+            assert await publish(url_again) == 2
+            assert await fetch(dsn_again, "SELECT answer FROM kept") == 42
+    assert caplog.text.count("was left running: ending it") == 2
+
+
+async def test_a_data_directory_serves_one_at_a_time(tmp_path: Path) -> None:
+    async with data_dir_lock(tmp_path):
+        with pytest.raises(SettingsError, match=f"in use by .* process {os.getpid()}: end that"):
+            async with data_dir_lock(tmp_path):
+                pass
+    async with data_dir_lock(tmp_path):
+        pass
+
+
+async def test_sigterm_ends_a_process_and_its_servers_quickly(tmp_path: Path) -> None:
+    async with up(tmp_path) as (_, dsn):
+        open_connection = await asyncpg.connect(dsn)  # does not keep PostgreSQL from leaving
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert servers_on(tmp_path) == []
+    open_connection.terminate()
+
+
+async def test_whoever_is_cancelled_while_they_start_leaves_nothing(tmp_path: Path) -> None:
+    for seconds in (0.01, 0.05, 0.2, 0.6):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), up(tmp_path):
+                await asyncio.Event().wait()
+        assert servers_on(tmp_path) == []
+    async with up(tmp_path):
+        pass
+
+
+async def test_a_directory_with_a_long_name_is_no_problem(tmp_path: Path) -> None:
+    long = tmp_path / "ein Verzeichnis & mehr".ljust(150, "x")
+    async with up(long) as (url, dsn):
+        assert await publish(url) == 1
+        assert await fetch(dsn, "SELECT 1") == 1
+        assert is_there(dsn.partition("host=")[2])
+    assert not is_there(dsn.partition("host=")[2])
+
+
+async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    async with embedded_postgres(tmp_path):
+        pass
+    (tmp_path / "postgres" / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(ServerFailed, match=r"(?s)incompatible.*postgres\.log"):
+        async with embedded_postgres(tmp_path):
+            pass
+
+
+async def test_a_making_that_was_interrupted_begins_again(tmp_path: Path) -> None:
+    (tmp_path / "postgres.new").mkdir()
+    (tmp_path / "postgres.new" / "PG_VERSION").write_text("18\n")
+    async with embedded_postgres(tmp_path) as dsn:
+        assert await fetch(dsn, "SELECT 1") == 1
+
+
+async def test_without_the_wheels_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)
+    with pytest.raises(SettingsError, match=r"mediabus\[embedded\].*MEDIABUS_DATABASE_URL"):
+        async with embedded_postgres(tmp_path):
+            pass
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with monkeypatch.context() as without_packages:
+        without_packages.setattr(sys, "path", [])
+        with pytest.raises(SettingsError, match=r"mediabus\[embedded\].*MEDIABUS_NATS_URL"):
+            async with embedded_nats(tmp_path):
+                pass
+
+
+def python_for_nobody() -> str:
+    """An interpreter that an ordinary user may run, with our packages; else the test is skipped."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        command = [*AS_NOBODY, python, "-c", "import service.runtime.embedded, psutil"]
+        if not subprocess.run(command, check=False, cwd=ROOT, env=PLAIN).returncode:
+            return python
+    pytest.skip("no Python here that an ordinary user may run with our packages")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
+async def test_an_ordinary_user_needs_no_help(tmp_path: Path) -> None:
+    python = python_for_nobody()
+    data = tmp_path / "home" / "data"
+    data.parent.mkdir()
+    os.chown(data.parent, NOBODY, NOBODY)
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o001)
+    with up_as_a_process(data, *AS_NOBODY, python) as process:
+        assert {one.uids().real for one in servers_on(data)} == {NOBODY}
+        process.kill()
+        await eventually(lambda: not servers_on(data))
+    async with up(data) as (url, _):  # root afterwards: PostgreSQL runs as the owner
+        assert await publish(url) == 1
+        assert NOBODY in {one.uids().real for one in servers_on(data)}

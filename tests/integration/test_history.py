@@ -1,0 +1,314 @@
+"""Reading what happened: filters, pages and counts, over NATS."""
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from nats.aio.msg import Msg
+
+from consumers.daemon import Delivery
+from consumers.history import History, page_query, serve_history
+from consumers.persister.store import EventStore
+from schemas.commands import CountHistory, Counts, HistoryEvent, ListHistory, Page, Problem
+from schemas.envelope import Envelope
+from schemas.events import JobFailed, MediaItemRemoved
+from schemas.identity import Actor, Resource, uuid7
+from service.runtime.bus import Bus
+from service.runtime.database import Pool, migrate, open_pool
+from service.runtime.settings import DatabaseSettings
+from tests.support.servers import postgres_server
+
+NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=123456)
+ALICE = Actor("user", "alice")
+NIGHTLY = Actor("job", "nightly")
+
+
+def removed(item: str, minutes_ago: int, actor: Actor = ALICE, repeated: int = 1) -> Envelope:
+    event = MediaItemRemoved(title=item * repeated, media_type="movie", monitored=True)
+    envelope = Envelope.of(event, actor=actor, resource=Resource("media_item", item))
+    return msgspec.structs.replace(envelope, time=NOW - datetime.timedelta(minutes=minutes_ago))
+
+
+def job_failed(minutes_ago: int) -> Envelope:
+    envelope = Envelope.of(JobFailed(job_name="scan"), actor=NIGHTLY)
+    return msgspec.structs.replace(envelope, time=NOW - datetime.timedelta(minutes=minutes_ago))
+
+
+async def store(pool: Pool, events: Iterable[Envelope]) -> list[Envelope]:
+    kept = list(events)
+    deliveries = [Delivery(envelope, number, 1) for number, envelope in enumerate(kept, start=1)]
+    assert set(await EventStore(pool).store(deliveries)) <= {None}
+    return kept
+
+
+@pytest.fixture
+async def served(bus: Bus, pool: Pool) -> AsyncIterator[Bus]:
+    async with serve_history(bus, pool):
+        yield bus
+
+
+async def ask(bus: Bus, subject: str, request: dict[str, Any] | bytes = b"") -> Msg:
+    body = request if isinstance(request, bytes) else msgspec.json.encode(request)
+    return await bus.nc.request(subject, body, timeout=5)
+
+
+async def page(bus: Bus, **request: object) -> Page[HistoryEvent]:
+    reply = await ask(bus, "history.list", request)
+    return msgspec.json.decode(reply.data, type=Page[HistoryEvent])
+
+
+def ids(page: Page[HistoryEvent]) -> list[UUID]:
+    return [event.id for event in page.items]
+
+
+def problem_of(reply: Msg) -> Problem:
+    assert reply.headers
+    wrong: Problem = msgspec.json.decode(reply.data, type=dict[str, Problem])["error"]
+    assert reply.headers["Nats-Service-Error-Code"] == str(wrong.code)
+    assert reply.headers["Nats-Service-Error"]
+    return wrong
+
+
+async def test_an_event_reads_as_it_was_published(served: Bus, pool: Pool) -> None:
+    [published] = await store(pool, [removed("dune", 5)])
+    [read] = (await page(served)).items
+    assert (read.id, read.time, read.type) == (published.id, published.time, published.type)
+    assert (read.category, read.severity, read.source) == ("media", "info", "mediabus/media")
+    assert (read.actor_type, read.actor_id) == ("user", "alice")
+    assert (read.resource_type, read.resource_id) == ("media_item", "dune")
+    assert msgspec.json.decode(read.data) == published.fields()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "minutes"),
+    [
+        ({}, [1, 2, 3, 4]),
+        ({"category": "media"}, [1, 2, 4]),
+        ({"type": "job.failed"}, [3]),
+        ({"severity": "error"}, [3]),
+        ({"actor_type": "job"}, [3, 4]),
+        ({"actor_id": "alice"}, [1, 2]),
+        ({"resource_type": "media_item"}, [1, 2, 4]),
+        ({"resource_id": "dune"}, [1, 4]),
+        ({"resource_id": "dune", "actor_id": "nightly"}, [4]),
+        ({"since": NOW - datetime.timedelta(minutes=2)}, [1, 2]),
+        ({"until": NOW - datetime.timedelta(minutes=2)}, [3, 4]),
+        ({"type": "never.happened"}, []),
+    ],
+)
+async def test_each_filter_lets_its_events_through_and_no_others(
+    served: Bus, pool: Pool, wanted: dict[str, Any], minutes: list[int]
+) -> None:
+    events = [removed("dune", 1), removed("alien", 2), job_failed(3), removed("dune", 4, NIGHTLY)]
+    await store(pool, events)
+    assert ids(await page(served, **wanted)) == [events[minute - 1].id for minute in minutes]
+    counted = await ask(served, "history.count", wanted)
+    assert msgspec.json.decode(counted.data, type=Counts).total == len(minutes)
+
+
+async def test_pages_neither_repeat_nor_skip_events_of_one_moment_and_of_many_months(
+    served: Bus, pool: Pool
+) -> None:
+    same_moment = [removed(f"twin {number}", 0) for number in range(25)]
+    months = [removed(f"old {number}", 60 * 24 * 20 * number) for number in range(20)]
+    await store(pool, same_moment + months)
+    seen: list[HistoryEvent] = []
+    after = None
+    while True:
+        part = await page(served, limit=7, after=after)
+        seen += part.items
+        after = part.next
+        if after is None:
+            break
+        assert len(part.items) == 7
+        await store(pool, [removed("newcomer", -1)])  # pages that are under way do not move
+    assert len(seen) == 45
+    assert seen == sorted(seen, key=lambda event: (event.time, event.id), reverse=True)
+
+
+async def test_the_last_page_says_so_even_when_it_is_full(served: Bus, pool: Pool) -> None:
+    await store(pool, [removed("dune", number) for number in range(4)])
+    first = await page(served, limit=2)
+    last = await page(served, limit=2, after=first.next)
+    assert first.next
+    assert len(last.items) == 2
+    assert last.next is None
+
+
+async def test_a_page_of_large_events_is_short_and_none_is_missed(served: Bus, pool: Pool) -> None:
+    large = [removed("x", number, repeated=250_000) for number in range(5)]
+    stored = await store(pool, [*large[:4], removed("y", 9, repeated=900_000)])
+    seen, after, pages = [], None, 0
+    while pages == 0 or after:
+        part = await page(served, after=after)
+        seen += ids(part)
+        after, pages = part.next, pages + 1
+    assert seen == [event.id for event in stored]
+    assert pages == 3
+
+
+async def test_numbers_keep_every_digit(served: Bus, pool: Pool) -> None:
+    exact = b'{"big":123456789012345678901234567890,"small":0.1000000000000000055511151231257827}'
+    odd = Envelope(
+        id=uuid7(), type="x.y", time=NOW, source="s", category="other", severity="info",
+        data=msgspec.Raw(exact),
+    )  # fmt: skip
+    await store(pool, [odd])
+    reply = await ask(served, "history.get", {"id": str(odd.id)})
+    assert exact in reply.data
+
+
+async def test_counts_by_type(served: Bus, pool: Pool) -> None:
+    await store(pool, [removed("a", 1), removed("b", 2), job_failed(3)])
+    reply = await ask(served, "history.count")
+    assert msgspec.json.decode(reply.data) == {
+        "total": 3,
+        "by_type": {"media_item.removed": 2, "job.failed": 1},
+    }
+
+
+async def test_one_event_is_found_by_its_id_and_an_unknown_one_is_not(
+    served: Bus, pool: Pool
+) -> None:
+    [event] = await store(pool, [removed("dune", 1)])
+    reply = await ask(served, "history.get", {"id": str(event.id)})
+    assert msgspec.json.decode(reply.data, type=HistoryEvent).id == event.id
+    wrong = problem_of(await ask(served, "history.get", {"id": str(uuid7())}))
+    assert (wrong.code, wrong.reason, wrong.field) == (404, "not_found", "id")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "field"),
+    [
+        (b"not json", "not_json", None),
+        (b'{"type": "\xff"}', "not_json", None),
+        (b"[" * 100_000, "invalid_request", None),
+        (b'{"type": 5}', "invalid_request", "type"),
+        (b"[]", "invalid_request", None),
+        (b'{"limit": 0}', "invalid_request", "limit"),
+        (b'{"limit": 501}', "invalid_request", "limit"),
+        (b'{"sort": "type"}', "invalid_request", "sort"),
+        (b'{"severity": "fatal"}', "invalid_request", "severity"),
+        (b'{"since": "2026-01-01T00:00:00"}', "invalid_request", "since"),
+        (b'{"after": "!"}', "invalid_request", "after"),
+        (b'{"after": "AAAA"}', "invalid_request", "after"),
+        (b'{"after": "f////////////////////////////w"}', "invalid_request", "after"),
+        (b'{"type": "a\\u0000b"}', "invalid_request", "type"),
+        (b'{"type": "' + b"a" * 1_000_000 + b'"}', "too_large", None),
+    ],
+)
+async def test_a_bad_request_is_answered_with_what_is_wrong_with_it(
+    served: Bus, body: bytes, reason: str, field: str | None
+) -> None:
+    wrong = problem_of(await ask(served, "history.list", body))
+    assert (wrong.code, wrong.reason, wrong.field) == (400, reason, field)
+
+
+async def test_services_are_found_as_the_micro_protocol_says(served: Bus) -> None:
+    reply = await ask(served, "$SRV.INFO.mediabus-history")
+    info = msgspec.json.decode(reply.data)
+    assert {endpoint["subject"] for endpoint in info["endpoints"]} == {
+        "history.list",
+        "history.count",
+        "history.get",
+    }
+
+
+async def test_a_database_that_is_away_is_said_to_be_and_answers_when_it_is_back(
+    bus: Bus, tmp_path: Path
+) -> None:
+    with postgres_server(tmp_path / "postgres") as server:
+        async with open_pool(DatabaseSettings(url=server.url)) as pool:
+            await migrate(pool)
+            async with serve_history(bus, pool):
+                assert (await page(bus)).items == []
+                server.kill()
+                wrong = problem_of(await ask(bus, "history.list"))
+                assert (wrong.code, wrong.reason) == (503, "database_away")
+                server.start()
+                assert (await page(bus)).items == []
+
+
+async def test_a_fault_of_ours_is_answered_without_its_details(
+    served: Bus, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    await pool.execute("ALTER TABLE events RENAME TO elsewhere")
+    wrong = problem_of(await ask(served, "history.list"))
+    assert (wrong.code, wrong.reason) == (500, "internal")
+    assert "elsewhere" not in wrong.message
+    assert "UndefinedTableError" in caplog.text
+
+
+async def test_requests_are_answered_side_by_side_and_those_received_before_leaving(
+    bus: Bus, pool: Pool
+) -> None:
+    await store(pool, [removed("dune", 1)])
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(serve_history(bus, pool))
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE events")
+            stuck = [asyncio.create_task(ask(bus, "history.count")) for _ in range(20)]
+            reply = await ask(bus, "history.list", b"[]")  # is not behind those in any queue
+            assert problem_of(reply).code == 400
+            closing = asyncio.create_task(stack.aclose())
+            await asyncio.sleep(0)
+        replies = await asyncio.gather(*stuck)
+        await closing
+    assert {msgspec.json.decode(reply.data, type=Counts).total for reply in replies} == {1}
+
+
+FILL = """
+INSERT INTO events (id, occurred_at, category, type, severity, source, actor_type, actor_id,
+                    resource_type, resource_id, data)
+SELECT gen_random_uuid(), now() - n * interval '40 seconds', 'media', 'type.' || n % 20, 'info',
+       's', 'user', (n % 500)::text, 'media_item', (n % 5000)::text, '{}'
+FROM generate_series(1, 100000) AS n
+"""
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"type": "type.7"},
+        {"resource_id": "17"},
+        {"actor_id": "17"},
+        {"type": "type.7", "resource_id": "7"},
+        {"since": NOW - datetime.timedelta(days=30), "type": "type.3"},
+    ],
+)
+async def test_a_page_of_a_hundred_thousand_events_reads_few_of_them(
+    pool: Pool, wanted: dict[str, Any]
+) -> None:
+    for month in range(3):
+        moment = NOW - datetime.timedelta(days=28 * month)
+        await pool.execute("SELECT ensure_events_partition($1)", moment)
+    await pool.execute(FILL)
+    await pool.execute("ANALYZE events")
+    first = await History(pool).list(ListHistory(**wanted, limit=10), ALICE, {})
+    assert len(first.items) == 10
+    for after in (None, first.next):
+        statement, args = page_query(ListHistory(**wanted, limit=10, after=after))
+        async with pool.acquire() as connection, connection.transaction():
+            for _ in range(7):  # from the sixth on, PostgreSQL may settle for one plan for all
+                before = await connection.fetchval(READ_SO_FAR)
+                assert await connection.fetch(statement, *args)
+            assert await connection.fetchval(READ_SO_FAR) - before < 1000
+
+
+READ_SO_FAR = """
+SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::bigint
+FROM pg_stat_xact_user_tables WHERE relname LIKE 'events%'
+"""
+
+
+async def test_counts_match_what_is_listed(pool: Pool) -> None:
+    await store(pool, [removed("dune", number) for number in range(3)])
+    counts = await History(pool).count(CountHistory(resource_id="dune"), ALICE, {})
+    assert counts.total == 3

@@ -1,0 +1,259 @@
+"""Real download daemons with throw-away profiles, quiet beyond loopback before they start."""
+
+import abc
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from service.clients import AnyClientSettings
+from service.clients.qbittorrent import QBittorrentSettings
+from service.clients.transmission import TransmissionSettings
+from tests.support.ports import free_port
+
+HOST = "127.0.0.1"
+USERNAME = "librarian"
+PASSWORD = "open sesame: ünïcode"
+
+
+def needed(program: str) -> str:
+    """The program's path. Without it a test is skipped, and fails where CI is set."""
+    found = shutil.which(program)
+    if found is None:
+        reason = f"{program} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+class Daemon(abc.ABC):
+    """One daemon, its profile and its process. Made by ``qbittorrent`` and ``transmission``."""
+
+    program: str
+
+    def __init__(self, home: Path) -> None:
+        self.executable = needed(self.program)
+        self.home = home
+        self.downloads = home / "downloads"
+        self.downloads.mkdir()
+        self.port = free_port()
+        self.peer_port = free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.configure()
+
+    @abc.abstractmethod
+    def configure(self) -> None:
+        """Write the whole configuration, before the daemon's first start."""
+
+    @abc.abstractmethod
+    def settings(self, *, name: str = "", password: str = PASSWORD) -> AnyClientSettings:
+        """The settings to reach this daemon with, called after its kind if ``name`` is empty."""
+
+    @abc.abstractmethod
+    def command(self) -> list[str]:
+        """What to run in the foreground."""
+
+    def start(self, *, within: float = 20.0) -> None:
+        """Run it and wait until its web port answers."""
+        log = (self.home / "log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+                env={"PATH": os.defpath, "HOME": str(self.home), "LANG": "C.UTF-8"},
+            )
+        self._wait_for_port(time.monotonic() + within)
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended since."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, *, within: float = 15.0) -> None:
+        """Ask it to leave and wait; it keeps what it knows. By force when it does not listen."""
+        self._end(signal.SIGTERM, within)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._end(signal.SIGKILL, 10.0)
+
+    def restart(self) -> None:
+        """Stop it orderly and start it again, same port and profile."""
+        self.stop()
+        self.start()
+
+    def _end(self, how: signal.Signals, within: float) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(within)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10.0)
+
+    def _wait_for_port(self, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                break
+            with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 1.0):
+                return
+            time.sleep(0.02)
+        log = (self.home / "log").read_text(errors="replace")[-2000:]
+        self.kill()
+        raise AssertionError(f"{self.program} does not listen on {self.url}; it says: {log}")
+
+
+class QBittorrent(Daemon):
+    """qbittorrent-nox; its configuration is the one of 4.2 and later."""
+
+    program = "qbittorrent-nox"
+
+    def configure(self) -> None:
+        path = self.home / "qBittorrent" / "config" / "qBittorrent.conf"
+        path.parent.mkdir(parents=True)
+        path.write_text(
+            QBITTORRENT_CONF.format(
+                host=HOST,
+                port=self.port,
+                peer_port=self.peer_port,
+                downloads=self.downloads,
+                username=USERNAME,
+                password=_pbkdf2(PASSWORD),
+            )
+        )
+
+    def command(self) -> list[str]:
+        return [self.executable, f"--profile={self.home}"]
+
+    def settings(self, *, name: str = "", password: str = PASSWORD) -> QBittorrentSettings:
+        return QBittorrentSettings(
+            name=name or "qbittorrent", url=self.url, username=USERNAME, password=password
+        )
+
+
+class Transmission(Daemon):
+    """transmission-daemon, 3.00 or later."""
+
+    program = "transmission-daemon"
+
+    def configure(self) -> None:
+        configuration = TRANSMISSION_JSON | {
+            "download-dir": str(self.downloads),
+            "peer-port": self.peer_port,
+            "rpc-password": PASSWORD,
+            "rpc-port": self.port,
+            "rpc-username": USERNAME,
+        }
+        (self.home / "settings.json").write_text(json.dumps(configuration))
+
+    def command(self) -> list[str]:
+        return [self.executable, "--foreground", "--config-dir", str(self.home)]
+
+    def settings(self, *, name: str = "", password: str = PASSWORD) -> TransmissionSettings:
+        return TransmissionSettings(
+            name=name or "transmission", url=self.url, username=USERNAME, password=password
+        )
+
+
+AnyDaemon = TypeVar("AnyDaemon", bound=Daemon)
+
+
+@contextlib.contextmanager
+def qbittorrent() -> Iterator[QBittorrent]:
+    """A running qBittorrent, ended on leaving, its profile and downloads removed."""
+    with tempfile.TemporaryDirectory(prefix="mediabus-qbittorrent-") as home:
+        yield from _running(QBittorrent(Path(home)))
+
+
+@contextlib.contextmanager
+def transmission() -> Iterator[Transmission]:
+    """A running Transmission, ended on leaving, its profile and downloads removed."""
+    with tempfile.TemporaryDirectory(prefix="mediabus-transmission-") as home:
+        yield from _running(Transmission(Path(home)))
+
+
+def _running(daemon: AnyDaemon) -> Iterator[AnyDaemon]:
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.kill()
+
+
+def _pbkdf2(password: str) -> str:
+    """As qBittorrent keeps it (src/base/utils/password.cpp): base64 of salt, colon, of the key."""
+    salt = os.urandom(16)
+    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 100_000)
+    return f"{base64.b64encode(salt).decode()}:{base64.b64encode(key).decode()}"
+
+
+QBITTORRENT_CONF = """\
+[Application]
+FileLogger\\Enabled=false
+
+[BitTorrent]
+Session\\AddTrackersEnabled=false
+Session\\BTProtocol=TCP
+Session\\DHTEnabled=false
+Session\\DefaultSavePath={downloads}
+Session\\Interface=lo
+Session\\InterfaceAddress={host}
+Session\\InterfaceName=lo
+Session\\LSDEnabled=false
+Session\\PeXEnabled=false
+Session\\Port={peer_port}
+Session\\QueueingSystemEnabled=false
+
+[LegalNotice]
+Accepted=true
+
+[Network]
+PortForwardingEnabled=false
+
+[Preferences]
+Connection\\ResolvePeerCountries=false
+Connection\\UPnP=false
+WebUI\\Address={host}
+WebUI\\LocalHostAuth=true
+WebUI\\Password_PBKDF2="@ByteArray({password})"
+WebUI\\Port={port}
+WebUI\\UseUPnP=false
+WebUI\\Username={username}
+"""
+
+TRANSMISSION_JSON: dict[str, object] = {
+    "bind-address-ipv4": HOST,
+    "bind-address-ipv6": "::1",
+    "blocklist-enabled": False,
+    "cache-size-mb": 0,
+    "dht-enabled": False,
+    "lpd-enabled": False,
+    "pex-enabled": False,
+    "port-forwarding-enabled": False,
+    "rpc-authentication-required": True,
+    "rpc-bind-address": HOST,
+    "rpc-enabled": True,
+    "rpc-host-whitelist-enabled": False,
+    "rpc-whitelist": HOST,
+    "start-added-torrents": True,
+    "utp-enabled": False,
+}
