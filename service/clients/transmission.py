@@ -45,6 +45,8 @@ STATES: Final[dict[int, tuple[str, Phase]]] = {
 }
 """tr_torrent_activity and what each means by itself; ``phase_of`` knows what overrules it."""
 
+CHECKING: Final = (1, 2)
+
 LOCAL_ERROR: Final = 3
 """``error``: 0 none, 1 and 2 a tracker's warning and error (the download goes on), 3 our disk's."""
 
@@ -199,7 +201,7 @@ class Transmission:
         self._met = -SETTLING  # when that session id was new to us
         self._observing = asyncio.Lock()
         self._observed: tuple[str, float] | None = None  # in which session of its, and when
-        self._hashes: dict[int, ItemId] = {}  # ids of this run, as removals name them
+        self._known: dict[int, Torrent] = {}  # by the ids of this run, which removals name
 
     async def version(self) -> str:
         session = await self._ask(Session, "session-get", fields=["version"])
@@ -221,17 +223,24 @@ class Transmission:
         answer = await self._ask(Torrents, "torrent-get", ids="recently-active", fields=NAMES)
         if observed[0] != self._session_id:
             return None
-        self._hashes |= {torrent.id: ItemId(torrent.hash_string) for torrent in answer.torrents}
-        gone = [self._hashes.pop(number) for number in answer.removed if number in self._hashes]
-        return Delta(self._statuses(answer), gone)
+        statuses = [self._status(torrent) for torrent in answer.torrents]
+        self._known |= {torrent.id: torrent for torrent in answer.torrents}
+        gone = [self._known.pop(number) for number in answer.removed if number in self._known]
+        return Delta(statuses, [ItemId(torrent.hash_string.lower()) for torrent in gone])
 
     async def _everything(self) -> Snapshot:
         answer = await self._settled()
-        self._hashes = {torrent.id: ItemId(torrent.hash_string) for torrent in answer.torrents}
-        return Snapshot(self._statuses(answer))
+        self._known = {torrent.id: torrent for torrent in answer.torrents}
+        return Snapshot([status_of(self._settings.client_name, it) for it in answer.torrents])
 
-    def _statuses(self, answer: Torrents) -> list[DownloadStatus]:
-        return [status_of(self._settings.client_name, torrent) for torrent in answer.torrents]
+    def _status(self, torrent: Torrent) -> DownloadStatus:
+        """Its status, but not yet paused at the first sight of it as stopped when it is new or was
+        being checked: it is stopped for a moment then, before it starts."""
+        status = status_of(self._settings.client_name, torrent)
+        before = self._known.get(torrent.id)
+        if status.phase is Phase.PAUSED and (before is None or before.status in CHECKING):
+            return msgspec.structs.replace(status, phase=Phase.QUEUED)
+        return status
 
     async def add(
         self,

@@ -20,7 +20,7 @@ from schemas.subjects import DOWNLOAD_STATUS_BUCKET, item_of_key
 from service.clients import AnyClientSettings
 from service.downloads import table
 from service.downloads.row import DownloadRow, Transition
-from service.monitor.lifecycle import Gone, Hold, next_step
+from service.monitor.lifecycle import SETTLES_WITHIN, Gone, Hold, next_step
 from service.monitor.reachability import Reachability
 from service.monitor.watcher import Watcher
 from service.outbox.outbox import Outbox
@@ -162,14 +162,15 @@ class Follower:
         return status
 
     async def _step(self, row: DownloadRow, seen: Seen) -> Hold | None:
-        """Takes the step that is due, if there is one; whoever was faster has said it already."""
+        """Takes the step that is due, if there is one, and looks again afterwards: another may
+        follow, and whoever was faster has changed the row."""
         match next_step(row, seen):
             case Transition() as transition:
-                if await table.step(self._outbox, row, transition):
-                    for event in transition.events:
-                        metrics.TRANSITIONS.labels(event.type).inc()
-                    return None
-                return Hold(0.1)  # the row has moved on: look at it again
+                if not await table.step(self._outbox, row, transition):
+                    return Hold(0.1)
+                for event in transition.events:
+                    metrics.TRANSITIONS.labels(event.type).inc()
+                return Hold(SETTLES_WITHIN)
             case Hold() as hold:
                 return hold
             case None:
@@ -177,4 +178,4 @@ class Follower:
 
 
 def _is_deletion(message: Msg) -> bool:
-    return bool(message.headers) and message.headers.get(KV_OP) in {KV_DEL, KV_PURGE}
+    return (message.headers or {}).get(KV_OP) in {KV_DEL, KV_PURGE}

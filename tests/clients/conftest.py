@@ -71,7 +71,12 @@ class View:
         return seen
 
     async def until(
-        self, item: ItemId, fact: Callable[[DownloadStatus], object], *, within: float = 10.0
+        self,
+        item: ItemId,
+        fact: Callable[[DownloadStatus], object],
+        *,
+        within: float = 10.0,
+        every: float = 0.1,
     ) -> DownloadStatus:
         """The item's first status for which the fact holds."""
 
@@ -81,7 +86,7 @@ class View:
             return status if status is not None and fact(status) else None
 
         try:
-            return await eventually(holds, within=within, every=0.1)
+            return await eventually(holds, within=within, every=every)
         except AssertionError as error:
             error.add_note(f"what was last seen of it: {self.items.get(item)}")
             raise

@@ -56,8 +56,8 @@ async def test_a_magnet_link_finds_its_name_and_size(
     item = await client.add(Magnet(shared.magnet), title="", category=None)
 
     assert item == shared.infohash
-    first = await view.until(item, lambda _: True)
-    assert (first.phase, first.progress, first.size) == (Phase.METADATA, 0.0, None)
+    seeking = await view.until(item, lambda status: status.phase is Phase.METADATA)
+    assert (seeking.progress, seeking.size) == (0.0, None)
     known = await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=30)
     assert (known.title, known.size) == (shared.name, shared.size)
 
@@ -77,9 +77,24 @@ async def test_a_pause_and_a_resume_are_seen(
     await client.resume(item)  # is no error
 
 
+async def test_a_download_is_not_paused_at_its_start(
+    client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    await view.refresh()
+    phases = set()
+    item = await client.add(Magnet(swarm.share(rate=1).magnet), title="", category=None)
+
+    await view.until(
+        item, lambda status: phases.add(status.phase) or status.phase is Phase.METADATA, every=0
+    )
+
+    assert Phase.PAUSED not in phases
+
+
 async def test_a_pause_at_once_after_the_start_lasts(
     client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
 ) -> None:
+    await view.refresh()
     item = await add(client, swarm.share(size=4 << 20, rate=1))
 
     await client.pause(item)

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from service.clients.port import ClientRefused, ClientUnavailable, Delta, Magnet
 from service.clients.qbittorrent import QBittorrentSettings
 from service.clients.transmission import Transmission, TransmissionSettings
 from tests.support import daemons
+from tests.unit.test_client_states import transmission_torrent
 
 ITEM = ItemId("ab" * 20)
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -170,6 +172,31 @@ async def test_something_else_at_the_address_is_said_and_never_an_empty_list(
             await client.observe()
 
     assert unavailable.value.reason == reason
+
+
+async def test_a_record_that_cannot_be_read_is_an_error_and_not_left_out() -> None:
+    torrents = {ITEM: {"name": "Dune", "state": 1}}
+    strange = web.json_response({"rid": 1, "full_update": True, "torrents": torrents})
+
+    async with (
+        serving(saying(200, strange.text or "")) as url,
+        qbittorrent(url).connect() as client,
+    ):
+        with pytest.raises(ClientUnavailable, match=r"Expected `str`") as unavailable:
+            await client.observe()
+
+    assert unavailable.value.reason == "protocol"
+
+
+async def test_a_download_that_transmission_only_checks_cannot_be_paused_yet() -> None:
+    torrent = transmission_torrent(status=2)
+    text = msgspec.json.encode({"result": "success", "arguments": {"torrents": [torrent]}}).decode()
+
+    async with serving(saying(200, text)) as url:
+        settings = TransmissionSettings(name="a", url=url, timeout=0.3)
+        async with settings.connect() as client:
+            with pytest.raises(ClientRefused, match="still checks"):
+                await client.pause(ITEM)
 
 
 @pytest.mark.parametrize("settings", [QBittorrentSettings, TransmissionSettings])

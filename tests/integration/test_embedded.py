@@ -21,8 +21,6 @@ from service.runtime.embedded import (
     data_dir_lock,
     embedded_nats,
     embedded_postgres,
-    nats_url_of,
-    postgres_dsn_of,
 )
 from service.runtime.settings import SettingsError
 from tests.support.eventually import eventually
@@ -107,7 +105,7 @@ def is_there(path: str) -> bool:
 @contextlib.contextmanager
 def up_as_a_process(
     data_dir: Path, *command: str, path: str = os.defpath
-) -> Iterator["subprocess.Popen[str]"]:
+) -> Iterator[tuple["subprocess.Popen[str]", str, str]]:
     """The same in a process of its own, which the test may kill; takes its servers along."""
     process = subprocess.Popen(
         [*(command or (sys.executable,)), "-c", UP, str(data_dir)],
@@ -119,8 +117,9 @@ def up_as_a_process(
     with process:
         try:
             assert process.stdout
-            assert process.stdout.readline().startswith("nats://"), "it does not start"
-            yield process
+            url, _, dsn = process.stdout.readline().strip().partition(" ")
+            assert dsn, "it does not start"
+            yield process, url, dsn
         finally:
             process.kill()
             _killed(servers_on(data_dir))
@@ -152,15 +151,6 @@ async def test_postgresql_is_durable_and_speaks_to_nobody_else(tmp_path: Path) -
         assert await fetch(dsn, "SHOW synchronous_commit") == "on"
         assert await fetch(dsn, "SHOW listen_addresses") == ""
         assert await fetch(dsn, "SHOW unix_socket_permissions") == "0700"
-
-
-async def test_others_can_ask_where_they_are(tmp_path: Path) -> None:
-    assert nats_url_of(tmp_path) is None
-    assert postgres_dsn_of(tmp_path) is None
-    async with up(tmp_path) as (url, dsn):
-        assert nats_url_of(tmp_path) == url
-        assert postgres_dsn_of(tmp_path) == dsn
-    assert postgres_dsn_of(tmp_path) is None
 
 
 async def test_nats_gives_way_to_who_has_its_port_and_then_keeps_the_new_one(
@@ -207,7 +197,7 @@ async def test_a_server_that_is_killed_comes_back_at_the_same_place(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of such a death")
 async def test_they_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
-    with up_as_a_process(tmp_path / "data") as process:
+    with up_as_a_process(tmp_path / "data") as (process, _, _):
         assert len(servers_on(tmp_path / "data")) == 2
         process.kill()
         await eventually(lambda: not servers_on(tmp_path / "data"))
@@ -216,11 +206,9 @@ async def test_they_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
 async def test_what_a_killed_process_left_running_is_ended_and_its_data_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with up_as_a_process(tmp_path / "data", path="/nonexistent") as process:  # without setpriv
+    with up_as_a_process(tmp_path / "data", path="/nonexistent") as started:  # no setpriv
+        process, url, dsn = started
         left = servers_on(tmp_path / "data")
-        url, dsn = nats_url_of(tmp_path / "data"), postgres_dsn_of(tmp_path / "data")
-        assert url
-        assert dsn
         await publish(url)
         await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
         process.kill()
@@ -319,7 +307,7 @@ async def test_an_ordinary_user_needs_no_help(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents):
         if not folder.stat().st_mode & 0o001:
             folder.chmod(folder.stat().st_mode | 0o001)
-    with up_as_a_process(data, *AS_NOBODY, python) as process:
+    with up_as_a_process(data, *AS_NOBODY, python) as (process, _, _):
         assert {one.uids().real for one in servers_on(data)} == {NOBODY}
         process.kill()
         await eventually(lambda: not servers_on(data))

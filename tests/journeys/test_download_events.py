@@ -207,8 +207,8 @@ async def test_an_outage_is_told_once_and_costs_no_download(
         download = (await user.ask("downloads.initiate", request_for(shared)))["id"]
         await user.event("download.completed", download, within=60)
         daemon.stop()
+        other = swarm.share("other.bin", size=1000)
         with pytest.raises(Refused) as refused:
-            other = swarm.share("other.bin", size=1000)
             await user.ask("downloads.initiate", request_for(other))
         away = await user.event("download_client.unreachable", name)
         daemon.start()
@@ -231,7 +231,7 @@ async def test_what_nobody_watched_is_made_up_for(
         async with library(watched, (operations_part, persister_part)) as user:
             download = (await user.ask("downloads.initiate", request_for(shared)))["id"]
             lost = await user.ask("downloads.initiate", request_for(gone))
-            await eventually(lambda: (daemon.downloads / shared.name).exists(), within=40)
+            await eventually((daemon.downloads / shared.name).exists, within=40)
             await client.remove(lost["client_item"], delete_files=True)
         async with library(watched) as user:
             await user.event("download.completed", download, within=60)

@@ -1,5 +1,7 @@
 """What users do with media items becomes events in PostgreSQL, with who did it and to what."""
 
+from typing import Any
+
 import pytest
 
 from schemas.identity import Actor
@@ -83,7 +85,7 @@ async def test_bad_requests_name_the_field_and_change_nothing(settings: Settings
     async with library(settings) as user:
         dune = await user.ask("media.create", DUNE)
         unknown = "01a20362-8ad5-7edb-ab30-b204b10c0f03"
-        cases = [
+        cases: list[tuple[str, Any, int, str | None]] = [
             ("media.create", {"type": "movie", "title": "Dune"}, 400, "year"),
             ("media.create", {**DUNE, "year": 1800}, 400, "year"),
             ("media.create", {**DUNE, "year": 2200}, 400, "year"),

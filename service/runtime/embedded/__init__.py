@@ -2,14 +2,7 @@
 
 from service.runtime.embedded.child import ServerFailed
 from service.runtime.embedded.data_dir import data_dir_lock
-from service.runtime.embedded.nats_server import embedded_nats, nats_url_of
-from service.runtime.embedded.postgres_server import embedded_postgres, postgres_dsn_of
+from service.runtime.embedded.nats_server import embedded_nats
+from service.runtime.embedded.postgres_server import embedded_postgres
 
-__all__ = [
-    "ServerFailed",
-    "data_dir_lock",
-    "embedded_nats",
-    "embedded_postgres",
-    "nats_url_of",
-    "postgres_dsn_of",
-]
+__all__ = ["ServerFailed", "data_dir_lock", "embedded_nats", "embedded_postgres"]

@@ -19,6 +19,7 @@ from service.runtime.settings import SettingsError
 
 HOST: Final = "127.0.0.1"
 PREFERRED_PORTS: Final = range(4222, 4322)
+LAST_PORT: Final = "port"
 
 CONFIG: Final = """\
 # Written anew by `mediabus up` at every start.
@@ -46,16 +47,9 @@ async def embedded_nats(data_dir: Path, port: int | None = None) -> AsyncIterato
     config = folder / "nats-server.conf"
     await end_leftovers("nats-server", config, signal.SIGTERM)
     async with contextlib.AsyncExitStack() as stack:
-        url = await _on_a_free_port(stack, program, config, _candidates(data_dir, port))
-        (folder / "url").write_text(f"{url}\n")
-        yield url
-
-
-def nats_url_of(data_dir: Path) -> str | None:
-    """Where the server of this directory listens, or listened last."""
-    with contextlib.suppress(OSError):
-        return (data_dir / "nats" / "url").read_text().strip()
-    return None
+        chosen = await _on_a_free_port(stack, program, config, _candidates(folder, port))
+        (folder / LAST_PORT).write_text(f"{chosen}\n")
+        yield f"nats://{HOST}:{chosen}"
 
 
 def _program() -> str:
@@ -72,16 +66,18 @@ def _program() -> str:
     return found
 
 
-def _candidates(data_dir: Path, port: int | None) -> list[int]:
+def _candidates(folder: Path, port: int | None) -> list[int]:
     if port is not None:
         return [port]
-    last = (nats_url_of(data_dir) or "").rpartition(":")[2]
-    return [*([int(last)] if last.isdecimal() else []), *PREFERRED_PORTS, _any_port()]
+    last = []
+    with contextlib.suppress(OSError, ValueError):
+        last = [int((folder / LAST_PORT).read_text())]
+    return [*last, *PREFERRED_PORTS, _any_port()]
 
 
 async def _on_a_free_port(
     stack: contextlib.AsyncExitStack, program: str, config: Path, ports: list[int]
-) -> str:
+) -> int:
     """Starts it on the first port that is free, and stays free until the server has it."""
     for port in ports:
         if not _is_free(port):
@@ -92,7 +88,7 @@ async def _on_a_free_port(
             if "address already in use" not in str(error):
                 raise
         else:
-            return f"nats://{HOST}:{port}"
+            return port
     raise SettingsError(f"port {ports[0]} on {HOST} for NATS is taken: name another, or none")
 
 

@@ -54,21 +54,10 @@ async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
     sockets = _socket_dir(cluster, user)
     try:
         async with kept_running(_server(binaries, cluster, sockets, user)):
-            yield _dsn(sockets)
+            yield f"postgresql://postgres@/postgres?host={quote(str(sockets))}"
     finally:
         if sockets != cluster:
             shutil.rmtree(sockets, ignore_errors=True)
-
-
-def postgres_dsn_of(data_dir: Path) -> str | None:
-    """The DSN of the server that runs on this directory right now."""
-    with contextlib.suppress(OSError, IndexError):
-        return _dsn(Path(_status_lines(data_dir / "postgres")[4]))
-    return None
-
-
-def _dsn(sockets: Path) -> str:
-    return f"postgresql://postgres@/postgres?host={quote(str(sockets))}"
 
 
 def _binaries() -> Path:
