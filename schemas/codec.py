@@ -28,7 +28,7 @@ class InvalidEvent(ValueError):
     """What was to be an event is none; the message says what is wrong and where."""
 
 
-class _Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
+class CloudEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The envelope's JSON, attribute by attribute, under the names of CloudEvents."""
 
     specversion: Literal["1.0"]
@@ -49,7 +49,7 @@ class _Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode_wire: Final = msgspec.json.Decoder(_Wire).decode
+_decode_wire: Final = msgspec.json.Decoder(CloudEvent).decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_data: Final[dict[str, msgspec.json.Decoder[Event]]] = {
     name: msgspec.json.Decoder(event_class) for name, event_class in EVENT_TYPES.items()
@@ -61,7 +61,7 @@ def encode(envelope: Envelope) -> bytes:
     could take: NUL in a string, or more than ``MAX_EVENT_BYTES``."""
     actor, resource = envelope.actor, envelope.resource
     encoded = _encode(
-        _Wire(
+        CloudEvent(
             specversion="1.0",
             id=envelope.id,
             source=envelope.source,
@@ -121,7 +121,7 @@ def _typed(event_type: str, data: msgspec.Raw) -> Event | None:
     return None
 
 
-def _actor(wire: _Wire) -> Actor | None:
+def _actor(wire: CloudEvent) -> Actor | None:
     if wire.actortype is None and wire.actorid is None:
         return None
     if wire.actortype is None or wire.actorid is None:
@@ -129,7 +129,7 @@ def _actor(wire: _Wire) -> Actor | None:
     return Actor(wire.actortype, wire.actorid)
 
 
-def _resource(wire: _Wire) -> Resource | None:
+def _resource(wire: CloudEvent) -> Resource | None:
     if wire.subject is None:
         return None
     kind, _, resource_id = wire.subject.partition("/")

@@ -1,5 +1,6 @@
 """NATS names: the subject of each event, the filters over them, the streams and the bucket."""
 
+import hashlib
 import re
 from typing import Final
 from urllib.parse import quote, unquote
@@ -14,11 +15,16 @@ DEAD_LETTERS_SUBJECTS: Final = "dead_letters.>"
 DOWNLOAD_STATUS_BUCKET: Final = "download_status"
 
 NO_RESOURCE: Final = "-"
+MAX_TOKEN: Final = 255
+KEPT: Final = 200
 
 
 def token(text: str) -> str:
-    """Any text as one subject token: what NATS gives a meaning to is percent-encoded."""
+    """Any text as one subject token: what NATS gives a meaning to is percent-encoded. A long one
+    ends in a digest instead: a server hangs up on whoever names a subject of 4 KiB."""
     encoded = quote(text, safe="").replace(".", "%2E")
+    if len(encoded) > MAX_TOKEN:
+        return f"{encoded[:KEPT]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     return encoded.replace("-", "%2D") if encoded == NO_RESOURCE else encoded
 
 

@@ -87,12 +87,12 @@ class DownloadClient(Protocol):
         Raises ``ClientRefused`` for a duplicate or something it cannot use."""
 
     async def pause(self, item: ItemId) -> None:
-        """Stop the download where it is. Pausing what is paused is no error; an item that the client
-        does not have is ``ClientRefused``."""
+        """Stop the download where it is. Pausing what is paused is no error; an item that the
+        client does not have is ``ClientRefused``."""
 
     async def resume(self, item: ItemId) -> None:
         """Let the download go on. As ``pause``."""
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
-        """Take the download out of the client, with or without its files. As ``pause``, but removing
-        what is gone already is no error."""
+        """Take the download out of the client, with or without its files. As ``pause``, but
+        removing what is gone already is no error."""

@@ -82,7 +82,6 @@ class Mirror:
                 self._gone.add(item)
                 del self._missing[item]
 
-    @property
     def is_waiting(self) -> bool:
         """Whether something is missing and not yet gone: worth another look soon."""
         return bool(self._missing)

@@ -105,7 +105,7 @@ class Watcher:
 
     def _pause(self) -> float:
         busy = any(status.phase in BUSY for status in self._mirror.shown())
-        soon = busy or self._mirror.is_waiting
+        soon = busy or self._mirror.is_waiting()
         return self._settings.poll_active if soon else self._settings.poll_idle
 
     async def _answers(self, version: str) -> None:

@@ -1,6 +1,7 @@
 """Publishing straight to NATS, for events that the outbox could not take."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ class DirectPublisher:
     def __init__(self) -> None:
         self._waiting: deque[Envelope] = deque()
         self._arrived = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def publish_soon(self, events: Iterable[Envelope]) -> None:
         """Takes events and returns at once; never raises."""
@@ -34,6 +37,7 @@ class DirectPublisher:
                 log.error("event dropped", extra={"id": str(envelope.id), "type": envelope.type})
             else:
                 self._waiting.append(envelope)
+                self._empty.clear()
         self._arrived.set()
 
     async def run(self, bus: Bus) -> None:
@@ -43,6 +47,7 @@ class DirectPublisher:
             self._arrived.clear()
             while self._waiting:
                 await self._publish_first(bus)
+            self._empty.set()
 
     async def _publish_first(self, bus: Bus) -> None:
         envelope = self._waiting[0]
@@ -58,6 +63,6 @@ class DirectPublisher:
 
     async def drain(self, within: float) -> None:
         """Waits until nothing is left, ``within`` seconds at the most."""
-        deadline = asyncio.get_running_loop().time() + within
-        while self._waiting and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._empty.wait()

@@ -18,11 +18,12 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+import asyncpg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
 from schemas.subjects import EVENTS_STREAM
-from service.outbox.batch import MOST, publish_all
+from service.outbox.batch import MOST, Outgoing, publish_all
 from service.outbox.outbox import RECORDED_SUBJECT
 from service.runtime import metrics
 from service.runtime.bus import Bus, PublishFailed
@@ -55,10 +56,9 @@ WHERE position > $1 AND position <> ALL ($2::bigint[]) ORDER BY position LIMIT $
 LAST_DRAWN: Final = """
 SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'position')::regclass), 0)
 """
-RUNNING: Final = """
-SELECT pg_snapshot_xmin(s)::text::bigint AS oldest, pg_snapshot_xmax(s)::text::bigint AS next
-FROM pg_current_snapshot() AS s
-"""
+# Not the snapshot's xmax: that is one past the last transaction that has *ended*.
+NEXT_XID: Final = "SELECT pg_current_xact_id()::text::bigint"
+OLDEST_RUNNING: Final = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 CONFIRM: Final = """
 DELETE FROM outbox AS o USING events AS e
 WHERE o.position IN (SELECT position FROM outbox WHERE position > $1 ORDER BY position LIMIT $2)
@@ -75,7 +75,7 @@ SELECT position, id, subject, payload FROM outbox WHERE position <= $1 ORDER BY 
 
 @dataclasses.dataclass(frozen=True)
 class Horizon:
-    """``position`` had been drawn when transaction ``next_xid`` had not begun."""
+    """``position`` had been drawn before transaction ``next_xid`` began."""
 
     position: int
     next_xid: int
@@ -128,7 +128,7 @@ class Relay:
         """Publishes what has appeared, up to one batch, and says how many that were."""
         rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), MOST)
         if rows:
-            await publish_all(self._bus, rows)
+            await publish_all(self._bus, _outgoing(rows))
             metrics.RELAYED.inc(len(rows))
             self._ahead.update(row["position"] for row in rows)
         if len(self._ahead) >= 5 * MOST or self._now() - self._cursor_moved_at > MOVE_CURSOR_EVERY:
@@ -147,10 +147,8 @@ class Relay:
         if self._horizon is None:
             position = await self._pool.fetchval(LAST_DRAWN)
             # Only now: whoever drew that position had its id by then.
-            _, next_xid = await self._running()
-            self._horizon = Horizon(position, next_xid)
-        oldest, _ = await self._running()
-        if oldest < self._horizon.next_xid:
+            self._horizon = Horizon(position, await self._pool.fetchval(NEXT_XID))
+        if await self._pool.fetchval(OLDEST_RUNNING) < self._horizon.next_xid:
             return
         if await self._has_unread(self._horizon.position):
             return
@@ -158,11 +156,6 @@ class Relay:
         self._ahead = {position for position in self._ahead if position > self._cursor}
         self._horizon = None
         await self._pool.execute(MOVE_CURSOR, self._cursor)
-
-    async def _running(self) -> tuple[int, int]:
-        """The oldest transaction that has not ended, and the next one to begin."""
-        row = (await self._pool.fetch(RUNNING))[0]
-        return row["oldest"], row["next"]
 
     async def _has_unread(self, position: int) -> bool:
         rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), 1)
@@ -213,7 +206,11 @@ class Relay:
             )
             metrics.RELAYED_AGAIN.inc(len(rows))
             with contextlib.suppress(PublishFailed):
-                await publish_all(self._bus, rows)
+                await publish_all(self._bus, _outgoing(rows))
+
+
+def _outgoing(rows: Sequence[asyncpg.Record]) -> list[Outgoing]:
+    return [Outgoing(row["id"], row["subject"], row["payload"]) for row in rows]
 
 
 def _count(status: str) -> int:

@@ -104,6 +104,32 @@ def load(path: str | None, environ: Mapping[str, str] | None = None) -> Settings
         raise SettingsError(f"settings: {error}") from error
 
 
+class _Connection(msgspec.Struct):
+    """What ``mediabus up`` leaves in ``CONNECTION_FILE``."""
+
+    nats_url: str
+    database_url: str
+
+
+def resolved(settings: Settings) -> Settings:
+    """The settings, with the servers of ``mediabus up`` where they name none. Without those either,
+    the URLs stay open. Raises SettingsError."""
+    path = Path(settings.data_dir) / CONNECTION_FILE
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_Connection)
+    except FileNotFoundError:
+        return settings
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is unusable ({error}): start `mediabus up` again") from error
+    replace = msgspec.structs.replace
+    nats, database = settings.nats, settings.database
+    return replace(
+        settings,
+        nats=replace(nats, url=nats.url or found.nats_url),
+        database=replace(database, url=database.url or found.database_url),
+    )
+
+
 def _read(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}

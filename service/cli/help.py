@@ -1,0 +1,35 @@
+"""Help pages, and a group of commands that imports a command only when it runs."""
+
+import importlib
+from collections.abc import Mapping
+from typing import ClassVar
+
+import click
+
+
+def examples(*lines: str) -> str:
+    """The foot of a help page; click leaves a paragraph that starts with ``\\b`` as it is."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class LazyGroup(click.Group):
+    """Commands by name, each with the module that has it and its line in the list of commands.
+
+    The commands need NATS, PostgreSQL and HTTP clients; the list of commands needs none of them.
+    """
+
+    lazy: ClassVar[Mapping[str, tuple[str, str]]] = {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in self.lazy:
+            return None
+        command: click.Command = getattr(importlib.import_module(self.lazy[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Lists the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.lazy.items()])
