@@ -14,8 +14,8 @@ WIRE := $(and $(shell command -v npm),$(wildcard tests/wire/package-lock.json),t
 help: ## what you can make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/installed ## start everything here; ARGS="--data-dir DIR" and the like go to `mediabus up`
-	@exec $(BIN)/mediabus up $(ARGS)
+run: .venv/installed ## start everything here; the settings are variables, as MEDIABUS_DATA_DIR
+	@exec $(BIN)/mediabus up
 
 test: .venv/installed $(WIRE) ## the whole test suite; ARGS="-k word" and the like go to pytest
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --cov --cov-report=term:skip-covered $(ARGS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import bencode2
 import pytest
 
-from schemas.status import ItemId, Phase
+from schemas.status import DownloadStatus, ItemId, Phase
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
@@ -82,11 +82,13 @@ async def test_a_download_is_not_paused_at_its_start(
 ) -> None:
     await view.refresh()
     phases = set()
-    item = await client.add(Magnet(swarm.share(rate=1).magnet), title="", category=None)
 
-    await view.until(
-        item, lambda status: phases.add(status.phase) or status.phase is Phase.METADATA, every=0
-    )
+    def is_sought(status: DownloadStatus) -> bool:
+        phases.add(status.phase)
+        return status.phase is Phase.METADATA
+
+    item = await client.add(Magnet(swarm.share(rate=1).magnet), title="", category=None)
+    await view.until(item, is_sought, every=0)
 
     assert Phase.PAUSED not in phases
 

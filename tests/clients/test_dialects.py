@@ -15,7 +15,7 @@ from schemas.status import ItemId, Phase, UnreachableReason
 from service.clients.http import FIRST_WAIT, LONGEST_WAIT, Patience
 from service.clients.port import ClientRefused, ClientUnavailable, Delta, Magnet, Snapshot
 from service.clients.qbittorrent import QBittorrentSettings
-from service.clients.transmission import Transmission, TransmissionSettings
+from service.clients.transmission import Torrent, Transmission, TransmissionSettings
 from tests.support import daemons
 from tests.unit.test_client_states import transmission_torrent
 
@@ -186,6 +186,29 @@ async def test_a_record_that_cannot_be_read_is_an_error_and_not_left_out() -> No
             await client.observe()
 
     assert unavailable.value.reason == "protocol"
+
+
+@pytest.mark.parametrize("before", [[], [transmission_torrent(status=2)]])
+async def test_what_transmission_shows_as_stopped_before_its_start_is_not_paused_yet(
+    before: list[Torrent],
+) -> None:
+    stopped = [transmission_torrent(status=0)]
+    answers = iter([before or [transmission_torrent(number=2)], stopped, stopped])
+
+    async def answer(_: web.Request) -> web.Response:
+        body = {"result": "success", "arguments": {"torrents": next(answers)}}
+        return web.Response(body=msgspec.json.encode(body))
+
+    async with (
+        serving(answer) as url,
+        TransmissionSettings(name="a", url=url).connect() as client,
+    ):
+        seen = [await client.observe() for _ in range(3)]
+
+    assert [one.changed[0].phase for one in seen if isinstance(one, Delta)] == [
+        Phase.QUEUED,
+        Phase.PAUSED,
+    ]
 
 
 async def test_a_download_that_transmission_only_checks_cannot_be_paused_yet() -> None:

@@ -9,6 +9,7 @@ from service.clients.port import ClientUnavailable, Delta, DownloadClient, Snaps
 from service.clients.qbittorrent import QBittorrent
 from tests.clients.conftest import KINDS, View, add
 from tests.support.daemons import Daemon
+from tests.support.eventually import eventually
 from tests.support.torrents import Swarm
 
 
@@ -23,7 +24,7 @@ async def test_a_killed_client_is_out_of_reach_and_then_back_in_the_same_session
     client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
 ) -> None:
     item = await add(client, swarm.share(rate=1))
-    await view.until(item, lambda _: True)
+    await eventually(lambda: daemon.keeps(item))
 
     daemon.kill()
 

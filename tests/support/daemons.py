@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import pytest
 
+from schemas.status import ItemId
 from service.clients import AnyClientSettings
 from service.clients.qbittorrent import QBittorrentSettings
 from service.clients.transmission import TransmissionSettings
@@ -66,6 +67,10 @@ class Daemon(abc.ABC):
     @abc.abstractmethod
     def command(self) -> list[str]:
         """What to run in the foreground."""
+
+    @abc.abstractmethod
+    def keeps(self, item: ItemId) -> bool:
+        """Whether the download is on its disk, so that it would know of it after a crash."""
 
     def start(self, *, within: float = 20.0) -> None:
         """Run it and wait until its web port answers."""
@@ -144,6 +149,9 @@ class QBittorrent(Daemon):
     def command(self) -> list[str]:
         return [self.executable, f"--profile={self.home}"]
 
+    def keeps(self, item: ItemId) -> bool:
+        return (self.home / "qBittorrent/data/BT_backup" / f"{item}.fastresume").exists()
+
     def settings(self, *, name: str = "", password: str = PASSWORD) -> QBittorrentSettings:
         return QBittorrentSettings(
             name=name or "qbittorrent", url=self.url, username=USERNAME, password=password
@@ -167,6 +175,9 @@ class Transmission(Daemon):
 
     def command(self) -> list[str]:
         return [self.executable, "--foreground", "--config-dir", str(self.home)]
+
+    def keeps(self, item: ItemId) -> bool:
+        return any((self.home / "torrents").glob(f"*{item[:16]}*"))
 
     def settings(self, *, name: str = "", password: str = PASSWORD) -> TransmissionSettings:
         return TransmissionSettings(
@@ -222,6 +233,7 @@ Session\\LSDEnabled=false
 Session\\PeXEnabled=false
 Session\\Port={peer_port}
 Session\\QueueingSystemEnabled=false
+Session\\RefreshInterval=200
 
 [LegalNotice]
 Accepted=true

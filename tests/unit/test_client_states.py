@@ -109,9 +109,10 @@ def transmission_torrent(
     error: int = 0,
     words: str = "",
     eta: int = -1,
+    number: int = 1,
 ) -> transmission.Torrent:
     return transmission.Torrent(
-        id=1,
+        id=number,
         hash_string=HASH,
         name="a",
         status=status,

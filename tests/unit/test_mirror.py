@@ -58,17 +58,17 @@ def test_an_empty_list_is_no_removal_until_it_has_lasted() -> None:
     mirror.take(Snapshot([status("a")]), 0)
     written_out(mirror)
     mirror.take(Snapshot([]), 1)
-    assert mirror.is_waiting
+    assert mirror.is_waiting()
     mirror.take(Snapshot([]), 2)
     assert written_out(mirror) == ([], [])
     mirror.take(Snapshot([status("a")]), 3)
-    assert not mirror.is_waiting
+    assert not mirror.is_waiting()
     mirror.take(Snapshot([]), 4)
     mirror.take(Snapshot([]), 4 + REMOVED_AFTER - 0.1)
     assert written_out(mirror) == ([], [])
     mirror.take(Snapshot([]), 4 + REMOVED_AFTER)
     assert written_out(mirror) == ([], ["a"])
-    assert not mirror.is_waiting
+    assert not mirror.is_waiting()
 
 
 def test_one_look_is_never_enough_however_long_ago_the_last_one_was() -> None:

@@ -1,0 +1,286 @@
+"""Whatever is killed in the middle of the work: every event is stored, none twice, in order."""
+
+import asyncio
+import collections
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+
+from consumers.dead_letters import DeadLetters
+from schemas.commands import CORRELATION_HEADER
+from service.runtime.bus import Bus
+from service.runtime.database import Pool
+from service.runtime.settings import Settings
+from tests.support.eventually import eventually
+from tests.support.library import Library
+from tests.support.processes import Process, processes
+from tests.support.servers import NatsServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+OPERATIONS = 5000
+KILLS = 3
+USERS = 32
+ANSWER_WITHIN = 1.5
+"""Seconds that a user waits for a reply; one who asked a process that was killed waits in vain."""
+
+TAKEN_OVER_WITHIN = 5.0
+
+
+class Users:
+    """Users who work side by side, partly on the same items, and what they were answered.
+
+    ``owed`` is how many events each acknowledged operation must have, by its correlation id. What
+    was never answered may have happened or not."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._shared: list[str] = []
+        self.begun = 0
+        self.go_on_to = OPERATIONS
+        self.owed: dict[str, int] = {}
+        self.unanswered: set[str] = set()
+
+    async def work(self) -> None:
+        """Performs all the operations."""
+        self._shared = [await self._create() for _ in range(4)]
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(USERS):
+                tasks.create_task(self._work())
+
+    async def _work(self) -> None:
+        own = await self._create()
+        for number in itertools.count():
+            await eventually(lambda: self.begun < self.go_on_to or self.are_done, within=90)
+            if self.are_done:
+                return
+            match number % 5:
+                case 0 | 1:
+                    await self._rename(own)
+                case 2:
+                    await self._rename(random.choice(self._shared))
+                case 3:
+                    await self._monitor([own, *self._shared])
+                case _:
+                    own = await self._create()
+
+    @property
+    def are_done(self) -> bool:
+        return self.begun >= OPERATIONS
+
+    async def _create(self) -> str:
+        request = {"type": "tv_show", "title": "A show"}
+        while True:
+            answer = await self._ask("media.create", request, lambda _: 1)
+            if answer is not None:
+                return str(answer["id"])
+
+    async def _rename(self, item: str) -> None:
+        title = f"Title {self.begun}"  # none is like another, so each is a change
+        await self._ask("media.update", {"id": item, "title": title}, lambda _: 1)
+
+    async def _monitor(self, items: list[str]) -> None:
+        request = {"ids": items, "monitored": random.random() < 0.5}
+        await self._ask("media.set_monitored", request, lambda answer: len(answer["items"]))
+
+    async def _ask(
+        self, subject: str, request: dict[str, Any], events: Callable[[Any], int]
+    ) -> Any | None:
+        self.begun += 1
+        operation = f"operation {self.begun}"
+        headers = {CORRELATION_HEADER: operation}
+        while True:
+            try:
+                answer = await self._library.ask(
+                    subject, request, headers=headers, timeout=ANSWER_WITHIN
+                )
+            except NoRespondersError:  # nobody was there to do it
+                await asyncio.sleep(0.02)
+            except (NatsError, TimeoutError):
+                self.unanswered.add(operation)
+                return None
+            else:
+                self.owed[operation] = events(answer)
+                return answer
+
+
+async def killing(users: Users, kill: Callable[[], Awaitable[None]]) -> None:
+    """The users at work, and ``kill`` so many times in the middle of it. The users do their part
+    of the work while a victim is away, and leave the rest for the next."""
+    part = OPERATIONS // (KILLS + 1)
+
+    async def kills() -> None:
+        for number in range(1, KILLS + 1):
+            users.go_on_to = part * (number + 1)
+            first = part * number + 2 * USERS
+            await eventually(lambda first=first: users.begun >= first, within=90, every=0.002)
+            assert users.begun < users.go_on_to, "this kill comes too late to be in the middle"
+            await kill()
+
+    async with asyncio.TaskGroup() as tasks:
+        users.go_on_to = part
+        tasks.create_task(users.work())
+        tasks.create_task(kills())
+
+
+async def came_back(process: Process) -> None:
+    """Kills a process and starts it again."""
+    process.kill()
+    process.start()
+    await eventually(lambda: process.is_ready, within=30)
+
+
+EVENTS = """
+SELECT correlation_id, type, resource_id, data FROM events ORDER BY stream_seq
+"""
+
+
+async def all_arrived(users: Users, pool: Pool, bus: Bus) -> None:
+    """Every event is there, once and in order, and nothing is left on the way."""
+    await eventually(lambda: _is_empty(pool), within=90, every=0.25)
+    events = await pool.fetch(EVENTS)
+    rows = await pool.fetch("SELECT id::text, title, monitored FROM media_items")
+    assert len(users.owed) > 0.9 * OPERATIONS
+    _each_operation_is_told_once(users, events)
+    _each_item_tells_its_life_in_order(rows, events)
+    assert await DeadLetters(bus).count() == 0
+
+
+async def _is_empty(pool: Pool) -> bool:
+    return bool(await pool.fetchval("SELECT NOT EXISTS (SELECT FROM outbox)"))
+
+
+def _each_operation_is_told_once(users: Users, events: list[asyncpg.Record]) -> None:
+    told = collections.Counter(event["correlation_id"] for event in events)
+    wrong = {
+        operation: (owed, told[operation])
+        for operation, owed in users.owed.items()
+        if told[operation] != owed
+    }
+    assert not wrong, "operation: (events owed, events stored)"
+    assert told.keys() <= users.owed.keys() | users.unanswered
+    once = {(event["correlation_id"], event["type"], event["resource_id"]) for event in events}
+    assert len(once) == len(events)
+
+
+def _each_item_tells_its_life_in_order(
+    rows: list[asyncpg.Record], events: list[asyncpg.Record]
+) -> None:
+    """Its title and whether it is monitored, as the events tell them one after the other, lead
+    from how it was added to how its row is now."""
+    lives: dict[str, list[asyncpg.Record]] = collections.defaultdict(list)
+    for event in events:
+        lives[event["resource_id"]].append(event)
+    assert lives.keys() == {row["id"] for row in rows}
+    for row in rows:
+        added, *later = lives[row["id"]]
+        assert added["type"] == "media_item.added"
+        title, monitored = added["data"]["title"], added["data"]["monitored"]
+        for event in later:
+            if event["type"] == "media_item.updated":
+                old, new = event["data"]["changes"]["title"]
+                assert old == title, event
+                title = new
+            else:
+                assert event["type"] == "media_item.monitoring_changed"
+                assert event["data"]["monitored"] is not monitored, event
+                monitored = not monitored
+        assert (title, monitored) == (row["title"], row["monitored"])
+
+
+async def test_the_service_is_killed(
+    settings: Settings, bus: Bus, pool: Pool, tmp_path: Path
+) -> None:
+    users = Users(Library(bus.nc, pool))
+    with processes(settings, tmp_path, "service", "persist") as (service, _):
+        await killing(users, lambda: came_back(service))
+        await all_arrived(users, pool, bus)
+
+
+async def test_the_process_that_relays_is_killed(
+    settings: Settings, bus: Bus, pool: Pool, tmp_path: Path
+) -> None:
+    users = Users(Library(bus.nc, pool))
+    with processes(settings, tmp_path, "service", "service", "persist") as (one, other, _):
+
+        async def kill_the_relay() -> None:
+            await eventually(lambda: is_relaying(one) or is_relaying(other))
+            relaying, standby = (one, other) if is_relaying(one) else (other, one)
+            relaying.kill()
+            await eventually(lambda: is_relaying(standby), within=TAKEN_OVER_WITHIN)
+            relaying.start()
+            await eventually(lambda: relaying.is_ready, within=30)
+
+        await killing(users, kill_the_relay)
+        await all_arrived(users, pool, bus)
+
+
+def is_relaying(process: Process) -> bool:
+    return process.says("leading", lease="relay")
+
+
+async def test_a_persister_is_killed(
+    settings: Settings, bus: Bus, pool: Pool, tmp_path: Path
+) -> None:
+    users = Users(Library(bus.nc, pool))
+    with processes(settings, tmp_path, "service", "persist", "persist") as (_, one, other):
+        victims = itertools.cycle([one, other])
+        await killing(users, lambda: came_back(next(victims)))
+        await all_arrived(users, pool, bus)
+
+
+async def test_nats_is_killed(
+    settings: Settings, nats: NatsServer, bus: Bus, pool: Pool, tmp_path: Path
+) -> None:
+    async def kill_nats() -> None:
+        nats.kill()
+        await asyncio.to_thread(nats.start)
+
+    users = Users(Library(bus.nc, pool))
+    with processes(settings, tmp_path, "service", "persist") as _:
+        await killing(users, kill_nats)
+        await all_arrived(users, pool, bus)
+
+
+@pytest.fixture
+def transmission() -> Iterator[daemons.Daemon]:
+    with daemons.transmission() as running:
+        yield running
+
+
+async def test_the_monitor_is_killed(  # real clients are slower than tables: fewer operations
+    settings: Settings,
+    bus: Bus,
+    pool: Pool,
+    transmission: daemons.Daemon,
+    tmp_path: Path,
+) -> None:
+    """Some downloads are paused and resumed by users all the while, others in the client itself,
+    and that only while no monitor watches."""
+    library = Library(bus.nc, pool)
+    settings = with_clients(settings, transmission.settings())
+    names: Sequence[Name] = ("service", "persist", "monitor")
+    with processes(settings, tmp_path, *names) as (_, _, monitor):
+        async with transmission.settings().connect() as client:
+            downloads = await asyncio.gather(*(initiate(library, i) for i in range(TORRENTS)))
+            by_users, by_client = downloads[::2], downloads[1::2]
+            async with asyncio.TaskGroup() as tasks:
+                for download in by_users:
+                    tasks.create_task(pause_and_resume(library, download["id"]))
+                for number in range(KILLS):
+                    await eventually(lambda: told(pool, TOGGLED[:number], by_client))
+                    monitor.kill()
+                    for download in by_client:
+                        act = client.resume if number % 2 else client.pause
+                        await act(download["client_item"])
+                    monitor.start()
+            await eventually(lambda: told(pool, TOGGLED, by_client), within=30)
+        await eventually(lambda: _is_empty(pool), within=60)
+        await all_told(pool)

@@ -1,0 +1,136 @@
+"""The processes of mediabus as an operator runs them: started, killed by their ids, started again."""
+
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from service.runtime.settings import Settings
+from tests.support.ports import free_port
+
+HOST = "127.0.0.1"
+RUN = "from service.cli.main import main; main()"
+
+Name = Literal["service", "monitor", "persist"]
+
+
+class Process:
+    """`mediabus service`, `monitor` or `persist`, on a health port of its own."""
+
+    def __init__(self, name: Name, settings: Settings, directory: Path) -> None:
+        self.name = name
+        self.port = free_port()
+        self.log = directory / f"{name}-{self.port}.log"
+        self._config = directory / f"{name}-{self.port}.toml"
+        self._config.write_text(_clients(settings))
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if "MEDIABUS" not in name},
+            "MEDIABUS_CONFIG": str(self._config),
+            "MEDIABUS_NATS_URL": settings.nats.url or "",
+            "MEDIABUS_DATABASE_URL": settings.database.url or "",
+            "MEDIABUS_HTTP_PORT": str(self.port),
+            "MEDIABUS_LOG_FORMAT": "json",
+            "MEDIABUS_MONITOR_UNREACHABLE_AFTER": str(settings.monitor.unreachable_after),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said_before = 0
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts it and does not wait; see ``wait_until_ready``."""
+        self._said_before = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", RUN, self.name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+            )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``/readyz`` says so. Fails where the process has ended by itself."""
+        assert self._process
+        words = self.log.read_text(errors="replace")[-2000:]
+        assert self._process.poll() is None, f"{self.name} ended by itself; it says: {words}"
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        return False
+
+    def says(self, event: str, **more: str) -> bool:
+        """Whether its log has such a line since it was started last."""
+        for line in self.log.read_bytes()[self._said_before :].splitlines():
+            with contextlib.suppress(msgspec.DecodeError):
+                said = msgspec.json.decode(line)
+                if said == {**said, "event": event, **more}:
+                    return True
+        return False
+
+    def pause(self) -> None:
+        """Stops it in the middle of whatever it does, until ``resume``."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on as if nothing had been."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Ends it at once: kill -9."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> int:
+        """Asks it to leave and answers its exit code. By force when it stays for 15 s."""
+        assert self._process
+        self._process.terminate()
+        try:
+            return self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+def _clients(settings: Settings) -> str:
+    """The clients as TOML: the one part of the settings that no variable can say."""
+    lines = []
+    for client in settings.clients:
+        lines.append("[[clients]]")
+        lines += [
+            f"{key} = {msgspec.json.encode(value).decode()}"
+            for key, value in client.items()
+            if value is not None
+        ]
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def processes(settings: Settings, directory: Path, *names: Name) -> Iterator[list[Process]]:
+    """Processes at work, all of them ready; killed on leaving."""
+    started = [Process(name, settings, directory) for name in names]
+    try:
+        for process in started:
+            process.start()
+        deadline = time.monotonic() + 30
+        while not all(process.is_ready for process in started):
+            assert time.monotonic() < deadline, f"{names} are not ready within 30 s"
+            time.sleep(0.05)
+        yield started
+    finally:
+        for process in started:
+            process.kill()
