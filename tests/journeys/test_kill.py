@@ -1,10 +1,11 @@
 """Whatever is killed in the middle of the work: every event is stored, none twice, in order."""
 
 import asyncio
+import base64
 import collections
 import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from schemas.commands import CORRELATION_HEADER
 from service.runtime.bus import Bus
 from service.runtime.database import Pool
 from service.runtime.settings import Settings
+from tests.support import daemons, torrents
 from tests.support.eventually import eventually
-from tests.support.library import Library
+from tests.support.library import Library, with_clients
 from tests.support.processes import Process, processes
 from tests.support.servers import NatsServer
 
@@ -249,38 +251,78 @@ async def test_nats_is_killed(
         await all_arrived(users, pool, bus)
 
 
+DOWNLOADS = 16
+MONITOR = ("system", "download_monitor")
+
+
 @pytest.fixture
 def transmission() -> Iterator[daemons.Daemon]:
     with daemons.transmission() as running:
         yield running
 
 
-async def test_the_monitor_is_killed(  # real clients are slower than tables: fewer operations
-    settings: Settings,
-    bus: Bus,
-    pool: Pool,
-    transmission: daemons.Daemon,
-    tmp_path: Path,
+async def test_the_monitor_is_killed(
+    settings: Settings, bus: Bus, pool: Pool, transmission: daemons.Daemon, tmp_path: Path
 ) -> None:
-    """Some downloads are paused and resumed by users all the while, others in the client itself,
-    and that only while no monitor watches."""
+    """Half of the downloads are paused and resumed through mediabus all the while, as fast as the
+    real client goes; the others in the client itself, and only while no monitor watches."""
     library = Library(bus.nc, pool)
     settings = with_clients(settings, transmission.settings())
-    names: Sequence[Name] = ("service", "persist", "monitor")
-    with processes(settings, tmp_path, *names) as (_, _, monitor):
-        async with transmission.settings().connect() as client:
-            downloads = await asyncio.gather(*(initiate(library, i) for i in range(TORRENTS)))
-            by_users, by_client = downloads[::2], downloads[1::2]
-            async with asyncio.TaskGroup() as tasks:
-                for download in by_users:
-                    tasks.create_task(pause_and_resume(library, download["id"]))
-                for number in range(KILLS):
-                    await eventually(lambda: told(pool, TOGGLED[:number], by_client))
-                    monitor.kill()
-                    for download in by_client:
-                        act = client.resume if number % 2 else client.pause
-                        await act(download["client_item"])
-                    monitor.start()
-            await eventually(lambda: told(pool, TOGGLED, by_client), within=30)
-        await eventually(lambda: _is_empty(pool), within=60)
-        await all_told(pool)
+    with processes(settings, tmp_path, "service", "persist", "monitor") as (_, _, monitor):
+        downloads = [await initiated(library, number) for number in range(DOWNLOADS)]
+        by_users, unwatched = downloads[::2], downloads[1::2]
+        expected = ["download.initiated"]
+        enough = asyncio.Event()
+        async with (
+            asyncio.TaskGroup() as tasks,
+            transmission.settings().connect() as client,
+        ):
+            working = [tasks.create_task(toggles(library, d["id"], enough)) for d in by_users]
+            for number in range(KILLS):
+                await told(library, unwatched, expected)
+                monitor.kill()
+                for download in unwatched:
+                    act = client.resume if number % 2 else client.pause
+                    await act(download["client_item"])
+                expected.append("download.resumed" if number % 2 else "download.paused")
+                monitor.start()
+            await told(library, unwatched, expected)
+            enough.set()
+        await eventually(lambda: _is_empty(pool), within=90, every=0.25)
+        for download, operations in zip(by_users, working, strict=True):
+            steps = ["download.paused", "download.resumed"] * (operations.result() // 2)
+            assert await library.types(download["id"]) == ["download.initiated", *steps]
+        assert sum(task.result() for task in working) > 300
+        for download in unwatched:
+            _, *later = await library.events(download["id"])
+            assert {(event["actor_type"], event["actor_id"]) for event in later} == {MONITOR}
+
+
+async def initiated(library: Library, number: int) -> Any:
+    nowhere = "http://127.0.0.1:9/announce"
+    shared = torrents.make_torrent(f"{number}.bin", random.randbytes(100_000), nowhere)
+    content = base64.b64encode(shared.content).decode()
+    request = {"title": f"Download {number}", "torrent": content}
+    return await library.ask("downloads.initiate", request)
+
+
+async def toggles(library: Library, download: str, enough: asyncio.Event) -> int:
+    """Pauses and resumes a download until it is enough; answers how many operations that were."""
+    for number in itertools.count(1):
+        await library.ask("downloads.pause", {"id": download})
+        await library.ask("downloads.resume", {"id": download})
+        if enough.is_set():
+            return 2 * number
+    raise AssertionError
+
+
+async def told(library: Library, downloads: list[Any], types: list[str]) -> None:
+    """Waits until each of the downloads has these events and no others."""
+    for download in downloads:
+
+        async def so_far(download: Any = download) -> bool:
+            found = await library.types(download["id"])
+            assert found == types[: len(found)]
+            return len(found) == len(types)
+
+        await eventually(so_far, within=60, every=0.1)

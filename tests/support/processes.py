@@ -67,7 +67,10 @@ class Process:
         words = self.log.read_text(errors="replace")[-2000:]
         assert self._process.poll() is None, f"{self.name} ended by itself; it says: {words}"
         connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
-        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        with (
+            contextlib.closing(connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
         return False
