@@ -6,7 +6,7 @@ BIN := .venv/bin
 NEEDS := import sys; sys.exit(sys.version_info < (3, 11))
 
 # The wire tests speak to us from JavaScript. Without npm they are skipped and say so.
-WIRE := $(and $(shell command -v npm),$(wildcard tests/wire/package-lock.json),tests/wire/node_modules/.package-lock.json)
+WIRE := $(and $(shell command -v npm 2>/dev/null),$(wildcard tests/wire/package-lock.json),tests/wire/node_modules/.package-lock.json)
 
 .PHONY: help run test check format bench lock install clean
 .DEFAULT_GOAL := help

@@ -32,8 +32,13 @@ def subject_of(envelope: Envelope) -> str:
     """``events.<category>.<resource>.<action>.<resource id>``, always five tokens."""
     resource, _, action = envelope.type.partition(".")
     last = token(envelope.resource.id) if envelope.resource else NO_RESOURCE
-    named_action = token(action) if action else NO_RESOURCE
-    return f"events.{token(envelope.category)}.{token(resource)}.{named_action}.{last}"
+    return ".".join(
+        ("events", token(envelope.category), _or_none(resource), _or_none(action), last)
+    )
+
+
+def _or_none(text: str) -> str:
+    return token(text) if text else NO_RESOURCE
 
 
 def filter_for(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
+import hypothesis
 import pytest
 
 from service.runtime.bus import Bus, connect
@@ -22,6 +23,9 @@ from tests.support.servers import NatsServer, PostgresServer, nats_server
 
 POSTGRES_URL: Final = "MEDIABUS_TEST_POSTGRES_URL"
 """How the workers of one run learn of its server: they are children of the one that starts it."""
+
+hypothesis.settings.register_profile("mediabus", deadline=None)  # machines may be busy
+hypothesis.settings.load_profile("mediabus")
 
 TEMPLATE: Final = "mediabus_template"
 

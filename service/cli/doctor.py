@@ -32,7 +32,7 @@ async def _examine(face: Face, *, as_json: bool) -> int:
         mark = (
             click.style("ok     ", fg="green") if finding.ok else click.style("problem", fg="red")
         )
-        click.echo(f"{mark}  {finding.name:<14} {finding.found}")
+        click.echo(f"{mark}  {finding.name:<19} {finding.found}")
         if finding.advice:
-            click.echo(f"{'':<9}{'':<14} {click.style('->', bold=True)} {finding.advice}")
+            click.echo(f"{'':<9}{'':<19} {click.style('->', bold=True)} {finding.advice}")
     return 0 if healthy else 1

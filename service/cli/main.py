@@ -14,12 +14,21 @@ typed events on NATS, kept in PostgreSQL, once each."""
 
 COMMANDS: Final = {
     "up": ("service.cli.daemons", "Run everything on this machine."),
-    "publish": ("service.cli.publish", "Publish an event."),
+    "publish": ("service.cli.publish", "Publish an event and print its id, once it is stored."),
     "tail": ("service.cli.tail", "Show events as they happen."),
     "history": ("service.cli.history", "Show what happened, newest first."),
-    "dead": ("service.cli.dead", "Look at messages that no consumer could use."),
-    "doctor": ("service.cli.doctor", "Check that all parts are there and keep up."),
-    "schema": ("service.cli.schema", "Print what may be said on the bus."),
+    "dead": (
+        "service.cli.dead",
+        "Look at dead letters: messages that no consumer could use, with the reason.",
+    ),
+    "doctor": (
+        "service.cli.doctor",
+        "Check that all parts are there and keep up; the exit code is 1 where one does not.",
+    ),
+    "schema": (
+        "service.cli.schema",
+        "Print what may be said on the bus, derived from the event types.",
+    ),
     "service": ("service.cli.daemons", "Run the operations on media and downloads."),
     "monitor": ("service.cli.daemons", "Run the monitor of the download clients."),
     "persist": ("service.cli.daemons", "Run a persister, which stores every event."),
@@ -59,9 +68,13 @@ def cli(context: click.Context, config: str | None, data_dir: str | None, nats: 
 
 def main() -> NoReturn:
     """Runs a command and turns what goes wrong into a line and an exit code."""
+    code = 0
     try:
-        code = cli(standalone_mode=False)
+        with cli.make_context("mediabus", sys.argv[1:]) as context:
+            cli.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        code = done.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -73,7 +86,7 @@ def main() -> NoReturn:
         code = 0
     except Exception as error:  # noqa: BLE001 - what is not expected is raised again in there
         code = _explain(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
 
 
 def _explain(error: Exception) -> int:

@@ -29,10 +29,13 @@ from service.runtime import metrics
 from service.runtime.bus import Bus, PublishFailed
 from service.runtime.database import AWAY, Pool
 from service.runtime.lease import while_leading
+from service.runtime.streams import keep_streams
 
 log: Final = logging.getLogger("mediabus.relay")
 
 LEASE: Final = "relay"
+AT_MOST_EVERY: Final = 0.005
+"""Seconds from one look to the next: under load a few operations then share one batch."""
 POLL_EVERY: Final = 1.0
 """Seconds after which the relay looks although nothing woke it."""
 RETRY_AFTER: Final = 0.5
@@ -102,6 +105,7 @@ class Relay:
         subscription = await self._bus.nc.subscribe(RECORDED_SUBJECT, cb=self._wake)
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(keep_streams(self._bus), name="streams")
                 tasks.create_task(self._relay(), name="relay")
                 tasks.create_task(self._confirm(), name="relay confirms")
         finally:
@@ -113,6 +117,7 @@ class Relay:
 
     async def _relay(self) -> None:
         while True:
+            looked_at = self._now()
             self._woken.clear()
             try:
                 relayed = await self.relay_batch()
@@ -123,6 +128,7 @@ class Relay:
             if relayed < MOST:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), timeout=POLL_EVERY)
+                await asyncio.sleep(looked_at + AT_MOST_EVERY - self._now())
 
     async def relay_batch(self) -> int:
         """Publishes what has appeared, up to one batch, and says how many that were."""

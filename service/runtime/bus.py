@@ -6,8 +6,8 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
-import nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
@@ -36,10 +36,11 @@ class CannotConnect(Exception):
 
 
 class Bus:
-    """An open connection to NATS."""
+    """An open connection to NATS, and the settings that it was made with."""
 
-    def __init__(self, nc: Client) -> None:
+    def __init__(self, nc: Client, settings: NatsSettings) -> None:
         self.nc = nc
+        self.settings = settings
         self.js: JetStreamContext = nc.jetstream(timeout=5)
 
     @property
@@ -94,25 +95,26 @@ async def connect(
     """The connection, made as soon as a server is there; it waits ``wait`` seconds, or for ever.
     Raises CannotConnect."""
     servers = (settings.url or DEFAULT_URL).split(",")
-    nc = await _connected(servers, settings, name=name, wait=wait)
+    voice = _Voice()
+    nc = await _connected(servers, settings, voice, name=name, wait=wait)
     watchdog = asyncio.create_task(_reconnect_when_deaf(nc), name="bus watchdog")
     try:
-        yield Bus(nc)
+        yield Bus(nc, settings)
     finally:
         watchdog.cancel()
+        voice.leaving = True
         with contextlib.suppress(NatsError, TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(nc.flush(), timeout=1)
         await nc.close()
 
 
 async def _connected(
-    servers: list[str], settings: NatsSettings, *, name: str, wait: float | None
+    servers: list[str], settings: NatsSettings, voice: "_Voice", *, name: str, wait: float | None
 ) -> Client:
-    deadline = None if wait is None else asyncio.get_running_loop().time() + wait
-    told = False
-    while True:
-        try:
-            return await nats.connect(
+    nc = _Client()
+    try:
+        async with asyncio.timeout(wait):
+            await nc.connect(  # it tries for ever: max_reconnect_attempts is for the first time too
                 servers,
                 name=name,
                 user=settings.user,
@@ -125,21 +127,36 @@ async def _connected(
                 ping_interval=10,
                 max_outstanding_pings=2,
                 pending_size=16 * 1024 * 1024,
-                error_cb=_log_error,
-                disconnected_cb=_log_disconnected,
-                reconnected_cb=_log_reconnected,
+                error_cb=voice.error,
+                disconnected_cb=voice.disconnected,
+                reconnected_cb=voice.reconnected,
             )
-        except (NatsError, OSError, TimeoutError) as error:
-            if deadline is not None and asyncio.get_running_loop().time() >= deadline:
-                raise CannotConnect(
-                    f"no NATS server at {', '.join(map(_without_password, servers))} "
-                    f"({error or type(error).__name__}): is mediabus running? `mediabus up` starts "
-                    "one, MEDIABUS_NATS_URL names another"
-                ) from error
-            if not told:
-                log.info("waiting for NATS", extra={"reason": str(error) or type(error).__name__})
-                told = True
-        await asyncio.sleep(0.25)
+    except (NatsError, OSError, TimeoutError) as error:
+        await nc.close()
+        raise CannotConnect(
+            f"no NATS server at {', '.join(map(_without_password, servers))} "
+            f"({voice.last_words or error}): is mediabus running? `mediabus up` starts "
+            "one, MEDIABUS_NATS_URL names another"
+        ) from error
+    voice.connected()
+    return nc
+
+
+class _Client(Client):
+    """nats-py's client, less two ways to its end: for good on most of what a server calls an error,
+    and silently on a subject that is not UTF-8."""
+
+    async def _process_err(self, err_msg: str) -> None:
+        if "permissions violation" in err_msg:
+            await super()._process_err(err_msg)
+        else:  # the server hangs up, which is no reason to stay away
+            await self._process_op_err(NatsError(f"nats: {err_msg}"))
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        readable = subject.decode(errors="backslashreplace").encode()
+        return super()._build_message(sid, readable, reply, data, headers)
 
 
 async def _reconnect_when_deaf(nc: Client) -> None:
@@ -148,8 +165,8 @@ async def _reconnect_when_deaf(nc: Client) -> None:
         if not nc.is_connected:
             continue
         try:
-            await nc.flush(timeout=int(DEAF_AFTER))
-        except (NatsError, TimeoutError):
+            await nc.rtt(timeout=int(DEAF_AFTER))  # flush does not wait where the read loop is dead
+        except (NatsError, OSError, TimeoutError):
             if nc.is_connected:
                 log.error("NATS connection hears nothing any more: reconnecting")
                 await nc.force_reconnect()
@@ -168,13 +185,30 @@ def _without_password(url: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
-async def _log_error(error: Exception) -> None:
-    log.warning("NATS: %s", str(error) or type(error).__name__)
+class _Voice:
+    """What a connection says of itself, until we leave it: nothing twice while it waits."""
 
+    def __init__(self) -> None:
+        self.leaving = False
+        self.last_words = ""
+        self._waiting_because: set[str] | None = set()
 
-async def _log_disconnected() -> None:
-    log.warning("NATS is gone: waiting for it")
+    async def error(self, error: Exception) -> None:
+        self.last_words = str(error) or type(error).__name__
+        if self._waiting_because is None:
+            log.warning("NATS: %s", self.last_words)
+        elif self.last_words not in self._waiting_because:
+            self._waiting_because.add(self.last_words)
+            log.info("waiting for NATS", extra={"reason": self.last_words})
 
+    def connected(self) -> None:
+        self._waiting_because = None
 
-async def _log_reconnected() -> None:
-    log.info("NATS is back")
+    async def disconnected(self) -> None:
+        if not self.leaving:
+            self._waiting_because = set()
+            log.warning("NATS is gone: waiting for it")
+
+    async def reconnected(self) -> None:
+        self.connected()
+        log.info("NATS is back")

@@ -76,8 +76,7 @@ async def _work_and_beat(
                 return
     finally:
         working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
+        await asyncio.wait([working])
         with contextlib.suppress(*AWAY):
             await asyncio.wait_for(pool.execute(LEAVE, name, me), timeout=2)
 

@@ -1,6 +1,5 @@
 """What a caller sends, read and judged: the request, who asks, and what is wrong with it."""
 
-import re
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
@@ -15,6 +14,7 @@ from schemas.commands import (
     Request,
 )
 from schemas.identity import Actor
+from service.runtime.places import place_and_rule
 
 MAX_REQUEST_BYTES: Final = 1_000_000
 
@@ -46,7 +46,9 @@ def decoded(decoder: msgspec.json.Decoder[RequestT], body: bytes, max_bytes: int
     try:
         request = decoder.decode(body or b"{}")
     except msgspec.ValidationError as error:
-        raise OperationError(_invalid(str(error))) from error
+        field, rule = place_and_rule(error)
+        message = f"{field}: {rule}" if field else rule
+        raise OperationError(problem(400, "invalid_request", message, field)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         wrong = problem(400, "not_json", f"the request is not JSON in UTF-8: {error}")
         raise OperationError(wrong) from error
@@ -54,19 +56,6 @@ def decoded(decoder: msgspec.json.Decoder[RequestT], body: bytes, max_bytes: int
         message = f"{field} holds the character NUL, which PostgreSQL cannot store"
         raise OperationError(problem(400, "invalid_request", message, field))
     return request
-
-
-_NAMED: Final = re.compile(r"(?:missing required|unknown) field `([^`]+)`")
-
-
-def _invalid(said: str) -> Problem:
-    """msgspec's words as a problem whose field is the place that they end with."""
-    rule, _, place = said.removesuffix("`").rpartition(" - at `")
-    rule, path = (rule, place.removeprefix("key in ")) if rule else (said, "$")
-    named = _NAMED.search(rule)
-    field = ".".join([path.lstrip("$."), *(named.groups() if named else [])]).strip(".") or None
-    message = f"{field}: {rule}" if field else rule
-    return problem(400, "invalid_request", message, field)
 
 
 def _place_of_nul(value: object, place: str = "") -> str | None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from service.runtime.places import place_and_rule
+
 PREFIX: Final = "MEDIABUS_"
 
 CONNECTION_FILE: Final = "connection.json"
@@ -97,11 +99,20 @@ def load(path: str | None, environ: Mapping[str, str] | None = None) -> Settings
     on top. Raises SettingsError."""
     environ = os.environ if environ is None else environ
     tables = _read(path or environ.get("MEDIABUS_CONFIG"))
+    _checked(tables, {})  # a file is sound by itself, so that a variable finds its place in it
     _override(tables, environ)
+    return _checked(tables, environ)
+
+
+def _checked(tables: dict[str, Any], environ: Mapping[str, str]) -> Settings:
     try:
         return msgspec.convert(tables, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"settings: {error}") from error
+        key, rule = place_and_rule(error)
+        variable = f"{PREFIX}{key}".replace(".", "_").upper()
+        if not {variable, f"{variable}_FILE"}.isdisjoint(environ):
+            raise SettingsError(f"{variable}: {rule}") from error
+        raise SettingsError(f"settings: {key}: {rule}") from error
 
 
 class _Connection(msgspec.Struct):

@@ -29,6 +29,9 @@ DUPLICATE_WINDOW: Final = 120.0
 
 DAY: Final = 86_400.0
 
+LOOK_EVERY: Final = 0.5
+"""Seconds after a reconnect in which the streams may be missing."""
+
 
 class ServerTooOld(Exception):
     """The NATS server lacks what mediabus relies on."""
@@ -50,6 +53,17 @@ async def ensure_streams(bus: Bus, settings: NatsSettings) -> None:
             await asyncio.sleep(0.5)
         else:
             return
+
+
+async def keep_streams(bus: Bus) -> None:
+    """Looks after them for ever: a server that was away may come back with an empty disk."""
+    looked_after = -1
+    while True:
+        reconnects = bus.nc.stats["reconnects"]
+        if reconnects != looked_after and bus.is_connected:
+            await ensure_streams(bus, bus.settings)
+            looked_after = reconnects
+        await asyncio.sleep(LOOK_EVERY)
 
 
 def events_stream(settings: NatsSettings) -> StreamConfig:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -96,10 +97,14 @@ def composed_nats(secrets: Path, directory: Path) -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def composed_postgres(directory: Path) -> AsyncIterator[str]:
-    """PostgreSQL with the user, the database and the password that its image would make."""
+async def composed_postgres() -> AsyncIterator[str]:
+    """PostgreSQL with the user, the database and the password that its image would make. Its data
+    lies where another user may go, which pytest's folders are not for long."""
     wanted = SERVICES["postgres"]["environment"]
-    with postgres_server(directory) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="mediabus-compose-") as folder,
+        postgres_server(Path(folder)) as server,
+    ):
         await _make_database(server, wanted["POSTGRES_USER"], wanted["POSTGRES_DB"])
         yield f"{server.port}"
 
@@ -204,8 +209,7 @@ async def test_every_command_works_with_its_environment_until_sigterm(
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
         nats_url = stack.enter_context(composed_nats(secrets, tmp_path / "store"))
-        (tmp_path / "postgres").mkdir()
-        port = await stack.enter_async_context(composed_postgres(tmp_path / "postgres"))
+        port = await stack.enter_async_context(composed_postgres())
         written = SERVICES["migrate"]["environment"]["MEDIABUS_DATABASE_URL"]
         servers = {
             "MEDIABUS_NATS_URL": nats_url,

@@ -14,7 +14,7 @@ from consumers.verdict import Rejected
 from schemas.envelope import Envelope
 from schemas.events import JobExecuted
 from schemas.identity import Actor, uuid7
-from service.outbox.batch import publish_all
+from service.outbox.batch import Outgoing, publish_all
 from service.runtime.bus import Bus, PublishFailed
 from service.runtime.settings import NatsSettings
 from tests.support.eventually import eventually
@@ -73,8 +73,7 @@ async def test_a_letter_shows_the_message_as_it_came_and_why_it_is_dead(
 
 async def test_an_event_of_an_atomic_batch_can_be_buried(bus: Bus, nats_url: str) -> None:
     """The server keeps a batch's headers with each message, and would refuse them elsewhere."""
-    rows = [{"id": uuid7(), "subject": "events.a.b.c.-", "payload": b"{}"} for _ in range(3)]
-    await publish_all(bus, rows)  # type: ignore[arg-type]
+    await publish_all(bus, [Outgoing(uuid7(), "events.a.b.c.-", b"{}") for _ in range(3)])
     async with consuming(nats_url, Picky()):
         assert len(await letters(bus, 3)) == 3
 

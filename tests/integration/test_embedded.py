@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -43,6 +44,14 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory of the test's own. Not pytest's, whose folders each new run closes to others
+    again: where root runs the tests, PostgreSQL is one of them."""
+    with tempfile.TemporaryDirectory(prefix="mediabus-embedded-") as folder:
+        yield Path(folder).resolve()
 
 
 @contextlib.asynccontextmanager
@@ -132,12 +141,12 @@ def _killed(processes: list[psutil.Process]) -> list[psutil.Process]:
     return processes
 
 
-async def test_what_they_got_is_there_at_the_next_start_which_is_quick(tmp_path: Path) -> None:
-    async with up(tmp_path) as (url, dsn):
+async def test_what_they_got_is_there_at_the_next_start_which_is_quick(home: Path) -> None:
+    async with up(home) as (url, dsn):
         assert await publish(url) == 1
         await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
     began = time.monotonic()
-    async with up(tmp_path) as (url_again, dsn_again):
+    async with up(home) as (url_again, dsn_again):
         took = time.monotonic() - began
         assert (url_again, dsn_again) == (url, dsn)
         assert await publish(url) == 2
@@ -145,8 +154,8 @@ async def test_what_they_got_is_there_at_the_next_start_which_is_quick(tmp_path:
     assert took < 3
 
 
-async def test_postgresql_is_durable_and_speaks_to_nobody_else(tmp_path: Path) -> None:
-    async with up(tmp_path) as (_, dsn):
+async def test_postgresql_is_durable_and_speaks_to_nobody_else(home: Path) -> None:
+    async with up(home) as (_, dsn):
         assert await fetch(dsn, "SHOW fsync") == "on"
         assert await fetch(dsn, "SHOW synchronous_commit") == "on"
         assert await fetch(dsn, "SHOW listen_addresses") == ""
@@ -154,38 +163,38 @@ async def test_postgresql_is_durable_and_speaks_to_nobody_else(tmp_path: Path) -
 
 
 async def test_nats_gives_way_to_who_has_its_port_and_then_keeps_the_new_one(
-    tmp_path: Path,
+    home: Path,
 ) -> None:
-    async with embedded_nats(tmp_path) as first:
+    async with embedded_nats(home) as first:
         pass
     with socket.create_server(("127.0.0.1", int(first.rpartition(":")[2]))):
-        async with embedded_nats(tmp_path) as second:
+        async with embedded_nats(home) as second:
             assert second != first
             await publish(second)
-    async with embedded_nats(tmp_path) as third:
+    async with embedded_nats(home) as third:
         assert third == second
 
 
-async def test_a_port_that_was_asked_for_is_taken_or_refused(tmp_path: Path) -> None:
+async def test_a_port_that_was_asked_for_is_taken_or_refused(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(SettingsError, match=f"port {port} .* is taken"):
-            async with embedded_nats(tmp_path, port):
+            async with embedded_nats(home, port):
                 pass
 
 
 async def test_a_server_that_is_killed_comes_back_at_the_same_place(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "mediabus.embedded")
-    async with up(tmp_path) as (url, dsn):
+    async with up(home) as (url, dsn):
         await publish(url)
         await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
-        before = servers_on(tmp_path)
+        before = servers_on(home)
         assert len(_killed(before)) == 2
 
         def others_run() -> bool:
-            now = {process.pid for process in servers_on(tmp_path)}
+            now = {process.pid for process in servers_on(home)}
             return len(now) == 2 and now.isdisjoint(process.pid for process in before)
 
         await eventually(others_run, within=30)
@@ -196,96 +205,102 @@ async def test_a_server_that_is_killed_comes_back_at_the_same_place(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of such a death")
-async def test_they_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
-    with up_as_a_process(tmp_path / "data") as (process, _, _):
-        assert len(servers_on(tmp_path / "data")) == 2
+async def test_they_end_with_a_process_that_was_killed(home: Path) -> None:
+    with up_as_a_process(home / "data") as (process, _, _):
+        assert len(servers_on(home / "data")) == 2
         process.kill()
-        await eventually(lambda: not servers_on(tmp_path / "data"))
+        await eventually(lambda: not servers_on(home / "data"))
 
 
 async def test_what_a_killed_process_left_running_is_ended_and_its_data_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with up_as_a_process(tmp_path / "data", path="/nonexistent") as started:  # no setpriv
+    with up_as_a_process(home / "data", path="/nonexistent") as started:  # no setpriv
         process, url, dsn = started
-        left = servers_on(tmp_path / "data")
+        left = servers_on(home / "data")
         await publish(url)
         await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
         process.kill()
         process.wait()
         assert [is_alive(one) for one in left] == [True, True]
-        async with up(tmp_path / "data") as (url_again, dsn_again):
+        async with up(home / "data") as (url_again, dsn_again):
             assert [is_alive(one) for one in left] == [False, False]
             assert await publish(url_again) == 2
             assert await fetch(dsn_again, "SELECT answer FROM kept") == 42
     assert caplog.text.count("was left running: ending it") == 2
 
 
-async def test_a_data_directory_serves_one_at_a_time(tmp_path: Path) -> None:
-    async with data_dir_lock(tmp_path):
+async def test_a_data_directory_serves_one_at_a_time(home: Path) -> None:
+    async with data_dir_lock(home):
         with pytest.raises(SettingsError, match=f"in use by .* process {os.getpid()}: end that"):
-            async with data_dir_lock(tmp_path):
+            async with data_dir_lock(home):
                 pass
-    async with data_dir_lock(tmp_path):
+    async with data_dir_lock(home):
         pass
 
 
-async def test_sigterm_ends_a_process_and_its_servers_quickly(tmp_path: Path) -> None:
-    async with up(tmp_path) as (_, dsn):
+async def test_sigterm_ends_a_process_and_its_servers_quickly(home: Path) -> None:
+    async with up(home) as (_, dsn):
         open_connection = await asyncpg.connect(dsn)  # does not keep PostgreSQL from leaving
         began = time.monotonic()
     assert time.monotonic() - began < 5
-    assert servers_on(tmp_path) == []
+    assert servers_on(home) == []
     open_connection.terminate()
 
 
-async def test_whoever_is_cancelled_while_they_start_leaves_nothing(tmp_path: Path) -> None:
+async def test_whoever_is_cancelled_while_they_start_leaves_nothing(home: Path) -> None:
     for seconds in (0.01, 0.05, 0.2, 0.6):
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds), up(tmp_path):
+            async with asyncio.timeout(seconds), up(home):
                 await asyncio.Event().wait()
-        assert servers_on(tmp_path) == []
-    async with up(tmp_path):
+        assert servers_on(home) == []
+    async with up(home):
         pass
 
 
-async def test_a_directory_with_a_long_name_is_no_problem(tmp_path: Path) -> None:
-    long = tmp_path / "ein Verzeichnis & mehr".ljust(150, "x")
-    async with up(long) as (url, dsn):
+async def test_a_directory_may_have_any_name(home: Path) -> None:
+    async with up(home / "mein $HOME & 'dies'") as (url, dsn):
         assert await publish(url) == 1
+        assert await fetch(dsn, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize("name", ["long".ljust(150, "x"), "a, b"])
+async def test_where_no_socket_can_be_it_is_elsewhere(home: Path, name: str) -> None:
+    (home / name).mkdir()
+    async with embedded_postgres(home / name) as dsn:
         assert await fetch(dsn, "SELECT 1") == 1
         assert is_there(dsn.partition("host=")[2])
     assert not is_there(dsn.partition("host=")[2])
 
 
-async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
-    async with embedded_postgres(tmp_path):
+async def test_a_server_that_does_not_start_says_why(home: Path) -> None:
+    async with embedded_postgres(home):
         pass
-    (tmp_path / "postgres" / "PG_VERSION").write_text("9.6\n")
+    (home / "postgres" / "PG_VERSION").write_text("9.6\n")
     with pytest.raises(ServerFailed, match=r"(?s)incompatible.*postgres\.log"):
-        async with embedded_postgres(tmp_path):
+        async with embedded_postgres(home):
             pass
 
 
-async def test_a_making_that_was_interrupted_begins_again(tmp_path: Path) -> None:
-    (tmp_path / "postgres.new").mkdir()
-    (tmp_path / "postgres.new" / "PG_VERSION").write_text("18\n")
-    async with embedded_postgres(tmp_path) as dsn:
+async def test_a_making_that_was_interrupted_begins_again(home: Path) -> None:
+    (home / "postgres.new").mkdir()
+    (home / "postgres.new" / "PG_VERSION").write_text("18\n")
+    async with embedded_postgres(home) as dsn:
         assert await fetch(dsn, "SELECT 1") == 1
 
 
 async def test_without_the_wheels_the_error_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
     with pytest.raises(SettingsError, match=r"mediabus\[embedded\].*MEDIABUS_DATABASE_URL"):
-        async with embedded_postgres(tmp_path):
+        async with embedded_postgres(home):
             pass
     monkeypatch.setenv("PATH", "/nonexistent")
     with monkeypatch.context() as without_packages:
         without_packages.setattr(sys, "path", [])
         with pytest.raises(SettingsError, match=r"mediabus\[embedded\].*MEDIABUS_NATS_URL"):
-            async with embedded_nats(tmp_path):
+            async with embedded_nats(home):
                 pass
 
 
@@ -299,14 +314,10 @@ def python_for_nobody() -> str:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
-async def test_an_ordinary_user_needs_no_help(tmp_path: Path) -> None:
+async def test_an_ordinary_user_needs_no_help(home: Path) -> None:
     python = python_for_nobody()
-    data = tmp_path / "home" / "data"
-    data.parent.mkdir()
-    os.chown(data.parent, NOBODY, NOBODY)
-    for folder in (tmp_path, *tmp_path.parents):
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o001)
+    data = home / "data"
+    os.chown(home, NOBODY, NOBODY)
     with up_as_a_process(data, *AS_NOBODY, python) as (process, _, _):
         assert {one.uids().real for one in servers_on(data)} == {NOBODY}
         process.kill()

@@ -6,6 +6,7 @@ import collections
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ class Users:
     def are_done(self) -> bool:
         return self.begun >= OPERATIONS
 
+    def have_begun(self, operations: int) -> bool:
+        return self.begun >= operations
+
     async def _create(self) -> str:
         request = {"type": "tv_show", "title": "A show"}
         while True:
@@ -121,8 +125,7 @@ async def killing(users: Users, kill: Callable[[], Awaitable[None]]) -> None:
     async def kills() -> None:
         for number in range(1, KILLS + 1):
             users.go_on_to = part * (number + 1)
-            first = part * number + 2 * USERS
-            await eventually(lambda first=first: users.begun >= first, within=90, every=0.002)
+            await eventually(partial(users.have_begun, part * number + 2 * USERS), within=90)
             assert users.begun < users.go_on_to, "this kill comes too late to be in the middle"
             await kill()
 

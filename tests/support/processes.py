@@ -1,4 +1,4 @@
-"""The processes of mediabus as an operator runs them: started, killed by their ids, started again."""
+"""The processes of mediabus as an operator runs them: started, killed, started again."""
 
 import contextlib
 import http.client

@@ -174,7 +174,7 @@ class PostgresServer(Server):
     def is_ready(self) -> bool:
         with contextlib.suppress(FileNotFoundError):
             lines = (self.data / "postmaster.pid").read_text().splitlines()
-            return lines[0] == str(self.pid) and lines[-1].strip() == "ready"
+            return bool(lines) and lines[0] == str(self.pid) and lines[-1].strip() == "ready"
         return False
 
     def kill(self) -> None:

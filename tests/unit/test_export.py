@@ -125,7 +125,7 @@ def test_the_schemas_of_the_api_are_in_its_dialect() -> None:
         (dict[str, int], {}),
         (bool, True),
         (None, None),
-        (object, None),
+        (Any, None),
     ],
 )
 def test_a_field_without_a_sample_gets_a_value_of_its_type(annotation: Any, value: object) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -148,12 +148,20 @@ def _as_user(user: int | None) -> _Identity:
     return {"user": user, "group": pwd.getpwuid(user).pw_gid, "extra_groups": []}
 
 
-def _dies_with_us(program: Program) -> list[str]:
+def _dies_with_us(program: Program) -> tuple[str, ...]:
     """Where util-linux is at hand, kill -9 of this process ends its servers too. Elsewhere the next
     start ends them."""
-    setpriv = shutil.which("setpriv")
     signal_name = program.leave_by[0][0].name.removeprefix("SIG")
-    return [setpriv, "--pdeathsig", signal_name, "--"] if setpriv else []
+    return ("setpriv", "--pdeathsig", signal_name, "--") if _has_setpriv() else ()
+
+
+@functools.cache
+def _has_setpriv() -> bool:
+    """Whether there is one that knows the option; BusyBox has one that does not."""
+    command = ["setpriv", "--pdeathsig", "TERM", "--", "true"]
+    with contextlib.suppress(OSError):
+        return not subprocess.run(command, check=False, capture_output=True).returncode  # noqa: S603 - no input in it
+    return False
 
 
 async def _stop(program: Program, process: "subprocess.Popen[bytes]") -> None:

@@ -145,8 +145,9 @@ def _empty_dir(folder: Path, user: int | None) -> Path:
 
 
 def _socket_dir(cluster: Path, user: int | None) -> Path:
-    """The cluster's own directory, or a short private one where that path is too long."""
-    if len(os.fsencode(cluster)) <= LONGEST_SOCKET:
+    """The cluster's own directory, or a private one with a plain name where a socket cannot be in
+    it: its path is too long, or has the comma that separates several."""
+    if len(os.fsencode(cluster)) <= LONGEST_SOCKET and "," not in str(cluster):
         return cluster
     digest = hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"mediabus-{digest}"

@@ -1,0 +1,204 @@
+"""The connection to NATS comes back from whatever happens to it, and says what is wrong."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from schemas.events import JobExecuted
+from schemas.subjects import EVENTS_STREAM
+from service.runtime import bus as connections
+from service.runtime.bus import Bus, CannotConnect, PublishFailed, connect
+from service.runtime.settings import NatsSettings
+from tests.support.eventually import eventually
+from tests.support.ports import free_port
+from tests.support.servers import NatsServer, nats_server
+from tests.support.stream import JOB, event, names
+
+HOST = "127.0.0.1"
+
+
+class Ear:
+    """Hears what is said on ``test.>``."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.heard: list[Msg] = []
+
+    async def take(self, message: Msg) -> None:
+        self.heard.append(message)
+
+    async def hears(self, subject: str = "test.word") -> bool:
+        """Whether something said now, by somebody else, is heard."""
+        await speak(self._bus.nc.connected_url.port or 0, subject.encode())  # type: ignore[union-attr]
+        return any(message.subject == subject for message in self.heard)
+
+
+@contextlib.asynccontextmanager
+async def ear(bus: Bus) -> AsyncIterator[Ear]:
+    it = Ear(bus)
+    await bus.nc.subscribe("test.>", cb=it.take)
+    await bus.nc.flush()
+    yield it
+
+
+async def speak(port: int, subject: bytes, payload: bytes = b"") -> None:
+    """Publishes as a client would that checks nothing, over a plain socket."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
+        writer.write(b"PUB %s %d\r\n%s\r\nPING\r\n" % (subject, len(payload), payload))
+        async with asyncio.timeout(5):
+            while await reader.readline() != b"PONG\r\n":
+                pass
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog's time, shorter."""
+    monkeypatch.setattr(connections, "DEAF_AFTER", 2.0)
+
+
+async def test_it_waits_for_a_server_that_starts_later(tmp_path: Path) -> None:
+    port = free_port()
+    opened = asyncio.Event()
+
+    async def use() -> str:
+        async with connect(NatsSettings(url=f"nats://{HOST}:{port}"), name="early") as bus:
+            opened.set()
+            return str(bus.nc.connected_server_version)
+
+    task = asyncio.create_task(use())
+    await asyncio.wait([task], timeout=0.3)
+    assert not opened.is_set()
+    with nats_server(tmp_path, port):
+        assert await asyncio.wait_for(task, 10)
+
+
+async def test_it_gives_up_when_told_to_and_says_what_to_do() -> None:
+    url = f"nats://somebody:secret@{HOST}:{free_port()}"
+    with pytest.raises(CannotConnect, match="is mediabus running") as failure:
+        async with asyncio.timeout(10), connect(NatsSettings(url=url), name="test", wait=0.5):
+            pass
+    assert "secret" not in str(failure.value)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_it_comes_back_with_its_subscriptions(nats: NatsServer, bus: Bus, how: str) -> None:
+    async with ear(bus) as it:
+        assert await eventually(it.hears)
+        getattr(nats, how)()
+        await eventually(lambda: not bus.is_connected)
+        it.heard.clear()
+        await asyncio.to_thread(nats.start)
+        await eventually(lambda: bus.is_connected)
+        assert await eventually(it.hears)
+
+
+async def test_publishing_while_nats_is_away_fails_at_once_and_is_not_done_later(
+    nats: NatsServer, bus: Bus
+) -> None:
+    nats.stop()
+    await eventually(lambda: not bus.is_connected)
+    with pytest.raises(PublishFailed, match="not connected"):
+        await bus.publish(JobExecuted(job_name="lost"), actor=JOB)
+    await asyncio.to_thread(nats.start)
+    await eventually(lambda: bus.is_connected)
+    await bus.publish(JobExecuted(job_name="kept"), actor=JOB)
+    assert await names(bus) == ["kept"]
+
+
+async def test_the_same_event_again_is_stored_once(bus: Bus) -> None:
+    said = event("one")
+    await bus.publish_envelope(said)
+    await bus.publish_envelope(said)
+    assert await names(bus) == ["one"]
+
+
+async def test_a_missing_stream_is_named(bus: Bus) -> None:
+    await bus.js.delete_stream(EVENTS_STREAM)
+    with pytest.raises(PublishFailed, match="no stream EVENTS yet: start mediabus"):
+        await bus.publish_envelope(event("one"))
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server whose user may do nothing with events."""
+    rules = 'publish: {deny: "events.>"}'
+    users = f"[{{user: guest, password: guest, permissions: {{{rules}}}}}]"
+    with nats_server(tmp_path, config_extra=f"authorization: {{users: {users}}}") as server:
+        yield server
+
+
+async def test_a_forbidden_publish_says_so(guarded: NatsServer) -> None:
+    settings = NatsSettings(url=guarded.url, user="guest", password="guest")
+    async with connect(settings, name="test", wait=10) as bus:
+        bus.js = bus.nc.jetstream(timeout=0.5)
+        with pytest.raises(PublishFailed, match="NATS does not allow it"):
+            await bus.publish_envelope(event("one"))
+
+
+async def test_a_wrong_password_is_said_while_it_waits(guarded: NatsServer) -> None:
+    settings = NatsSettings(url=guarded.url, user="guest", password="wrong")
+    with pytest.raises(CannotConnect, match="Authorization Violation"):
+        async with asyncio.timeout(10), connect(settings, name="test", wait=0.5):
+            pass
+
+
+async def test_a_subject_that_is_not_utf8_is_heard_and_so_is_what_follows(
+    nats: NatsServer, bus: Bus
+) -> None:
+    """nats-py decodes subjects strictly, and its read loop would end here without a word."""
+    async with ear(bus) as it:
+        await speak(nats.port, b"test.d\xffne")
+        await eventually(it.hears, within=2)
+    assert it.heard[0].subject == r"test.d\xffne"
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_connection_that_went_deaf_hears_again(nats: NatsServer, bus: Bus) -> None:
+    """An answer that comes after the patience for it has ended ends nats-py's read loop too: the
+    connection says that it is there, and hears nothing."""
+    async with ear(bus) as it:
+        with standing_still(nats), pytest.raises(NatsError):
+            await bus.nc.flush(timeout=1)
+        await eventually(it.hears, within=8)
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_server_that_stood_still_is_heard_again(nats: NatsServer, bus: Bus) -> None:
+    async with ear(bus) as it:
+        with standing_still(nats):
+            await eventually(lambda: not bus.is_connected, within=8)
+        await eventually(lambda: bus.is_connected, within=15)
+        await eventually(it.hears, within=8)
+
+
+@contextlib.contextmanager
+def standing_still(server: NatsServer) -> Iterator[None]:
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+async def test_an_error_of_the_server_ends_the_connection_but_not_for_good(bus: Bus) -> None:
+    """A message that is too large with its headers: the server says so and hangs up."""
+    large = {"X-Large": "x" * 1000}
+    async with ear(bus) as it:
+        with contextlib.suppress(NatsError):
+            await bus.nc.publish("test.large", b"x" * bus.nc.max_payload, headers=large)
+        await eventually(lambda: not bus.is_connected)
+        await eventually(lambda: bus.is_connected)
+        assert not bus.nc.is_closed
+        await eventually(it.hears)

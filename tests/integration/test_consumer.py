@@ -1,0 +1,241 @@
+"""A consumer of one's own: each event once, again after a fault, and never in anybody's way."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+
+from consumers import daemon
+from consumers.daemon import Delivery, consume, durable, run
+from consumers.dead_letters import DeadLetter, DeadLetters
+from consumers.verdict import MOST_DELIVERIES, RetryLater
+from schemas.envelope import Envelope
+from schemas.events import JobExecuted, JobFailed
+from schemas.identity import Actor
+from service.runtime.bus import Bus
+from service.runtime.settings import NatsSettings
+from tests.support.eventually import eventually
+from tests.support.servers import NatsServer
+
+JOB = Actor("job", "nightly")
+
+Handle = Callable[[Envelope], Awaitable[None]]
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses before another try that a test can wait for."""
+    monkeypatch.setattr("consumers.verdict.FIRST_DELAY", 0.01)
+    monkeypatch.setattr("consumers.verdict.LONGEST_DELAY", 0.02)
+
+
+@contextlib.asynccontextmanager
+async def consuming(
+    bus: Bus, url: str, handle: Handle, *, subjects: str = "events.>", from_start: bool = True
+) -> AsyncIterator[None]:
+    """A consumer called ``mine``, from the moment that the server knows of it."""
+    work = consume(
+        "mine", handle, subjects=subjects, from_start=from_start, settings=NatsSettings(url=url)
+    )
+    task = asyncio.create_task(work)
+
+    async def is_known() -> bool:
+        return (await bus.js.stream_info("EVENTS")).state.consumer_count > 0
+
+    try:
+        await eventually(is_known)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class Handled:
+    """A handler that takes notes: the names of jobs, one for each time that one was handed over."""
+
+    def __init__(self, fails: Callable[[str, int], Exception | None] | None = None) -> None:
+        self.jobs: list[str] = []
+        self.fails = fails or (lambda _job, _times: None)
+
+    async def __call__(self, event: Envelope) -> None:
+        job = event.fields()["job_name"]
+        self.jobs.append(job)
+        error = self.fails(job, self.jobs.count(job))
+        if error:
+            raise error
+
+
+async def say(bus: Bus, *jobs: str) -> None:
+    for job in jobs:
+        await bus.publish(JobExecuted(job_name=job), actor=JOB)
+
+
+async def settled(bus: Bus) -> None:
+    """Waits until nothing is left to read, nor in doubt."""
+
+    async def is_settled() -> bool:
+        info = await bus.js.consumer_info("EVENTS", "mine")
+        return not info.num_pending and not info.num_ack_pending
+
+    await eventually(is_settled, within=20)
+
+
+async def test_each_event_is_handled_once_and_in_order(bus: Bus, nats_url: str) -> None:
+    handled = Handled()
+    await say(bus, "a", "b")
+    async with consuming(bus, nats_url, handled):
+        await say(bus, "c", "d")
+        await settled(bus)
+    assert handled.jobs == ["a", "b", "c", "d"]
+    async with consuming(bus, nats_url, handled):
+        await say(bus, "e")
+        await settled(bus)
+    assert handled.jobs == ["a", "b", "c", "d", "e"]
+
+
+async def test_a_consumer_may_want_some_events_only_and_only_new_ones(
+    bus: Bus, nats_url: str
+) -> None:
+    handled = Handled()
+    await bus.publish(JobFailed(job_name="old"), actor=JOB)
+    wanted = "events.*.*.failed.>"
+    async with consuming(bus, nats_url, handled, subjects=wanted, from_start=False):
+        await say(bus, "not wanted")
+        await bus.publish(JobFailed(job_name="new"), actor=JOB)
+        await settled(bus)
+    assert handled.jobs == ["new"]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_a_handler_fails_at_comes_again_and_holds_nobody_up(
+    bus: Bus, nats_url: str
+) -> None:
+    handled = Handled(lambda job, times: OSError("away") if job == "b" and times < 4 else None)
+    async with consuming(bus, nats_url, handled):
+        await say(bus, "a", "b", "c")
+        await settled(bus)
+    assert sorted(handled.jobs) == ["a", "b", "b", "b", "b", "c"]
+    assert await DeadLetters(bus).count() == 0
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_fails_for_good_is_buried_with_its_last_error_and_its_neighbours_are_not(
+    bus: Bus, nats_url: str
+) -> None:
+    handled = Handled(lambda job, times: OSError(f"away {times}") if job == "b" else None)
+    async with consuming(bus, nats_url, handled):
+        await say(bus, "a", "b", "c")
+        await settled(bus)
+        [letter] = await DeadLetters(bus).newest(10)
+    assert (letter.consumer, letter.kind, letter.deliveries) == ("mine", "failed", MOST_DELIVERIES)
+    assert letter.reason == f"OSError: away {MOST_DELIVERIES}, {MOST_DELIVERIES} times"
+    assert handled.jobs.count("b") == MOST_DELIVERIES
+    assert [handled.jobs.count(job) for job in "ac"] == [1, 1]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_is_not_the_events_fault_is_tried_for_longer_than_that(
+    bus: Bus, nats_url: str
+) -> None:
+    enough = MOST_DELIVERIES + 3
+    handled = Handled(lambda _, times: RetryLater("disk full") if times < enough else None)
+    async with consuming(bus, nats_url, handled):
+        await say(bus, "a")
+        await settled(bus)
+    assert handled.jobs == ["a"] * enough
+    assert await DeadLetters(bus).count() == 0
+
+
+async def test_an_invalid_message_is_buried_unseen_and_its_neighbours_are_handled(
+    bus: Bus, nats_url: str
+) -> None:
+    handled = Handled()
+    await say(bus, "a")
+    await bus.js.publish("events.system.job.executed.-", b'{"specversion": "1.0"}')
+    await bus.js.publish("events.system.job.executed.-", b"\x00\xff")
+    await say(bus, "b")
+    async with consuming(bus, nats_url, handled):
+        await settled(bus)
+    letters: list[DeadLetter] = await DeadLetters(bus).all()
+    assert handled.jobs == ["a", "b"]
+    assert [letter.kind for letter in letters] == ["invalid", "invalid"]
+    assert "Object missing required field `id`" in letters[0].reason
+
+
+async def test_binary_events_of_other_programs_are_understood(bus: Bus, nats_url: str) -> None:
+    handled = Handled()
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "0198c1f3-0d4e-7f60-9a1b-2c3d4e5f6071",
+        "ce-source": "other",
+        "ce-type": "job.executed",
+        "ce-time": "2026-11-22T10:00:00Z",
+    }
+    await bus.js.publish("events.x.y.z.-", b'{"job_name": "theirs"}', headers=headers)
+    async with consuming(bus, nats_url, handled):
+        await settled(bus)
+    assert handled.jobs == ["theirs"]
+
+
+async def test_a_slow_handler_is_not_handed_the_same_event_again(
+    bus: Bus, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "ACK_WAIT", 0.3)
+    jobs = []
+
+    async def slow(event: Envelope) -> None:
+        jobs.append(event.fields()["job_name"])
+        await asyncio.sleep(1.2)  # the work itself, four times what the server waits by itself
+
+    async with consuming(bus, nats_url, slow):
+        await say(bus, "a")
+        await settled(bus)
+    assert jobs == ["a"]
+
+
+async def test_consumers_of_one_name_share_the_work(bus: Bus, nats_url: str) -> None:
+    one, other = Handled(), Handled()
+    names = [f"job {number}" for number in range(200)]
+    async with consuming(bus, nats_url, one), consuming(bus, nats_url, other):
+        await say(bus, *names)
+        await settled(bus)
+    assert sorted(one.jobs + other.jobs) == sorted(names)
+    assert one.jobs
+    assert other.jobs
+
+
+async def test_a_consumer_outlives_its_server(bus: Bus, nats: NatsServer, nats_url: str) -> None:
+    handled = Handled()
+    async with consuming(bus, nats_url, handled):
+        await say(bus, "before")
+        await eventually(lambda: handled.jobs)
+        before = bus.nc.stats["reconnects"]
+        nats.kill()
+        nats.start()
+        await eventually(lambda: bus.nc.stats["reconnects"] > before)
+        await say(bus, "after")
+        await eventually(lambda: "after" in handled.jobs, within=20)
+    assert set(handled.jobs) == {"before", "after"}
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_batch_that_fails_as_a_whole_is_tried_again_as_a_whole(bus: Bus) -> None:
+    batches: list[list[str]] = []
+
+    async def handle(batch: Sequence[Delivery]) -> list[Exception | None]:
+        batches.append([delivery.envelope.fields()["job_name"] for delivery in batch])
+        if len(batches) < 3:
+            raise OSError("disk full")
+        return [None] * len(batch)
+
+    await say(bus, "a", "b")
+    work = asyncio.create_task(run(bus, durable("mine"), handle, batch=10))
+    try:
+        await eventually(lambda: sum(map(len, batches[2:])) >= 2)
+        await settled(bus)
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
+    assert batches[0] == ["a", "b"]
+    assert await DeadLetters(bus).count() == 0

@@ -1,0 +1,474 @@
+"""The persister: every event of the stream into the table, once; what is no event, and only that,
+to the dead letters."""
+
+import asyncio
+import contextlib
+import datetime
+import random
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from consumers.dead_letters import DeadLetter, DeadLetters
+from consumers.persister import store as storing
+from consumers.persister.retention import drop_expired
+from consumers.persister.run import persist
+from schemas.identity import uuid7
+from schemas.subjects import EVENTS_STREAM
+from service.runtime.bus import Bus, connect
+from service.runtime.database import Pool, migrate, open_pool
+from service.runtime.settings import DatabaseSettings, NatsSettings, PersisterSettings
+from tests.support.eventually import eventually
+from tests.support.servers import PostgresServer, postgres_server
+from tests.support.stream import event
+
+NOW = datetime.datetime.now(datetime.UTC)
+SUBJECT = "events.other.thing.happened.1"
+
+
+def said(**attributes: Any) -> dict[str, Any]:
+    """An event of a type that nobody registered, as JSON would have it."""
+    return {
+        "specversion": "1.0",
+        "id": str(uuid7()),
+        "source": "test",
+        "type": "thing.happened",
+        "time": NOW.isoformat(),
+        "data": {},
+    } | attributes
+
+
+def encoded(**attributes: Any) -> bytes:
+    return msgspec.json.encode(said(**attributes))
+
+
+@contextlib.asynccontextmanager
+async def persisting(bus: Bus, pool: Pool, **settings: Any) -> AsyncIterator[None]:
+    task = asyncio.create_task(persist(bus, pool, PersisterSettings(**settings)))
+    try:
+        yield
+    finally:
+        assert not task.done(), task
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def say(bus: Bus, *payloads: bytes) -> None:
+    """Publishes what need not be an event."""
+    for payload in payloads:
+        await bus.js.publish(SUBJECT, payload)
+
+
+async def settled(bus: Bus) -> None:
+    """Waits until the persister has nothing left to read or to settle."""
+
+    async def done() -> bool:
+        info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
+        return not info.num_pending and not info.num_ack_pending
+
+    with contextlib.suppress(Exception):
+        await eventually(lambda: has_consumer(bus))
+    await eventually(done, within=30)
+
+
+async def has_consumer(bus: Bus) -> bool:
+    return bool(await bus.js.consumers_info(EVENTS_STREAM))
+
+
+async def count(pool: Pool) -> int:
+    stored: int = await pool.fetchval("SELECT count(*) FROM events")
+    return stored
+
+
+async def letters(bus: Bus) -> list[DeadLetter]:
+    return await DeadLetters(bus).all()
+
+
+async def test_three_side_by_side_store_each_event_once(
+    bus: Bus, pool: Pool, nats_url: str
+) -> None:
+    ids = [uuid7() for _ in range(3000)]
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(3):
+            settings = NatsSettings(url=nats_url)
+            own = await stack.enter_async_context(connect(settings, name=f"persister {number}"))
+            await stack.enter_async_context(persisting(own, pool, batch=50))
+        await asyncio.gather(*(say(bus, encoded(id=str(one))) for one in ids))
+        await settled(bus)
+        rows = await pool.fetch("SELECT id, stream_seq FROM events")
+    assert len(rows) == len(ids)
+    assert {row["id"] for row in rows} == set(ids)
+    assert sorted(row["stream_seq"] for row in rows) == list(range(1, len(ids) + 1))
+    assert await letters(bus) == []
+
+
+async def test_every_column_is_what_was_said(bus: Bus, pool: Pool) -> None:
+    whole = said(
+        source="importer/7",
+        subject="thing/a b.c",
+        category="things",
+        severity="warning",
+        actortype="job",
+        actorid="nightly",
+        correlationid="request 1",
+        causationid="event 0",
+        data={"text": "Ünï \U0001f3ac", "list": [1, 2.5, None], "deep": {"er": True}},
+    )
+    async with persisting(bus, pool):
+        await say(bus, msgspec.json.encode(whole))
+        await settled(bus)
+    row = dict((await pool.fetch("SELECT * FROM events"))[0])
+    recorded_at = row.pop("recorded_at")
+    assert recorded_at >= NOW
+    assert str(row.pop("id")) == whole["id"]
+    assert row == {
+        "occurred_at": NOW,
+        "stream_seq": 1,
+        "category": "things",
+        "type": "thing.happened",
+        "severity": "warning",
+        "source": "importer/7",
+        "actor_type": "job",
+        "actor_id": "nightly",
+        "resource_type": "thing",
+        "resource_id": "a b.c",
+        "correlation_id": "request 1",
+        "causation_id": "event 0",
+        "data": whole["data"],
+    }
+
+
+async def test_unknown_fields_of_a_registered_type_are_kept(bus: Bus, pool: Pool) -> None:
+    data = {"job_name": "scan", "mood": {"of": ["the", "importer"]}}
+    async with persisting(bus, pool):
+        await say(bus, encoded(type="job.executed", data=data, traceparent="00-ab"))
+        await settled(bus)
+    rows = await pool.fetch("SELECT data, category FROM events")
+    assert [dict(row) for row in rows] == [{"data": data, "category": "system"}]
+
+
+async def test_an_event_in_binary_mode_is_stored(bus: Bus, pool: Pool) -> None:
+    event_id = uuid7()
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": str(event_id),
+        "ce-source": "test",
+        "ce-type": "job.executed",
+        "ce-time": NOW.isoformat(),
+        "ce-actortype": "job",
+        "ce-actorid": "nightly",
+        "Content-Type": "application/json",
+    }
+    async with persisting(bus, pool):
+        await bus.js.publish(SUBJECT, b'{"job_name": "scan", "more": 1}', headers=headers)
+        await settled(bus)
+    rows = await pool.fetch("SELECT id, type, actor_id, data FROM events")
+    assert [tuple(row) for row in rows] == [
+        (event_id, "job.executed", "nightly", {"job_name": "scan", "more": 1})
+    ]
+
+
+async def test_the_same_event_again_is_stored_once(bus: Bus, pool: Pool) -> None:
+    """In one batch, in a later one, and under other words: the first stays."""
+    one, two = said(data={"nth": 1}), said()
+    again = one | {"data": {"nth": 2}}
+    await say(bus, *map(msgspec.json.encode, (one, two, one, again)))
+    async with persisting(bus, pool):
+        await settled(bus)
+        await say(bus, msgspec.json.encode(again))
+        await settled(bus)
+    assert await pool.fetch("SELECT data FROM events WHERE id = $1::text::uuid", one["id"]) == [
+        ({"nth": 1},)
+    ]
+    assert await count(pool) == 2
+    assert await letters(bus) == []
+
+
+def nested(depth: int) -> msgspec.Raw:
+    return msgspec.Raw(b'{"job_name": "x", "deep": ' + b"[" * depth + b"]" * depth + b"}")
+
+
+DAY = datetime.timedelta(days=1)
+LONG_NAME = "".join(random.Random(7).choice("🎬🎥📽🎞📺🍿🎟🎭") for _ in range(1000))
+
+BAD: dict[str, tuple[bytes, str, str]] = {
+    "no JSON": (b"\xff\x00 what", "invalid", "not a CloudEvents 1.0 envelope"),
+    "no object": (b"[]", "invalid", "not a CloudEvents 1.0 envelope"),
+    "nothing": (b"", "invalid", "not a CloudEvents 1.0 envelope"),
+    "no id": (b'{"specversion": "1.0"}', "invalid", "missing required field"),
+    "another version": (encoded(specversion="0.3"), "invalid", "specversion"),
+    "no time zone": (encoded(time="2026-01-01T00:00:00"), "invalid", "$.time"),
+    "half an actor": (encoded(actorid="42"), "invalid", "actortype and actorid come together"),
+    "no data of its type": (encoded(type="job.executed"), "invalid", "job_name"),
+    "wrong data": (encoded(type="job.executed", data={"job_name": 1}), "invalid", "$.job_name"),
+    "NUL": (encoded(data={"text": "a\0b"}), "invalid", "NUL"),
+    "NUL in a name": (encoded(data={"a\0b": 1}), "invalid", "NUL"),
+    "lone surrogate": (
+        encoded(data=msgspec.Raw(b'{"text": "\\ud800"}')),
+        "invalid",
+        "surrogate",
+    ),
+    "lone surrogate in an unknown field": (
+        encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": "\\udc00"}')),
+        "rejected",
+        "PostgreSQL refuses it",
+    ),
+    "a number beyond numeric": (
+        encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": 1e200000}')),
+        "rejected",
+        "PostgreSQL refuses it",
+    ),
+    "too deep": (encoded(type="job.executed", data=nested(100_000)), "rejected", "too deep"),
+    "too old": (
+        encoded(time=(NOW - 3700 * DAY).isoformat()),
+        "rejected",
+        "more than ten years ago",
+    ),
+    "too new": (encoded(time=(NOW + 3 * DAY).isoformat()), "rejected", "more than a day ahead"),
+    "the year 1": (encoded(time="0001-01-01T00:00:00+14:00"), "invalid", "$.time"),
+    "the year 9999": (encoded(time="9999-12-31T23:59:59-14:00"), "invalid", "$.time"),
+    "a name that no index takes": (
+        encoded(subject=f"thing/{LONG_NAME}"),
+        "rejected",
+        "PostgreSQL refuses it",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(BAD))
+async def test_what_is_no_event_is_buried_with_its_reason_and_its_neighbours_are_stored(
+    bus: Bus, pool: Pool, kind: str
+) -> None:
+    payload, verdict, reason = BAD[kind]
+    neighbours = [uuid7() for _ in range(6)]
+    good = [encoded(id=str(one)) for one in neighbours]
+    await say(bus, *good[:3], payload, *good[3:])
+    async with persisting(bus, pool):
+        await settled(bus)
+    assert {row["id"] for row in await pool.fetch("SELECT id FROM events")} == set(neighbours)
+    [letter] = await letters(bus)
+    assert (letter.kind, letter.stream_seq, letter.deliveries) == (verdict, 4, 1)
+    assert reason in letter.reason
+    assert (await DeadLetters(bus).get(letter.number))[1] == payload
+
+
+async def test_many_bad_ones_in_one_batch_are_all_found(bus: Bus, pool: Pool) -> None:
+    bad = [
+        encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": "\\udc00"}'))
+        for _ in range(20)
+    ]
+    good = [encoded() for _ in range(20)]
+    await say(bus, *(one for pair in zip(bad, good, strict=True) for one in pair))
+    async with persisting(bus, pool):
+        await settled(bus)
+    assert await count(pool) == len(good)
+    assert {letter.stream_seq for letter in await letters(bus)} == set(range(1, 41, 2))
+
+
+async def test_large_numbers_and_large_texts_that_postgresql_takes_are_stored(
+    bus: Bus, pool: Pool
+) -> None:
+    data = b'{"job_name": "x", "big": 123456789012345678901234567890, "bigger": 1e400}'
+    async with persisting(bus, pool):
+        await say(bus, encoded(type="job.executed", data=msgspec.Raw(data)))
+        await say(bus, encoded(data={"text": "x" * 900_000}))
+        await settled(bus)
+    numbers = await pool.fetchval(
+        "SELECT data->>'big' FROM events WHERE (data->>'bigger')::numeric = 1e400"
+    )
+    assert numbers == "123456789012345678901234567890"
+    assert await count(pool) == 2
+
+
+async def test_a_subject_that_is_not_utf8_holds_up_nobody(bus: Bus, pool: Pool) -> None:
+    port = bus.nc.connected_url.port  # type: ignore[union-attr]
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    payload = encoded()
+    writer.write(b"CONNECT {}\r\nPUB events.a.b.c.\xff %d\r\n%s\r\n" % (len(payload), payload))
+    await writer.drain()
+    await eventually(lambda: holds(bus, 1))
+    writer.close()
+    await writer.wait_closed()
+    await say(bus, encoded(), encoded())
+    async with persisting(bus, pool):
+        await eventually(lambda: has(pool, 3), within=5)
+        await settled(bus)
+
+
+async def holds(bus: Bus, messages: int) -> bool:
+    state = (await bus.js.stream_info(EVENTS_STREAM)).state
+    return state.messages >= messages
+
+
+async def has(pool: Pool, events: int) -> bool:
+    return await count(pool) >= events
+
+
+def months_ago(months: int) -> datetime.datetime:
+    number = NOW.year * 12 + NOW.month - 1 - months
+    return datetime.datetime(number // 12, number % 12 + 1, 15, tzinfo=datetime.UTC)
+
+
+async def test_ten_years_back_and_the_next_day_have_their_months(bus: Bus, pool: Pool) -> None:
+    times = [months_ago(months) for months in range(1, 120)]
+    times += [NOW - 3650 * DAY, NOW, NOW + DAY]
+    async with persisting(bus, pool):
+        await asyncio.gather(*(say(bus, encoded(time=time.isoformat())) for time in times))
+        await settled(bus)
+    rows = await pool.fetch("SELECT tableoid::regclass::text AS month, occurred_at FROM events")
+    assert len(rows) == len(times)
+    assert all(row["month"] == f"events_{row['occurred_at']:%Y_%m}" for row in rows)
+
+
+async def test_a_month_is_that_of_utc_whatever_the_offset(bus: Bus, pool: Pool) -> None:
+    """The last evening of a month in New York is the next month; then a real event of the month."""
+    month = months_ago(6)
+    evening = (month.replace(day=28) + 4 * DAY).replace(day=1) - datetime.timedelta(minutes=30)
+    local = evening.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=-5)))
+    async with persisting(bus, pool):
+        for time in (local, month):
+            await say(bus, encoded(time=time.isoformat()))
+            await settled(bus)
+    rows = await pool.fetch(
+        "SELECT tableoid::regclass::text AS month FROM events ORDER BY stream_seq"
+    )
+    assert [row["month"] for row in rows] == [
+        f"events_{local.astimezone(datetime.UTC):%Y_%m}",
+        f"events_{month:%Y_%m}",
+    ]
+
+
+async def test_the_days_ahead_have_their_month_before_any_event(bus: Bus, pool: Pool) -> None:
+    async with persisting(bus, pool):
+        wanted = {f"events_{NOW:%Y_%m}", f"events_{NOW + 7 * DAY:%Y_%m}"}
+
+        async def made() -> bool:
+            return wanted <= await partitions(pool)
+
+        await eventually(made)
+
+
+async def partitions(pool: Pool) -> set[str]:
+    rows = await pool.fetch(
+        "SELECT inhrelid::regclass::text AS name FROM pg_inherits "
+        "WHERE inhparent = 'events'::regclass"
+    )
+    return {row["name"] for row in rows}
+
+
+async def test_retention_drops_whole_months_and_only_those(bus: Bus, pool: Pool) -> None:
+    times = [months_ago(months) for months in range(5)]
+    async with persisting(bus, pool):
+        await asyncio.gather(*(say(bus, encoded(time=time.isoformat())) for time in times))
+        await settled(bus)
+        dropped = await drop_expired(pool, 2, NOW)
+    assert set(dropped) == {f"events_{months_ago(months):%Y_%m}" for months in (3, 4)}
+    assert not partitions_of(dropped) & await partitions(pool)
+    assert await count(pool) == 3
+
+
+def partitions_of(names: Sequence[str]) -> set[str]:
+    return set(names)
+
+
+async def test_two_persisters_may_drop_the_same_months_at_once(bus: Bus, pool: Pool) -> None:
+    times = [months_ago(months) for months in range(1, 30)]
+    async with persisting(bus, pool):
+        await asyncio.gather(*(say(bus, encoded(time=time.isoformat())) for time in times))
+        await settled(bus)
+        await asyncio.gather(*(drop_expired(pool, 1, NOW) for _ in range(4)))
+    assert await count(pool) == 1
+
+
+async def test_an_event_of_a_month_that_was_dropped_is_stored_all_the_same(
+    bus: Bus, pool: Pool
+) -> None:
+    """The persister remembers that it made the month; it is gone since."""
+    old = months_ago(4)
+    async with persisting(bus, pool):
+        await say(bus, encoded(time=old.isoformat()))
+        await settled(bus)
+        await drop_expired(pool, 2, NOW)
+        await say(bus, encoded(time=old.isoformat()), encoded())
+        await settled(bus)
+    assert await letters(bus) == []
+    assert await count(pool) == 2
+
+
+@pytest.fixture
+async def own() -> AsyncIterator[tuple[PostgresServer, Pool]]:
+    """A PostgreSQL to stop, and connections to it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mediabus-") as directory,
+        postgres_server(Path(directory)) as server,
+    ):
+        async with open_pool(DatabaseSettings(url=server.url, pool_size=4)) as pool:
+            await migrate(pool)
+            yield server, pool
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_a_database_that_goes_away_in_mid_stream_costs_no_event(
+    bus: Bus, own: tuple[PostgresServer, Pool], how: str
+) -> None:
+    server, pool = own
+    ids = [uuid7() for _ in range(2000)]
+    async with persisting(bus, pool, batch=20):
+        saying = asyncio.gather(*(say(bus, encoded(id=str(one))) for one in ids))
+        await eventually(lambda: has(pool, 100))
+        getattr(server, how)()
+        await saying
+        await asyncio.to_thread(server.start)
+        await settled(bus)
+        await eventually(lambda: is_back(pool))
+        rows = await pool.fetch("SELECT id FROM events")
+    assert {row["id"] for row in rows} == set(ids)
+    assert len(rows) == len(ids)
+    assert await letters(bus) == []
+
+
+async def is_back(pool: Pool) -> bool:
+    try:
+        return bool(await pool.fetchval("SELECT true"))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+
+
+async def test_a_fault_that_is_no_event_s_is_waited_out(
+    bus: Bus, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing grant, say: nobody is buried for it, and it goes on when that is put right."""
+    monkeypatch.setattr("consumers.verdict.FIRST_DELAY", 0.2)
+    await pool.execute("ALTER TABLE events RENAME COLUMN source TO origin")
+    async with persisting(bus, pool):
+        await say(bus, encoded(), encoded())
+        await eventually(lambda: was_delivered_again(bus))
+        await pool.execute("ALTER TABLE events RENAME COLUMN origin TO source")
+        await settled(bus)
+    assert await count(pool) == 2
+    assert await letters(bus) == []
+
+
+async def was_delivered_again(bus: Bus) -> bool:
+    info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
+    return bool(info.num_redelivered)
+
+
+async def test_nothing_is_acknowledged_before_it_is_committed(bus: Bus, pool: Pool) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        async with persisting(bus, pool):
+            await say(bus, encoded())
+            await eventually(lambda: is_being_worked_on(bus))
+            assert not (await bus.js.consumer_info(EVENTS_STREAM, "persister")).ack_floor.stream_seq  # type: ignore[union-attr]
+
+
+async def is_being_worked_on(bus: Bus) -> bool:
+    if not await has_consumer(bus):
+        return False
+    return bool((await bus.js.consumer_info(EVENTS_STREAM, "persister")).num_ack_pending)

@@ -1,0 +1,148 @@
+"""A pull consumer's messages keep coming, whatever becomes of the server and its store."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+
+from consumers.daemon import durable
+from schemas.subjects import EVENTS_STREAM
+from service.runtime import pull as pulls
+from service.runtime.bus import Bus
+from service.runtime.pull import Pull, pulling
+from service.runtime.streams import keep_streams
+from tests.support.eventually import eventually
+from tests.support.servers import NatsServer
+from tests.support.stream import event
+
+BATCH = 10
+
+
+class Reader:
+    """Takes and acknowledges all there is, for as long as it is open."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    async def read(self, pull: Pull) -> None:
+        while True:
+            for message in await pull.messages(BATCH):
+                self.names.append(message.subject.rpartition(".")[2])
+                await message.ack()
+
+    def has(self, *names: str) -> bool:
+        return set(names) <= set(self.names)
+
+
+@contextlib.asynccontextmanager
+async def reading(bus: Bus) -> AsyncIterator[Reader]:
+    reader = Reader()
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=durable("test"), batch=BATCH) as pull:
+        task = asyncio.create_task(reader.read(pull))
+        try:
+            yield reader
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def say(bus: Bus, *names: str) -> None:
+    for name in names:
+        await bus.publish_envelope(event(name, resource=name))
+
+
+async def test_all_messages_come_once_and_in_order(bus: Bus) -> None:
+    names = [str(number) for number in range(5 * BATCH + 3)]
+    await say(bus, *names[:20])
+    async with reading(bus) as reader:
+        await eventually(lambda: len(reader.names) == 20)
+        await say(bus, *names[20:])
+        await eventually(lambda: len(reader.names) >= len(names))
+    assert reader.names == names
+
+
+async def test_what_was_delivered_and_not_settled_comes_to_the_next(bus: Bus) -> None:
+    await say(bus, "one", "two")
+    consumer = durable("test")
+    consumer.ack_wait = 0.5
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=consumer, batch=BATCH) as pull:
+        taken = await pull.messages(1)
+        assert [message.metadata.num_delivered for message in taken] == [1]
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=consumer, batch=BATCH) as pull:
+        taken = []
+        while len(taken) < 2:
+            taken += await pull.messages(BATCH)
+        assert {message.metadata.num_delivered for message in taken} == {2}
+
+
+async def test_it_never_holds_more_than_it_may(bus: Bus) -> None:
+    await say(bus, *(str(number) for number in range(5 * BATCH)))
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=durable("test"), batch=BATCH) as pull:
+        for _ in range(3):
+            assert len(await pull.messages(1)) == 1
+            await bus.nc.flush()
+        info = await bus.js.consumer_info(EVENTS_STREAM, "test")
+    assert (info.num_ack_pending or 0) <= 2 * BATCH
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_they_go_on_after_the_server_was_away(nats: NatsServer, bus: Bus, how: str) -> None:
+    async with reading(bus) as reader:
+        await say(bus, "before")
+        await eventually(lambda: reader.has("before"))
+        getattr(nats, how)()
+        await asyncio.to_thread(nats.start)
+        await eventually(lambda: bus.is_connected)
+        await say(bus, "after")
+        await eventually(lambda: reader.has("after"), within=10)
+
+
+async def test_a_consumer_that_somebody_deleted_is_made_anew(bus: Bus) -> None:
+    async with reading(bus) as reader:
+        await say(bus, "before")
+        await eventually(lambda: reader.has("before"))
+        await bus.js.delete_consumer(EVENTS_STREAM, "test")
+        await say(bus, "after")
+        await eventually(lambda: reader.has("after"))
+
+
+async def test_a_server_that_lost_everything_gets_its_consumer_back(
+    nats: NatsServer, bus: Bus
+) -> None:
+    async with reading(bus) as reader, looking_after_the_streams(bus):
+        await say(bus, "before")
+        await eventually(lambda: reader.has("before"))
+        nats.kill()
+        shutil.rmtree(nats.directory / "store")
+        await asyncio.to_thread(nats.start)
+        await eventually(lambda: bus.is_connected)
+        await eventually(lambda: has_stream(bus))
+        await say(bus, "after")
+        await eventually(lambda: reader.has("after"))
+
+
+@contextlib.asynccontextmanager
+async def looking_after_the_streams(bus: Bus) -> AsyncIterator[None]:
+    task = asyncio.create_task(keep_streams(bus))
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def has_stream(bus: Bus) -> bool:
+    return EVENTS_STREAM in [info.config.name for info in await bus.js.streams_info()]
+
+
+async def test_a_request_that_expires_is_made_again(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulls, "EXPIRES", 0.5)
+    monkeypatch.setattr(pulls, "HEARTBEAT", 0.2)
+    asked = await bus.nc.subscribe("$JS.API.CONSUMER.MSG.NEXT.EVENTS.test")
+    async with reading(bus) as reader:
+        for _ in range(3):
+            await asked.next_msg(timeout=5)
+        await say(bus, "late")
+        await eventually(lambda: reader.has("late"))

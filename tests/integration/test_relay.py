@@ -1,0 +1,366 @@
+"""The relay: from the outbox to NATS in order, nothing skipped, and nothing let go too early."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import pytest
+
+from consumers.persister.run import persist
+from schemas.events import JobExecuted
+from schemas.subjects import EVENTS_STREAM
+from service.outbox import relay as relaying
+from service.outbox.batch import MOST
+from service.outbox.outbox import open_outbox
+from service.outbox.relay import Relay, relay_while_leading
+from service.runtime.bus import Bus, PublishFailed
+from service.runtime.database import Pool
+from service.runtime.settings import PersisterSettings, Settings
+from tests.support.eventually import eventually
+from tests.support.library import library
+from tests.support.processes import processes
+from tests.support.servers import NatsServer
+from tests.support.stream import JOB, event, messages, names, record, transaction
+
+
+@pytest.fixture
+def relay(pool: Pool, bus: Bus) -> Relay:
+    """A relay whose passes the test calls."""
+    return Relay(pool, bus, confirm_in_events=True)
+
+
+@pytest.fixture(autouse=True)
+def _looks_at_the_cursor_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "MOVE_CURSOR_EVERY", -1)
+
+
+async def cursor(pool: Pool) -> int:
+    position: int = await pool.fetchval("SELECT position FROM outbox_cursor")
+    return position
+
+
+async def waiting(pool: Pool) -> int:
+    rows: int = await pool.fetchval("SELECT count(*) FROM outbox")
+    return rows
+
+
+@contextlib.asynccontextmanager
+async def at_work(pool: Pool, bus: Bus, *, confirm_in_events: bool = True) -> AsyncIterator[None]:
+    """A relay as it runs in a service."""
+    work = relay_while_leading(pool, bus, confirm_in_events=confirm_in_events)
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@contextlib.asynccontextmanager
+async def persisting(pool: Pool, bus: Bus) -> AsyncIterator[None]:
+    task = asyncio.create_task(persist(bus, pool, PersisterSettings()))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_events_are_relayed_in_the_order_of_their_positions(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    await record(pool, "one", "two")
+    await record(pool, "three")
+    assert await relay.relay_batch() == 3
+    assert await relay.relay_batch() == 0
+    assert await names(bus) == ["one", "two", "three"]
+
+
+async def test_a_position_that_commits_late_is_not_skipped(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    async with transaction(pool) as slow:
+        await record(slow, "drawn first")
+        await record(pool, "committed first")
+        for _ in range(3):
+            await relay.relay_batch()
+        assert await names(bus) == ["committed first"]
+        assert await cursor(pool) == 0
+    await relay.relay_batch()
+    assert await names(bus) == ["committed first", "drawn first"]
+
+
+async def test_the_newest_of_all_transactions_holds_the_cursor_too(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    """None has ended since it began, so a snapshot's ``xmax`` does not count it as begun."""
+    await record(pool, "one")
+    async with transaction(pool) as slow:
+        await record(slow, "two")
+        for _ in range(3):
+            await relay.relay_batch()
+        assert await cursor(pool) < 2
+    await relay.relay_batch()
+    assert await names(bus) == ["one", "two"]
+
+
+async def test_of_transactions_that_overlap_none_is_passed(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    """Each ends only after the next has begun, so at no moment is there none."""
+    expected = []
+    async with contextlib.AsyncExitStack() as running:
+        for number in range(12):
+            expected.append(f"event {number}")
+            following = contextlib.AsyncExitStack()
+            connection = await following.enter_async_context(transaction(pool))
+            await record(connection, expected[-1])
+            await relay.relay_batch()
+            await running.aclose()
+            running = await running.enter_async_context(following)  # noqa: PLW2901
+    for _ in range(3):
+        await relay.relay_batch()
+    assert await names(bus) == expected
+    assert await cursor(pool) == 12
+
+
+async def test_what_is_rolled_back_leaves_a_gap_that_nobody_waits_for(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    await record(pool, "one")
+    with contextlib.suppress(ZeroDivisionError):
+        async with transaction(pool) as connection:
+            await record(connection, "never")
+            raise ZeroDivisionError
+    await record(pool, "three")
+    for _ in range(3):
+        await relay.relay_batch()
+    assert await names(bus) == ["one", "three"]
+    assert await cursor(pool) == 3
+
+
+async def test_the_next_relay_goes_on_where_the_last_one_was(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    """What it published beyond the cursor is published again, and dropped there as seen."""
+    await record(pool, "one")
+    await record(pool, "two")
+    await relay.relay_batch()
+    await record(pool, "three")
+    async with at_work(pool, bus):
+        await eventually(lambda: relayed(bus, 3))
+        await record(pool, "four")
+        await eventually(lambda: relayed(bus, 4))
+    assert await names(bus) == ["one", "two", "three", "four"]
+
+
+async def relayed(bus: Bus, count: int) -> bool:
+    return (await bus.js.stream_info(EVENTS_STREAM)).state.messages >= count
+
+
+async def test_many_go_in_atomic_batches(pool: Pool, bus: Bus, relay: Relay) -> None:
+    await record(pool, *(f"event {number}" for number in range(MOST + 2)))
+    assert await relay.relay_batch() == MOST
+    assert await relay.relay_batch() == 2
+    assert await names(bus) == [f"event {number}" for number in range(MOST + 2)]
+    batches = {(message.headers or {}).get("Nats-Batch-Id") for message in await messages(bus)}
+    assert len(batches) == 2
+    assert None not in batches
+
+
+async def test_a_batch_with_an_id_that_the_server_has_seen_is_stored_one_by_one(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    seen = event("two")
+    async with open_outbox(pool, bus) as outbox, outbox.transaction() as work:
+        await work.record(event("one"), seen, event("three"))
+    await bus.publish_envelope(seen)
+    assert await relay.relay_batch() == 3
+    assert await names(bus) == ["two", "one", "three"]
+
+
+async def test_large_events_are_relayed(pool: Pool, bus: Bus, relay: Relay) -> None:
+    """More of them than a connection holds back while the server is away."""
+    large = [f"{number} {'x' * 900_000}" for number in range(24)]
+    await record(pool, *large)
+    assert await relay.relay_batch() > 0
+    await eventually(lambda: relayed_all(relay))
+    assert [name.split()[0] for name in await names(bus)] == [str(n) for n in range(24)]
+
+
+async def relayed_all(relay: Relay) -> bool:
+    return await relay.relay_batch() == 0
+
+
+async def test_a_relay_survives_that_nats_goes_away_under_a_batch(
+    nats: NatsServer, pool: Pool, bus: Bus
+) -> None:
+    async with at_work(pool, bus):
+        await record(pool, "one")
+        await eventually(lambda: relayed(bus, 1))
+        nats.kill()
+        await record(pool, *(f"{number} {'x' * 900_000}" for number in range(24)))
+        await asyncio.to_thread(nats.start)
+        await eventually(lambda: relayed(bus, 25), within=30)
+    assert [name.split()[0] for name in await names(bus)] == ["one", *map(str, range(24))]
+
+
+async def test_a_row_leaves_only_when_its_event_has_arrived(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    await record(pool, "one")
+    await relay.relay_batch()
+    assert await relay.confirm() == 0
+    assert await waiting(pool) == 1
+    async with persisting(pool, bus):
+        await eventually(relay.confirm)
+    assert await waiting(pool) == 0
+    assert await pool.fetchval("SELECT count(*) FROM events") == 1
+
+
+@pytest.fixture
+def _lost_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LOST_AFTER", 1.0)
+
+
+@pytest.mark.usefixtures("_lost_after_a_second")
+@pytest.mark.parametrize("comes_back", ["an older copy", "nothing"])
+async def test_what_nats_stored_and_lost_is_published_again(
+    nats: NatsServer, pool: Pool, bus: Bus, comes_back: str
+) -> None:
+    """As after a power cut without fsync, or with another disk in the place of the old one."""
+    await bus.publish(JobExecuted(job_name="zero"), actor=JOB)
+    nats.stop()
+    shutil.copytree(nats.directory / "store", nats.directory / "an older copy")
+    (nats.directory / "nothing").mkdir()
+    await asyncio.to_thread(nats.start)
+    await eventually(lambda: bus.is_connected)
+    async with at_work(pool, bus):
+        await record(pool, "one", "two")
+        await eventually(lambda: relayed(bus, 3))
+        nats.kill()
+        shutil.rmtree(nats.directory / "store")
+        shutil.copytree(nats.directory / comes_back, nats.directory / "store")
+        await asyncio.to_thread(nats.start)
+        await eventually(lambda: bus.is_connected)
+        assert await waiting(pool) == 2
+        async with persisting(pool, bus):
+            await eventually(lambda: is_empty(pool), within=30)
+    before = ["zero"] if comes_back == "an older copy" else []
+    assert await names(bus) == [*before, "one", "two"]
+    assert await pool.fetchval("SELECT count(*) FROM events") == len(before) + 2
+
+
+async def is_empty(pool: Pool) -> bool:
+    return await waiting(pool) == 0
+
+
+async def test_what_was_purged_before_the_persister_read_it_is_published_again(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying, "LOST_AFTER", 0.5)
+    stream = (await bus.js.stream_info(EVENTS_STREAM)).config
+    # A purged stream still knows the ids that it saw, until the window ends.
+    await bus.js.update_stream(stream.evolve(duplicate_window=1.0))
+    async with at_work(pool, bus):
+        await record(pool, "one", "two")
+        await eventually(lambda: relayed(bus, 2))
+        await bus.js.purge_stream(EVENTS_STREAM)
+        async with persisting(pool, bus):
+            await eventually(lambda: is_empty(pool), within=30)
+    assert await pool.fetchval("SELECT count(*) FROM events") == 2
+
+
+async def test_nothing_is_published_again_while_the_persister_has_not_read_everything(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(relaying, "LOST_AFTER", 0.2)
+    monkeypatch.setattr(relaying, "CONFIRM_AT_LEAST_EVERY", 0.5)
+    async with persisting(pool, bus):
+        await bus.publish(JobExecuted(job_name="zero"), actor=JOB)
+        await eventually(lambda: pool.fetchval("SELECT count(*) FROM events"))
+    asked = []
+    idle = Relay._persister_is_idle
+
+    async def asking(self: Relay) -> bool:
+        asked.append(await idle(self))
+        return asked[-1]
+
+    monkeypatch.setattr(Relay, "_persister_is_idle", asking)
+    async with at_work(pool, bus):
+        await record(pool, "one")
+        await eventually(lambda: len(asked) > 1)
+    assert not any(asked)
+    assert "lost events" not in caplog.text
+
+
+async def test_events_kept_in_another_database_are_let_go_when_nats_has_them(
+    settings: Settings, pool: Pool
+) -> None:
+    name = f"events_{time.monotonic_ns()}"
+    await pool.execute(f"CREATE DATABASE {name} TEMPLATE mediabus_template")
+    url = f"{(settings.database.url or '').rpartition('/')[0]}/{name}"
+    apart = msgspec.structs.replace(
+        settings, database=msgspec.structs.replace(settings.database, events_url=url)
+    )
+    try:
+        async with library(apart) as user:
+            item = await user.ask("media.create", {"type": "tv_show", "title": "Dark"})
+            await eventually(lambda: is_empty(pool))
+            there = await asyncpg.connect(url)
+            try:
+                kept = "SELECT count(*) FROM events WHERE resource_id = $1"
+                await eventually(lambda: there.fetchval(kept, item["id"]))
+            finally:
+                await there.close()
+        assert await pool.fetchval("SELECT count(*) FROM events") == 0
+    finally:
+        await pool.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_without_nats_no_row_is_let_go_even_where_its_arrival_is_not_waited_for(
+    nats: NatsServer, pool: Pool, bus: Bus
+) -> None:
+    nats.stop()
+    await record(pool, "one")
+    relay = Relay(pool, bus, confirm_in_events=False)
+    with pytest.raises(PublishFailed):
+        await relay.relay_batch()
+    assert await relay.confirm() == 0
+    assert await waiting(pool) == 1
+
+
+async def test_a_relay_is_woken_and_need_not_look(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying, "POLL_EVERY", 60.0)
+    async with at_work(pool, bus), open_outbox(pool, bus) as outbox:
+        await record(pool, "zero")
+        await eventually(lambda: relayed(bus, 1), within=70)  # it looks once when it begins
+        async with outbox.transaction() as work:
+            await work.record(event("one"))
+        await eventually(lambda: relayed(bus, 2), within=5)
+
+
+async def test_a_relay_that_stands_still_is_relieved_and_disturbs_nothing_when_it_goes_on(
+    settings: Settings, pool: Pool, bus: Bus, tmp_path: Path
+) -> None:
+    with processes(settings, tmp_path, "service", "service") as both:
+        await eventually(lambda: any(p.says("leading", lease="relay") for p in both))
+        former, standby = sorted(both, key=lambda p: not p.says("leading", lease="relay"))
+        await record(pool, "one")
+        await eventually(lambda: relayed(bus, 1))
+        former.pause()
+        await record(pool, "two")
+        await eventually(lambda: relayed(bus, 2), within=5)
+        assert standby.says("leading", lease="relay")
+        former.resume()
+        await eventually(lambda: former.says("lease lost"))
+        await record(pool, "three")
+        await eventually(lambda: relayed(bus, 3))
+    assert await names(bus) == ["one", "two", "three"]

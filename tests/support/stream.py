@@ -1,0 +1,53 @@
+"""Events for tests that care about the way and not about the words, and a look into the stream."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import msgspec
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
+
+from schemas.envelope import Envelope
+from schemas.events import JobExecuted
+from schemas.identity import Actor, Resource
+from schemas.subjects import EVENTS_STREAM
+from service.outbox.outbox import RECORD, arguments
+from service.runtime.bus import Bus
+from service.runtime.database import Connection, Pool
+
+JOB = Actor("job", "nightly")
+
+
+def event(name: str, resource: str = "1") -> Envelope:
+    """An event that happens now and is known by its name."""
+    return Envelope.of(JobExecuted(job_name=name), actor=JOB, resource=Resource("job", resource))
+
+
+async def record(connection: Connection | Pool, *names: str) -> bool:
+    """Records events in the transaction that is under way, or in one of their own."""
+    made = arguments([event(name) for name in names])
+    return bool(await connection.fetchval(RECORD, *made))
+
+
+async def messages(bus: Bus) -> list[RawStreamMsg]:
+    """What the events stream holds, in its order."""
+    state = (await bus.js.stream_info(EVENTS_STREAM)).state
+    found = []
+    for number in range(max(state.first_seq, 1), state.last_seq + 1):
+        with contextlib.suppress(NotFoundError):
+            found.append(await bus.js.get_msg(EVENTS_STREAM, number))
+    return found
+
+
+async def names(bus: Bus) -> list[str]:
+    """The names of the events in the stream, in its order."""
+    said = [msgspec.json.decode(message.data or b"") for message in await messages(bus)]
+    return [one["data"]["job_name"] for one in said]
+
+
+@contextlib.asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+    """A transaction of somebody else's, committed on leaving."""
+    async with pool.acquire() as connection, connection.transaction():
+        yield connection

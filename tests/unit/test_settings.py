@@ -1,0 +1,141 @@
+"""Settings: a file, variables on top, and errors that name the key."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.runtime.settings import (
+    CONNECTION_FILE,
+    DatabaseSettings,
+    NatsSettings,
+    Settings,
+    SettingsError,
+    load,
+    resolved,
+)
+
+FILE = """
+data_dir = "/srv/mediabus"
+[nats]
+url = "nats://nats:4222"
+max_age_days = 7
+[persister]
+writers = 4
+[[clients]]
+name = "home-1"
+kind = "qbittorrent"
+url = "http://home:8080"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "mediabus.toml"
+    path.write_text(FILE)
+    return str(path)
+
+
+def test_without_anything_there_are_defaults() -> None:
+    assert load(None, {}) == Settings()
+
+
+def test_a_file_says_what_differs(file: str) -> None:
+    settings = load(file, {})
+    assert (settings.data_dir, settings.nats.url) == ("/srv/mediabus", "nats://nats:4222")
+    assert (settings.nats.max_age_days, settings.persister.writers) == (7.0, 4)
+    assert settings.persister.batch == Settings().persister.batch
+    assert settings.clients[0]["name"] == "home-1"
+    assert load(None, {"MEDIABUS_CONFIG": file}) == settings
+
+
+def test_variables_win_over_the_file(file: str) -> None:
+    environ = {
+        "MEDIABUS_NATS_URL": "nats://other:4222",
+        "MEDIABUS_PERSISTER_WRITERS": "8",
+        "MEDIABUS_DATA_DIR": "/data",
+        "MEDIABUS_HTTP_PORT": "0",
+        "MEDIABUS_CLIENTS_HOME_1_PASSWORD": "secret",
+        "MEDIABUS_CLIENTS_HOME_1_PRIORITY": "3",
+        "MEDIABUS_UNKNOWN": "ignored, for it may be anybody's",
+    }
+    settings = load(file, environ)
+    assert (settings.nats.url, settings.persister.writers) == ("nats://other:4222", 8)
+    assert (settings.data_dir, settings.http.port) == ("/data", 0)
+    assert settings.clients[0]["password"] == "secret"
+    assert settings.clients[0]["priority"] == "3"  # the client's own settings make a number of it
+
+
+def test_a_secret_may_come_from_a_file(file: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("pass word\n")
+    environ = {
+        "MEDIABUS_DATABASE_PASSWORD_FILE": str(secret),
+        "MEDIABUS_CLIENTS_HOME_1_PASSWORD_FILE": str(secret),
+    }
+    settings = load(file, environ)
+    assert settings.database.password == "pass word"
+    assert settings.clients[0]["password"] == "pass word"
+    assert "password_file" not in settings.clients[0]
+    directly = load(file, {**environ, "MEDIABUS_DATABASE_PASSWORD": "direct"})
+    assert directly.database.password == "direct"
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"MEDIABUS_HTTP_PORT": "70000"}, "MEDIABUS_HTTP_PORT"),
+        ({"MEDIABUS_PERSISTER_WRITERS": "many"}, "MEDIABUS_PERSISTER_WRITERS"),
+        ({"MEDIABUS_LOG_LEVEL": "loud"}, "MEDIABUS_LOG_LEVEL"),
+        ({"MEDIABUS_NATS_PASSWORD_FILE": "/no/such"}, "MEDIABUS_NATS_PASSWORD_FILE"),
+        ({"MEDIABUS_CONFIG": "/no/such.toml"}, "/no/such.toml: No such file"),
+    ],
+)
+def test_a_bad_variable_is_named(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load(None, environ)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[nats]\nurls = 'x'", "nats.urls"),
+        ("[nats]\nreplicas = 9", "nats.replicas"),
+        ("nats = 5", "nats"),
+        ("[log]\nlevel = 7", "log.level"),
+        ("colour = 'red'", "colour"),
+        ("clients = 5", "clients"),
+        ("clients = [5]", r"clients\[0\]"),
+        ("[clients]\nname = 'x'", "clients"),
+        ("[nats", "not valid TOML"),
+        (b"\xff", "not valid TOML"),
+    ],
+)
+def test_a_bad_file_is_said_to_be_with_the_key(
+    content: str | bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mediabus.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError, match=said):
+        load(str(path), {"MEDIABUS_CLIENTS_X_PASSWORD": "p", "MEDIABUS_NATS_USER": "u"})
+
+
+def test_servers_of_a_running_mediabus_are_found_where_none_are_named(tmp_path: Path) -> None:
+    here = Settings(data_dir=str(tmp_path))
+    assert resolved(here) == here
+    (tmp_path / CONNECTION_FILE).write_text(
+        '{"nats_url": "nats://found:1", "database_url": "postgresql://found"}'
+    )
+    found = resolved(here)
+    assert (found.nats.url, found.database.url) == ("nats://found:1", "postgresql://found")
+    named = msgspec.structs.replace(
+        here, nats=NatsSettings(url="nats://named:1", user="me"), database=DatabaseSettings(url="d")
+    )
+    assert resolved(named) == named
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"nats_url": 5}'])
+def test_a_broken_connection_file_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / CONNECTION_FILE).write_text(content)
+    with pytest.raises(SettingsError, match=CONNECTION_FILE):
+        resolved(Settings(data_dir=str(tmp_path)))
