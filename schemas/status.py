@@ -52,7 +52,7 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 class DownloadStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One download as its client shows it. Sizes in bytes, rates in bytes a second, ``eta`` in
-    seconds, ``progress`` from 0 to 1."""
+    seconds, ``progress`` from 0 to 1; ``downloaded`` counts the wanted bytes that are there."""
 
     client: ClientName
     item: ItemId
@@ -65,10 +65,12 @@ class DownloadStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     download_rate: int = 0
     upload_rate: int = 0
     eta: int | None = None
+    idle_for: int = 0  # seconds seen downloading without a byte, in steps; see the stall clock
     save_path: str | None = None
     category: str | None = None
     reason: FailureReason | None = None  # with phase failed
     message: str | None = None  # the client's own words about trouble, failed or not
+    warning: str | None = None  # with phase completed: what is missing all the same
     client_state: str = ""  # the client's own word for the phase
 
 

@@ -137,6 +137,13 @@ class EventStore:
 
     async def _write(self, rows: list[_Row]) -> None:
         payload = msgspec.json.encode(rows).decode()
+        try:
+            await self._insert(rows, payload)
+        except asyncpg.CheckViolationError:  # a month that was made here, and dropped since
+            self._months.clear()
+            await self._insert(rows, payload)
+
+    async def _insert(self, rows: list[_Row], payload: str) -> None:
         delay = RETRY_FIRST
         while True:
             try:
@@ -150,7 +157,8 @@ class EventStore:
                 return
 
     async def _ensure_partitions(self, rows: list[_Row]) -> None:
-        months = {(row.occurred_at.year, row.occurred_at.month): row.occurred_at for row in rows}
+        moments = [row.occurred_at.astimezone(datetime.UTC) for row in rows]
+        months = {(moment.year, moment.month): moment for moment in moments}
         for month in months.keys() - self._months:
             await self._pool.execute(ENSURE_PARTITION, months[month])
             self._months.add(month)

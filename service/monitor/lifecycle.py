@@ -13,8 +13,10 @@ from schemas.events import (
     DownloadFailed,
     DownloadInitiated,
     DownloadPaused,
+    DownloadRecovered,
     DownloadRemoved,
     DownloadResumed,
+    DownloadStalled,
 )
 from schemas.identity import Actor
 from schemas.status import DownloadStatus, Phase
@@ -29,6 +31,10 @@ ASK_LASTS: Final = 60.0
 
 INITIATING_LASTS: Final = 120.0
 """Seconds after which a download that its client never listed was not handed over at all."""
+
+
+WAITING: Final = frozenset({Phase.METADATA, Phase.DOWNLOADING})
+"""The phases in which bytes are due."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +55,17 @@ Step = Transition | Hold | None
 """What follows; None where row and client agree."""
 
 
-def next_step(row: DownloadRow, seen: DownloadStatus | Gone) -> Step:
-    """The step that what was seen leads to."""
+def next_step(row: DownloadRow, seen: DownloadStatus | Gone, stalled_after: float) -> Step:
+    """The step that what was seen leads to. ``stalled_after`` in seconds without a byte."""
     if isinstance(seen, Gone):
         return _gone(row, seen)
     match row.state:
         case "initiating":
             return _appeared(row, seen)
-        case "active" | "stalled":
-            return _while_active(row, seen)
+        case "active":
+            return _stalled(row, seen, stalled_after) or _while_active(row, seen)
+        case "stalled":
+            return _recovered(row, seen, stalled_after) or _while_active(row, seen)
         case "paused":
             return _while_paused(row, seen)
         case "failed":
@@ -102,6 +110,20 @@ def _while_active(row: DownloadRow, seen: DownloadStatus) -> Step:
             return None
         case _:
             assert_never(seen.phase)
+
+
+def _stalled(row: DownloadRow, seen: DownloadStatus, stalled_after: float) -> Transition | None:
+    if seen.phase not in WAITING or seen.idle_for < stalled_after:
+        return None
+    event = DownloadStalled(**row.facts(size=seen.size), progress=seen.progress)
+    return Transition("stalled", (row.says(event, MONITOR),), size=seen.size)
+
+
+def _recovered(row: DownloadRow, seen: DownloadStatus, stalled_after: float) -> Transition | None:
+    if seen.phase not in WAITING or seen.idle_for >= stalled_after:
+        return None
+    event = DownloadRecovered(**row.facts(size=seen.size))
+    return Transition("active", (row.says(event, MONITOR),), size=seen.size)
 
 
 def _while_paused(row: DownloadRow, seen: DownloadStatus) -> Step:
@@ -179,6 +201,7 @@ def _completed(row: DownloadRow, seen: DownloadStatus) -> Transition:
         **row.facts(size=seen.size),
         duration=row.age,
         save_path=seen.save_path,
+        warning=seen.warning,
     )
     told = row.says(event, MONITOR)
     return Transition("completed", (told,), size=seen.size, save_path=seen.save_path)

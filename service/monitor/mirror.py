@@ -55,6 +55,10 @@ class Mirror:
                 assert_never(seen)
         self._look_for_missing(now)
 
+    def amend(self, statuses: Iterable[DownloadStatus]) -> None:
+        """Takes in what is known beyond what the client shows."""
+        self._note({status.item: status for status in statuses}, ())
+
     def _note(self, changed: Mapping[ItemId, DownloadStatus], gone: Iterable[ItemId]) -> None:
         for item in gone:
             self._shown.pop(item, None)

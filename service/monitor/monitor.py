@@ -29,7 +29,7 @@ from service.runtime.bus import Bus
 from service.runtime.database import AWAY, Pool
 from service.runtime.lease import while_leading
 from service.runtime.pull import pulling
-from service.runtime.settings import Settings
+from service.runtime.settings import MonitorSettings, Settings
 
 log: Final = logging.getLogger("mediabus.monitor")
 
@@ -75,7 +75,7 @@ class _Unit:
     ) -> None:
         self._bus = bus
         self._client = client
-        self._follower = Follower(pool, outbox)
+        self._follower = Follower(pool, outbox, settings.monitor)
 
         async def expected(name: ClientName) -> set[ItemId]:
             return await table.expected_items(pool, name)
@@ -108,9 +108,10 @@ class _Unit:
 class Follower:
     """Turns what the bucket says into steps."""
 
-    def __init__(self, pool: Pool, outbox: Outbox) -> None:
+    def __init__(self, pool: Pool, outbox: Outbox, settings: MonitorSettings) -> None:
         self._pool = pool
         self._outbox = outbox
+        self._stalled_after = settings.stalled_after
         self._reachability = Reachability(pool, outbox)
         self._last: dict[ItemId, DownloadStatus] = {}
 
@@ -164,7 +165,7 @@ class Follower:
     async def _step(self, row: DownloadRow, seen: Seen) -> Hold | None:
         """Takes the step that is due, if there is one, and looks again afterwards: another may
         follow, and whoever was faster has changed the row."""
-        match next_step(row, seen):
+        match next_step(row, seen, self._stalled_after):
             case Transition() as transition:
                 if not await table.step(self._outbox, row, transition):
                     return Hold(0.1)

@@ -21,6 +21,7 @@ from service.clients import AnyClientSettings
 from service.clients.port import ClientRefused, ClientUnavailable, DownloadClient
 from service.downloads.status import LOOK_SUBJECT
 from service.monitor.mirror import Mirror
+from service.monitor.stall_clock import StallClock
 from service.runtime import metrics
 from service.runtime.bus import Bus
 from service.runtime.settings import MonitorSettings, NatsSettings
@@ -65,6 +66,7 @@ class Watcher:
         self._nats = nats
         self._expected = expected
         self._mirror = Mirror(monitor.removed_after)
+        self._clock = StallClock(step=min(monitor.stalled_after, 60.0))
         self._status: ClientStatus | None = None
         self._away_since: datetime.datetime | None = None
         self._look = asyncio.Event()
@@ -99,7 +101,9 @@ class Watcher:
             return await self._does_not_answer(error)
         self._away_since = None
         self._mirror.expect(await self._expected(self._name))
-        self._mirror.take(seen, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        self._mirror.take(seen, now)
+        self._mirror.amend(self._clock.look(self._mirror.shown(), now))
         await self._until_done(self._write)
         return self._pause()
 
@@ -115,6 +119,7 @@ class Watcher:
 
     async def _does_not_answer(self, error: ClientUnavailable | ClientRefused) -> float:
         """Says so once it has lasted; a short outage is nobody's news."""
+        self._clock.was_away()
         reason = error.reason if isinstance(error, ClientUnavailable) else "protocol"
         if self._away_since is None:
             self._away_since = _now()
@@ -155,6 +160,7 @@ class Watcher:
         finally:
             await watch.stop()  # type: ignore[no-untyped-call]
         self._mirror.start_with(written)
+        self._clock.start_with(written.values())
         with contextlib.suppress(KeyNotFoundError):
             entry = await bucket.get(self._name)
             self._status = msgspec.json.decode(entry.value or b"", type=ClientStatus)

@@ -16,7 +16,6 @@ from schemas.commands import (
     DownloadState,
     ListDownloads,
     Page,
-    Problem,
 )
 from schemas.events import DownloadCancelled, DownloadPaused, DownloadResumed, Event
 from schemas.identity import Actor
@@ -27,7 +26,7 @@ from service.downloads import table
 from service.downloads.row import UNFINISHED, Ask, DownloadRow, Transition
 from service.downloads.status import Statuses
 from service.outbox.outbox import Outbox
-from service.runtime.api import OperationError
+from service.runtime.api import OperationError, problem
 from service.runtime.database import Pool
 
 LIST: Final = """
@@ -164,12 +163,7 @@ class Downloads:
         row = await table.by_id(self._pool, download_id)
         if row is None:
             raise OperationError(
-                Problem(
-                    code=404,
-                    reason="unknown_download",
-                    field="id",
-                    message=f"no download {download_id}",
-                )
+                problem(404, "unknown_download", f"no download {download_id}", "id")
             )
         return row
 
@@ -178,17 +172,17 @@ def client_said_no(client: str, error: Exception) -> OperationError:
     """The 502 for a client that refused or could not be asked, in its own words."""
     reason = "client_refused" if isinstance(error, ClientRefused) else "client_unavailable"
     message = f"{client}: {error}"
-    return OperationError(Problem(code=502, reason=reason, message=message))
+    return OperationError(problem(502, reason, message))
 
 
 def _wrong_state(row: DownloadRow, change: _Change) -> OperationError:
     verb = change.ask.partition("_")[0]
     return OperationError(
-        Problem(
-            code=409,
-            reason="wrong_state",
-            field="id",
-            message=f"a download that is {row.state} cannot be {_PARTICIPLES[verb]}",
+        problem(
+            409,
+            "wrong_state",
+            f"a download that is {row.state} cannot be {_PARTICIPLES[verb]}",
+            "id",
         )
     )
 

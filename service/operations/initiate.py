@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas.commands import Download, InitiateDownload, Problem
+from schemas.commands import Download, InitiateDownload
 from schemas.events import DownloadFailed, DownloadInitiated
 from schemas.identity import Actor, uuid7
 from schemas.status import ItemId
@@ -29,7 +29,7 @@ from service.downloads.row import DownloadRow, Transition
 from service.downloads.status import Statuses
 from service.operations.downloads import client_said_no
 from service.outbox.outbox import Outbox
-from service.runtime.api import OperationError
+from service.runtime.api import OperationError, problem
 from service.runtime.database import Pool
 
 log: Final = logging.getLogger("mediabus.operations")
@@ -143,9 +143,7 @@ async def _fetched(url: str) -> Source:
     try:
         return await fetch(url)
     except SourceUnavailable as error:
-        raise OperationError(
-            Problem(code=502, reason="source_unavailable", field="url", message=str(error))
-        ) from error
+        raise OperationError(problem(502, "source_unavailable", str(error), "url")) from error
 
 
 def _item(source: Source) -> ItemId | None:
@@ -160,7 +158,7 @@ def _item(source: Source) -> ItemId | None:
 
 
 def _invalid(field: str, message: str) -> OperationError:
-    return OperationError(Problem(code=400, reason="invalid", field=field, message=message))
+    return OperationError(problem(400, "invalid_request", message, field))
 
 
 def _duplicate(
@@ -172,19 +170,10 @@ def _duplicate(
     else:
         what = f"{client} has this download already"
         field = "magnet" if request.magnet else "torrent" if request.torrent else "url"
-    return OperationError(
-        Problem(
-            code=409, reason="duplicate_download", field=field, message=f"{what}: cancel it first"
-        )
-    )
+    return OperationError(problem(409, "duplicate_download", f"{what}: cancel it first", field))
 
 
 def _unknown_media_item(media_item_id: UUID | None) -> OperationError:
     return OperationError(
-        Problem(
-            code=404,
-            reason="unknown_media_item",
-            field="media_item_id",
-            message=f"no media item {media_item_id}",
-        )
+        problem(404, "unknown_media_item", f"no media item {media_item_id}", "media_item_id")
     )

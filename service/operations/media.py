@@ -14,7 +14,6 @@ from schemas.commands import (
     ListMedia,
     MediaItem,
     Page,
-    Problem,
     SetMonitored,
     UpdateMedia,
 )
@@ -28,7 +27,7 @@ from schemas.events import (
 )
 from schemas.identity import Actor, Resource, uuid7
 from service.outbox.outbox import Outbox
-from service.runtime.api import OperationError
+from service.runtime.api import OperationError, problem
 from service.runtime.database import Connection, Pool
 
 CREATE: Final = """
@@ -114,9 +113,7 @@ class Media:
             )
             if wanted.type == "movie" and wanted.year is None:
                 raise OperationError(
-                    Problem(
-                        code=400, reason="invalid", field="year", message="a movie needs a year"
-                    )
+                    problem(400, "invalid_request", "a movie needs a year", "year")
                 )
             values = [getattr(wanted, name) for name in UPDATABLE]
             try:
@@ -225,17 +222,15 @@ def _envelope(event: Event, item_id: UUID, actor: Actor, correlation_id: str | N
 
 def _taken(tmdb_id: int | None) -> OperationError:
     return OperationError(
-        Problem(
-            code=409,
-            reason="duplicate_media_item",
-            field="tmdb_id",
-            message=f"the library has an item with tmdb_id {tmdb_id} already",
+        problem(
+            409,
+            "duplicate_media_item",
+            f"the library has an item with tmdb_id {tmdb_id} already",
+            "tmdb_id",
         )
     )
 
 
 def _unknown(ids: Iterable[UUID]) -> OperationError:
     named = ", ".join(sorted(map(str, ids)))
-    return OperationError(
-        Problem(code=404, reason="unknown_media_item", field="id", message=f"no media item {named}")
-    )
+    return OperationError(problem(404, "unknown_media_item", f"no media item {named}", "id"))

@@ -71,7 +71,9 @@ class Bus:
 
     async def publish_envelope(self, envelope: Envelope) -> None:
         """Publishes an event as it is; the same one again is safe. Raises as ``publish``."""
-        await self.store(subject_of(envelope), codec.encode(envelope), str(envelope.id))
+        payload = codec.encode(envelope)
+        codec.decode(payload)  # whoever reads it would refuse what its types do not promise
+        await self.store(subject_of(envelope), payload, str(envelope.id))
 
     async def store(self, subject: str, payload: bytes, message_id: str) -> None:
         """Publishes bytes into the events stream, once for each message id."""

@@ -133,9 +133,10 @@ async def wait_until_migrated(pool: Pool) -> None:
     """Waits until ``mediabus migrate`` has brought the schema to what this program knows."""
     told = False
     while True:
-        async with pool.acquire() as connection:
-            if await _schema_version(connection) >= max(migrations()):
-                return
+        with contextlib.suppress(*AWAY):
+            async with pool.acquire() as connection:
+                if await _schema_version(connection) >= max(migrations()):
+                    return
         if not told:
             log.info("waiting for the database schema: run `mediabus migrate`")
             told = True

@@ -66,10 +66,14 @@ class HttpSettings(_Section, frozen=True):
 class MonitorSettings(_Section, frozen=True):
     """``unreachable_after``: how long a client must not answer before that is an event.
     ``removed_after``: how long a download must be missing, over at least two polls, before it
-    counts as removed. Both in seconds."""
+    counts as removed. ``stalled_after``: how long a download must be seen without a byte before it
+    has stalled. ``discovered_after``: how long a stranger must be there before it is one. All in
+    seconds."""
 
     unreachable_after: Seconds = 30.0
     removed_after: Seconds = 5.0
+    stalled_after: Seconds = 3600.0
+    discovered_after: Seconds = 10.0
 
 
 class PersisterSettings(_Section, frozen=True):

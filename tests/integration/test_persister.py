@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import random
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import msgspec
 import pytest
 
 from consumers.dead_letters import DeadLetter, DeadLetters
-from consumers.persister import store as storing
 from consumers.persister.retention import drop_expired
 from consumers.persister.run import persist
 from schemas.identity import uuid7
@@ -25,7 +24,6 @@ from service.runtime.database import Pool, migrate, open_pool
 from service.runtime.settings import DatabaseSettings, NatsSettings, PersisterSettings
 from tests.support.eventually import eventually
 from tests.support.servers import PostgresServer, postgres_server
-from tests.support.stream import event
 
 NOW = datetime.datetime.now(datetime.UTC)
 SUBJECT = "events.other.thing.happened.1"
@@ -71,8 +69,7 @@ async def settled(bus: Bus) -> None:
         info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
         return not info.num_pending and not info.num_ack_pending
 
-    with contextlib.suppress(Exception):
-        await eventually(lambda: has_consumer(bus))
+    await eventually(lambda: has_consumer(bus))
     await eventually(done, within=30)
 
 
@@ -182,9 +179,8 @@ async def test_the_same_event_again_is_stored_once(bus: Bus, pool: Pool) -> None
         await settled(bus)
         await say(bus, msgspec.json.encode(again))
         await settled(bus)
-    assert await pool.fetch("SELECT data FROM events WHERE id = $1::text::uuid", one["id"]) == [
-        ({"nth": 1},)
-    ]
+    stored = "SELECT data FROM events WHERE id = $1::text::uuid"
+    assert [row["data"] for row in await pool.fetch(stored, one["id"])] == [{"nth": 1}]
     assert await count(pool) == 2
     assert await letters(bus) == []
 
@@ -194,7 +190,8 @@ def nested(depth: int) -> msgspec.Raw:
 
 
 DAY = datetime.timedelta(days=1)
-LONG_NAME = "".join(random.Random(7).choice("🎬🎥📽🎞📺🍿🎟🎭") for _ in range(1000))
+LONG_NAME = "".join(chr(random.Random(n).randrange(0x20000, 0x2A000)) for n in range(1000))
+"""In 4,000 bytes that no compression makes fit into a page of an index."""
 
 BAD: dict[str, tuple[bytes, str, str]] = {
     "no JSON": (b"\xff\x00 what", "invalid", "not a CloudEvents 1.0 envelope"),
@@ -211,27 +208,27 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "lone surrogate": (
         encoded(data=msgspec.Raw(b'{"text": "\\ud800"}')),
         "invalid",
-        "surrogate",
+        "not a CloudEvents 1.0 envelope",
     ),
     "lone surrogate in an unknown field": (
         encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": "\\udc00"}')),
-        "rejected",
-        "PostgreSQL refuses it",
+        "invalid",
+        "not a CloudEvents 1.0 envelope",
     ),
     "a number beyond numeric": (
         encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": 1e200000}')),
         "rejected",
         "PostgreSQL refuses it",
     ),
-    "too deep": (encoded(type="job.executed", data=nested(100_000)), "rejected", "too deep"),
+    "too deep": (encoded(type="job.executed", data=nested(100_000)), "invalid", "recursion"),
     "too old": (
         encoded(time=(NOW - 3700 * DAY).isoformat()),
         "rejected",
         "more than ten years ago",
     ),
     "too new": (encoded(time=(NOW + 3 * DAY).isoformat()), "rejected", "more than a day ahead"),
-    "the year 1": (encoded(time="0001-01-01T00:00:00+14:00"), "invalid", "$.time"),
-    "the year 9999": (encoded(time="9999-12-31T23:59:59-14:00"), "invalid", "$.time"),
+    "the year 1": (encoded(time="0001-01-01T00:00:00+14:00"), "rejected", "ten years"),
+    "the year 9999": (encoded(time="9999-12-31T23:59:59-14:00"), "rejected", "a day ahead"),
     "a name that no index takes": (
         encoded(subject=f"thing/{LONG_NAME}"),
         "rejected",
@@ -258,10 +255,8 @@ async def test_what_is_no_event_is_buried_with_its_reason_and_its_neighbours_are
 
 
 async def test_many_bad_ones_in_one_batch_are_all_found(bus: Bus, pool: Pool) -> None:
-    bad = [
-        encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": "\\udc00"}'))
-        for _ in range(20)
-    ]
+    beyond = msgspec.Raw(b'{"job_name": "x", "y": 1e200000}')
+    bad = [encoded(type="job.executed", data=beyond) for _ in range(20)]
     good = [encoded() for _ in range(20)]
     await say(bus, *(one for pair in zip(bad, good, strict=True) for one in pair))
     async with persisting(bus, pool):
@@ -368,12 +363,8 @@ async def test_retention_drops_whole_months_and_only_those(bus: Bus, pool: Pool)
         await settled(bus)
         dropped = await drop_expired(pool, 2, NOW)
     assert set(dropped) == {f"events_{months_ago(months):%Y_%m}" for months in (3, 4)}
-    assert not partitions_of(dropped) & await partitions(pool)
+    assert not set(dropped) & await partitions(pool)
     assert await count(pool) == 3
-
-
-def partitions_of(names: Sequence[str]) -> set[str]:
-    return set(names)
 
 
 async def test_two_persisters_may_drop_the_same_months_at_once(bus: Bus, pool: Pool) -> None:
@@ -465,7 +456,7 @@ async def test_nothing_is_acknowledged_before_it_is_committed(bus: Bus, pool: Po
         async with persisting(bus, pool):
             await say(bus, encoded())
             await eventually(lambda: is_being_worked_on(bus))
-            assert not (await bus.js.consumer_info(EVENTS_STREAM, "persister")).ack_floor.stream_seq  # type: ignore[union-attr]
+            assert not (await bus.js.consumer_info(EVENTS_STREAM, "persister")).ack_floor.stream_seq
 
 
 async def is_being_worked_on(bus: Bus) -> bool:

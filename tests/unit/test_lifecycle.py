@@ -16,23 +16,27 @@ from schemas.events import (
     DownloadFailed,
     DownloadInitiated,
     DownloadPaused,
+    DownloadRecovered,
     DownloadRemoved,
     DownloadResumed,
+    DownloadStalled,
     Event,
 )
 from schemas.identity import Actor
 from schemas.status import DownloadStatus, Phase
 from service.downloads.row import MONITOR, Ask, DownloadRow, Transition
+from service.monitor import lifecycle
 from service.monitor.lifecycle import (
     ASK_LASTS,
     INITIATING_LASTS,
     SETTLES_WITHIN,
     Gone,
     Hold,
-    next_step,
+    Step,
 )
 
 USER = Actor("user", "42")
+STALLED_AFTER = 3600
 LONG_AGO = 1000.0
 NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
 STATES: tuple[DownloadState, ...] = typing.get_args(DownloadState)
@@ -78,6 +82,10 @@ def shows(phase: Phase, **more: object) -> DownloadStatus:
     return msgspec.convert(facts, DownloadStatus)
 
 
+def next_step(before: DownloadRow, seen: DownloadStatus | Gone) -> Step:
+    return lifecycle.next_step(before, seen, STALLED_AFTER)
+
+
 def told(step: object) -> list[tuple[type[Event], Actor]]:
     assert isinstance(step, Transition), step
     return [(type(said.event), said.actor) for said in step.events if said.event and said.actor]
@@ -111,11 +119,29 @@ def test_what_the_client_shows_is_told_by_the_monitor(
     assert step.state == target
 
 
-@pytest.mark.parametrize("state", [state for state in STATES if state != "initiating"])
+@pytest.mark.parametrize("state", [s for s in STATES if s not in {"initiating", "stalled"}])
 @pytest.mark.parametrize("phase", list(Phase))
 def test_everything_else_says_nothing(state: DownloadState, phase: Phase) -> None:
     if (state, phase) not in {(known, shown) for known, shown, _, _ in TABLE}:
         assert next_step(row(state), shows(phase)) is None
+
+
+@pytest.mark.parametrize("phase", [Phase.METADATA, Phase.DOWNLOADING])
+def test_a_download_without_a_byte_for_long_has_stalled_until_one_comes(phase: Phase) -> None:
+    waiting, moving = shows(phase, idle_for=STALLED_AFTER), shows(phase, idle_for=0)
+    assert next_step(row("active"), shows(phase, idle_for=STALLED_AFTER - 1)) is None
+    stalled = next_step(row("active"), waiting)
+    assert told(stalled) == [(DownloadStalled, MONITOR)]
+    assert next_step(row("stalled"), waiting) is None
+    recovered = next_step(row("stalled"), moving)
+    assert told(recovered) == [(DownloadRecovered, MONITOR)]
+    assert isinstance(recovered, Transition)
+    assert recovered.state == "active"
+
+
+@pytest.mark.parametrize("phase", [Phase.QUEUED, *BETWEEN])
+def test_what_stalled_stays_so_while_no_byte_is_due(phase: Phase) -> None:
+    assert next_step(row("stalled"), shows(phase)) is None
 
 
 @pytest.mark.parametrize(
@@ -220,7 +246,7 @@ def test_a_failure_carries_the_client_s_own_words() -> None:
 
 
 ANYTHING = st.one_of(
-    st.sampled_from(Phase).map(shows),
+    st.builds(shows, st.sampled_from(Phase), idle_for=st.sampled_from([0, STALLED_AFTER])),
     st.just(Gone()),
 )
 ROWS = st.builds(

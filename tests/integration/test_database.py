@@ -1,0 +1,205 @@
+"""PostgreSQL is waited for, its schema brought up to date once, and its absence is borne."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from service.runtime import database
+from service.runtime.database import (
+    DatabaseTooOld,
+    Pool,
+    migrate,
+    migrations,
+    open_pool,
+    wait_until_migrated,
+)
+from service.runtime.settings import DatabaseSettings, SettingsError
+from tests.support.eventually import eventually
+from tests.support.servers import PostgresServer, postgres_server
+
+ALL = sorted(migrations())
+APPLIED = "SELECT number FROM mediabus_migrations ORDER BY number"
+
+
+@pytest.fixture
+async def empty_url(database_url: str) -> AsyncIterator[str]:
+    """A database with nothing in it."""
+    name = f"{database_url.rpartition('/')[2]}_empty"
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield f"{database_url.rpartition('/')[0]}/{name}"
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncIterator[Pool]:
+    async with open_pool(DatabaseSettings(url=empty_url)) as pool:
+        yield pool
+
+
+async def applied(pool: Pool) -> list[int]:
+    return [row["number"] for row in await pool.fetch(APPLIED)]
+
+
+async def test_migrations_are_applied_once(empty: Pool) -> None:
+    assert await migrate(empty) == ALL
+    assert await migrate(empty) == []
+    assert await applied(empty) == ALL
+
+
+async def test_many_processes_may_migrate_at_once(empty_url: str) -> None:
+    async def one() -> list[int]:
+        async with open_pool(DatabaseSettings(url=empty_url), size=2) as pool:
+            return await migrate(pool)
+
+    done = await asyncio.gather(*(one() for _ in range(6)))
+    assert sorted(done) == [*([[]] * 5), ALL]
+
+
+async def test_a_migration_that_fails_leaves_nothing_half_done_and_can_be_tried_again(
+    empty: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = migrations()
+    broken = known | {99: "CREATE TABLE half (id int); SELECT 1 / 0;"}
+    monkeypatch.setattr(database, "migrations", lambda: broken)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(empty)
+    assert await applied(empty) == ALL
+    assert await empty.fetchval("SELECT to_regclass('half')") is None
+    broken[99] = "CREATE TABLE half (id int)"
+    assert await migrate(empty) == [99]
+
+
+async def test_a_schema_that_others_make_is_waited_for(empty: Pool) -> None:
+    waiting = asyncio.create_task(wait_until_migrated(empty))
+    await eventually(lambda: empty.fetchval("SELECT to_regclass('mediabus_migrations')"))
+    assert not waiting.done()
+    await migrate(empty)
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_schema_newer_than_this_program_is_good_enough(pool: Pool) -> None:
+    await pool.execute("INSERT INTO mediabus_migrations (number) VALUES (1000)")
+    await asyncio.wait_for(wait_until_migrated(pool), 5)
+    assert await migrate(pool) == []
+
+
+async def test_a_server_that_is_too_old_is_refused_by_its_version(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "NEEDS_SERVER", 99)
+    with pytest.raises(DatabaseTooOld, match="is too old: mediabus needs 99 or newer"):
+        async with open_pool(DatabaseSettings(url=database_url)):
+            pass
+
+
+async def test_without_a_url_it_is_said_where_to_put_one() -> None:
+    with pytest.raises(SettingsError, match="MEDIABUS_DATABASE_URL"):
+        async with open_pool(DatabaseSettings()):
+            pass
+
+
+@pytest.fixture
+def own() -> Iterator[PostgresServer]:
+    """A PostgreSQL to stop and start again."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mediabus-") as directory,
+        postgres_server(Path(directory)) as server,
+    ):
+        yield server
+
+
+async def test_a_server_that_starts_later_is_waited_for(own: PostgresServer) -> None:
+    own.stop()
+
+    async def ask() -> bool:
+        async with open_pool(DatabaseSettings(url=own.url)) as pool:
+            return bool(await pool.fetchval("SELECT true"))
+
+    asking = asyncio.create_task(ask())
+    await asyncio.wait([asking], timeout=0.5)
+    assert not asking.done()
+    await asyncio.to_thread(own.start)
+    assert await asyncio.wait_for(asking, 10)
+
+
+async def test_a_server_that_goes_away_while_its_schema_is_waited_for_is_waited_for_too(
+    own: PostgresServer,
+) -> None:
+    async with open_pool(DatabaseSettings(url=own.url)) as pool:
+        waiting = asyncio.create_task(wait_until_migrated(pool))
+        await eventually(lambda: pool.fetchval("SELECT to_regclass('mediabus_migrations')"))
+        own.kill()
+        await asyncio.wait([waiting], timeout=1)
+        assert not waiting.done()
+        await asyncio.to_thread(own.start)
+        await eventually(lambda: is_back(pool))
+        await migrate(pool)
+        await asyncio.wait_for(waiting, 10)
+
+
+async def is_back(pool: Pool) -> bool:
+    with contextlib.suppress(*database.AWAY):
+        return bool(await pool.fetchval("SELECT true"))
+    return False
+
+
+async def test_a_pool_outlives_its_server(own: PostgresServer) -> None:
+    async with open_pool(DatabaseSettings(url=own.url)) as pool:
+        await pool.fetchval("SELECT 1")
+        own.kill()
+        with pytest.raises(database.AWAY):
+            await pool.fetchval("SELECT 1")
+        await asyncio.to_thread(own.start)
+        assert await eventually(lambda: is_back(pool))
+
+
+async def test_a_connection_is_given_back_without_what_was_done_on_it(database_url: str) -> None:
+    """Even where its user was cancelled in the middle of a transaction."""
+    settings = DatabaseSettings(url=database_url)
+    async with open_pool(settings, size=1) as pool:
+        begun = asyncio.Event()
+
+        async def half() -> None:
+            async with pool.acquire() as connection:
+                await connection.transaction().start()
+                await connection.execute("INSERT INTO leases VALUES ('a', gen_random_uuid(), 1)")
+                begun.set()
+                await connection.execute("SELECT pg_sleep(60)")
+
+        task = asyncio.create_task(half())
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        assert await pool.fetchval("SELECT count(*) FROM leases") == 0
+        assert await pool.fetchval("SELECT pg_current_xact_id_if_assigned() IS NULL")
+
+
+async def test_values_travel_as_json(pool: Pool) -> None:
+    value = {"text": "ü", "list": [1, 2.5, None]}
+    assert await pool.fetchval("SELECT $1::jsonb", value) == value
+    assert await pool.fetchval("SELECT $1::jsonb", '{"already": "text"}') == {"already": "text"}
+
+
+async def test_leaving_does_not_wait_for_a_statement_that_hangs(database_url: str) -> None:
+    async with asyncio.timeout(10):
+        async with open_pool(DatabaseSettings(url=database_url)) as pool:
+            hanging = asyncio.create_task(pool.execute("SELECT pg_sleep(60)"))
+            await eventually(lambda: sleeping(pool))
+        with pytest.raises((asyncpg.InterfaceError, asyncpg.PostgresError, ConnectionError)):
+            await hanging
+
+
+async def sleeping(pool: Pool) -> bool:
+    return bool(
+        await pool.fetchval(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query = 'SELECT pg_sleep(60)'"
+        )
+    )
