@@ -55,6 +55,14 @@ Step = Transition | Hold | None
 """What follows; None where row and client agree."""
 
 
+def is_stranger(row: DownloadRow | None) -> bool:
+    """Whether what a client shows is none of the downloads that mediabus knows: what was removed
+    or cancelled, and is there long afterwards, was added again."""
+    if row is None:
+        return True
+    return row.state in {"removed", "cancelled"} and row.unchanged_for >= SETTLES_WITHIN
+
+
 def next_step(row: DownloadRow, seen: DownloadStatus | Gone, stalled_after: float) -> Step:
     """The step that what was seen leads to. ``stalled_after`` in seconds without a byte."""
     if isinstance(seen, Gone):
@@ -62,16 +70,14 @@ def next_step(row: DownloadRow, seen: DownloadStatus | Gone, stalled_after: floa
     match row.state:
         case "initiating":
             return _appeared(row, seen)
-        case "active":
-            return _stalled(row, seen, stalled_after) or _while_active(row, seen)
-        case "stalled":
-            return _recovered(row, seen, stalled_after) or _while_active(row, seen)
+        case "active" | "stalled":
+            return _bytes_came_or_not(row, seen, stalled_after) or _while_active(row, seen)
         case "paused":
             return _while_paused(row, seen)
         case "failed":
             return _after_failure(row, seen)
         case "completed" | "removed" | "cancelled":
-            return None
+            return None if row.state == "completed" else _hold(row)
         case _:
             assert_never(row.state)
 
@@ -112,18 +118,17 @@ def _while_active(row: DownloadRow, seen: DownloadStatus) -> Step:
             assert_never(seen.phase)
 
 
-def _stalled(row: DownloadRow, seen: DownloadStatus, stalled_after: float) -> Transition | None:
-    if seen.phase not in WAITING or seen.idle_for < stalled_after:
+def _bytes_came_or_not(
+    row: DownloadRow, seen: DownloadStatus, stalled_after: float
+) -> Transition | None:
+    has_stalled = seen.idle_for >= stalled_after
+    if seen.phase not in WAITING or has_stalled == (row.state == "stalled"):
         return None
-    event = DownloadStalled(**row.facts(size=seen.size), progress=seen.progress)
-    return Transition("stalled", (row.says(event, MONITOR),), size=seen.size)
-
-
-def _recovered(row: DownloadRow, seen: DownloadStatus, stalled_after: float) -> Transition | None:
-    if seen.phase not in WAITING or seen.idle_for >= stalled_after:
-        return None
-    event = DownloadRecovered(**row.facts(size=seen.size))
-    return Transition("active", (row.says(event, MONITOR),), size=seen.size)
+    if has_stalled:
+        stalled = DownloadStalled(**row.facts(size=seen.size), progress=seen.progress)
+        return Transition("stalled", (row.says(stalled, MONITOR),), size=seen.size)
+    recovered = DownloadRecovered(**row.facts(size=seen.size))
+    return Transition("active", (row.says(recovered, MONITOR),), size=seen.size)
 
 
 def _while_paused(row: DownloadRow, seen: DownloadStatus) -> Step:
@@ -223,6 +228,9 @@ def _asker(row: DownloadRow, what: Ask) -> Actor | None:
 
 
 def _unless_unsettled(row: DownloadRow, step: Transition) -> Transition | Hold:
-    if row.unchanged_for < SETTLES_WITHIN:
-        return Hold(SETTLES_WITHIN - row.unchanged_for)
-    return step
+    return _hold(row) or step
+
+
+def _hold(row: DownloadRow) -> Hold | None:
+    left = SETTLES_WITHIN - row.unchanged_for
+    return Hold(left) if left > 0 else None

@@ -15,12 +15,13 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.kv import KV_DEL, KV_OP, KV_PURGE
 
-from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId
+from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Protocol
 from schemas.subjects import DOWNLOAD_STATUS_BUCKET, item_of_key
 from service.clients import AnyClientSettings
 from service.downloads import table
 from service.downloads.row import DownloadRow, Transition
-from service.monitor.lifecycle import SETTLES_WITHIN, Gone, Hold, next_step
+from service.monitor.discovery import Discovery
+from service.monitor.lifecycle import SETTLES_WITHIN, Gone, Hold, is_stranger, next_step
 from service.monitor.reachability import Reachability
 from service.monitor.watcher import Watcher
 from service.outbox.outbox import Outbox
@@ -75,7 +76,7 @@ class _Unit:
     ) -> None:
         self._bus = bus
         self._client = client
-        self._follower = Follower(pool, outbox, settings.monitor)
+        self._follower = Follower(pool, outbox, settings.monitor, client.protocol)
 
         async def expected(name: ClientName) -> set[ItemId]:
             return await table.expected_items(pool, name)
@@ -108,11 +109,16 @@ class _Unit:
 class Follower:
     """Turns what the bucket says into steps."""
 
-    def __init__(self, pool: Pool, outbox: Outbox, settings: MonitorSettings) -> None:
+    def __init__(
+        self, pool: Pool, outbox: Outbox, settings: MonitorSettings, protocol: Protocol
+    ) -> None:
         self._pool = pool
         self._outbox = outbox
         self._stalled_after = settings.stalled_after
         self._reachability = Reachability(pool, outbox)
+        self._discovery = Discovery(
+            pool, outbox, protocol=protocol, after=settings.discovered_after
+        )
         self._last: dict[ItemId, DownloadStatus] = {}
 
     async def handle(self, messages: Sequence[Msg]) -> None:
@@ -146,14 +152,19 @@ class Follower:
             await self._reachability.take(msgspec.json.decode(message.data, type=ClientStatus))
         else:
             seen = self._seen(named[1], message)
-            row = rows.get(named)
-            hold = await self._step(row, seen) if row else None
+            hold = await self._look(rows.get(named), seen)
         if hold:
             await message.nak(delay=hold.seconds)
             return
         await message.ack()
         if named and _is_deletion(message):
             self._last.pop(named[1], None)
+            self._discovery.forget(named[1])
+
+    async def _look(self, row: DownloadRow | None, seen: Seen) -> Hold | None:
+        if isinstance(seen, DownloadStatus) and is_stranger(row):
+            return await self._discovery.take(seen)
+        return await self._step(row, seen) if row else None
 
     def _seen(self, item: ItemId, message: Msg) -> Seen:
         if _is_deletion(message):

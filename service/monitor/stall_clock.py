@@ -1,7 +1,7 @@
 """How long each download has been without a byte, counted only while it was seen to download.
 
-Clients' own rates lie for a minute, and their word "stalled" is normal in the first seconds; bytes do
-not lie. Pure: time comes in as seconds of a monotonic clock.
+Clients' own rates lie for a minute, and their word "stalled" is normal in the first seconds; bytes
+do not lie. Pure: time comes in as seconds of a monotonic clock.
 """
 
 import dataclasses
@@ -55,17 +55,17 @@ class StallClock:
         gap = 0.0 if self._looked_at is None else now - self._looked_at
         self._looked_at = now
         counted = gap if gap <= LONGEST_GAP else 0.0
-        told: dict[ItemId, _Idle] = {}
+        kept: dict[ItemId, _Idle] = {}
         changed = []
         for status in shown:
             if status.phase not in RUNS and status.phase not in STANDS:
                 idle_for = 0
             else:
-                idle = told[status.item] = self._count(status, counted)
+                idle = kept[status.item] = self._count(status, counted)
                 idle_for = int(idle.seconds // self._step * self._step)
             if idle_for != status.idle_for:
                 changed.append(msgspec.structs.replace(status, idle_for=idle_for))
-        self._idle = told
+        self._idle = kept
         return changed
 
     def _count(self, status: DownloadStatus, seconds: float) -> _Idle:

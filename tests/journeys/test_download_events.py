@@ -256,3 +256,53 @@ async def test_the_same_media_item_is_downloaded_once_at_a_time(
         await user.ask("downloads.initiate", request_for(second, media_item_id=dune["id"]))
     assert (refused.value.code, refused.value.reason) == (409, "duplicate_download")
     assert refused.value.field == "media_item_id"
+
+
+async def test_what_was_added_in_the_client_itself_is_discovered(
+    settings: Settings, daemon: daemons.Daemon, swarm: torrents.Swarm
+) -> None:
+    shared = swarm.share("Arrival.2016.1080p.WEB-DL", size=2_000_000, rate=SLOW)
+    plain = swarm.share("holiday.bin", size=1000, rate=SLOW)
+    watched = with_clients(settings, daemon.settings(), discovered_after=1.0)
+    async with library(watched) as user, daemon.settings().connect() as client:
+        arrival = await user.ask(
+            "media.create", {"type": "movie", "title": "Arrival", "year": 2016}
+        )
+        other = {"type": "tv_show", "title": "Arrival"}
+        await user.ask("media.create", other)
+        for each in (shared, plain):
+            await client.add(TorrentFile(each.content), title="", category=None)
+        discovered = await user.event("download.discovered", arrival["id"])
+        swarm.limit(shared, 0)
+        completed = await user.event("download.completed", arrival["id"], within=60)
+        listed = (await user.ask("downloads.list", {}))["items"]
+        stranger = next(item for item in listed if item["client_item"] == plain.infohash)
+        unmatched = await user.event("download.discovered", stranger["id"])
+    assert (discovered["actor_type"], discovered["actor_id"]) == MONITOR
+    assert discovered["data"]["client_item"] == shared.infohash
+    assert discovered["data"]["media_title"] == "Arrival"
+    assert completed["data"]["download_id"] == discovered["data"]["download_id"]
+    assert "media_item_id" not in unmatched["data"]
+
+
+async def test_a_download_without_a_byte_has_stalled_until_one_comes(
+    settings: Settings, daemon: daemons.Daemon, swarm: torrents.Swarm
+) -> None:
+    shared = swarm.share(size=4_000_000, rate=SLOW)
+    watched = with_clients(settings, daemon.settings(), stalled_after=4.0)
+    async with library(watched) as user:
+        download = (await user.ask("downloads.initiate", request_for(shared)))["id"]
+        await arriving(user, download)
+        swarm.limit(shared, 1)
+        stalled = await user.event("download.stalled", download, within=60)
+        swarm.limit(shared, 0)
+        await user.event("download.completed", download, within=90)
+        types = await user.types(download)
+    assert stalled["severity"] == "warning"
+    assert stalled["data"]["progress"] < 1
+    assert types == [
+        "download.initiated",
+        *types[1:-1],
+        "download.completed",
+    ]
+    assert set(types[1:-1]) == {"download.stalled", "download.recovered"}

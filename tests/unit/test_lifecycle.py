@@ -218,6 +218,18 @@ def test_what_is_gone_was_removed_unless_somebody_cancelled_it(state: DownloadSt
 
 
 @pytest.mark.parametrize("state", ["removed", "cancelled"])
+def test_what_was_taken_out_and_is_there_again_is_a_stranger_once_that_has_settled(
+    state: DownloadState,
+) -> None:
+    just_now, long_ago = row(state, unchanged_for=1.0), row(state)
+    assert next_step(just_now, shows(Phase.DOWNLOADING)) == Hold(SETTLES_WITHIN - 1.0)
+    assert not lifecycle.is_stranger(just_now)
+    assert lifecycle.is_stranger(long_ago)
+    assert lifecycle.is_stranger(None)
+    assert not lifecycle.is_stranger(row("completed"))
+
+
+@pytest.mark.parametrize("state", ["removed", "cancelled"])
 def test_what_is_gone_already_stays_so(state: DownloadState) -> None:
     assert next_step(row(state), Gone()) is None
 

@@ -16,6 +16,11 @@ CREATE TABLE media_items (
     CONSTRAINT media_items_tmdb_id_key UNIQUE (type, tmdb_id)
 );
 
+-- A title without case, punctuation and spacing, to compare it with a release's name.
+CREATE FUNCTION normal_title(title text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN btrim(regexp_replace(replace(lower(title), '&', ' and '), '[^[:alnum:]]+', ' ', 'g'));
+CREATE INDEX media_items_by_normal_title ON media_items (normal_title(title));
+
 -- The life of each download; a row stays when its download has ended.
 CREATE TABLE downloads (
     id              uuid PRIMARY KEY,
@@ -60,7 +65,8 @@ CREATE TABLE download_clients (
     name      text PRIMARY KEY,
     kind      text NOT NULL,
     reachable boolean NOT NULL,
-    since     timestamptz NOT NULL
+    since     timestamptz NOT NULL,
+    met_at    timestamptz NOT NULL DEFAULT now()
 );
 
 -- Events on their way to NATS, in the order in which they happened to each resource.
