@@ -49,3 +49,29 @@ def line(
             click.style(f"by {plain(actor)}" if actor else "", dim=True),
         )
     ).rstrip()
+
+
+def rate(bytes_per_second: int) -> str:
+    """A speed for people, such as ``1.5 MB/s``; nothing where nothing moves."""
+    if bytes_per_second <= 0:
+        return ""
+    amount = float(bytes_per_second)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}/s" if unit == "B" else f"{amount:.1f} {unit}/s"
+        amount /= 1000
+    return f"{amount:.1f} GB/s"
+
+
+def span(seconds: int | None) -> str:
+    """A time for people, such as ``1h 05m``."""
+    if seconds is None or seconds < 0:
+        return ""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02}h"
+    if hours:
+        return f"{hours}h {minutes:02}m"
+    return f"{minutes}m {rest:02}s"
