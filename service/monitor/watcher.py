@@ -17,8 +17,8 @@ from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
 from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Phase
 from schemas.subjects import item_of_key, status_key
-from service.clients import AnyClientSettings
 from service.clients.port import ClientRefused, ClientUnavailable, DownloadClient
+from service.clients.settings import ClientSettings
 from service.downloads.status import LOOK_SUBJECT
 from service.monitor.mirror import Mirror
 from service.monitor.stall_clock import StallClock
@@ -54,7 +54,7 @@ class Watcher:
     def __init__(
         self,
         bus: Bus,
-        settings: AnyClientSettings,
+        settings: ClientSettings,
         monitor: MonitorSettings,
         nats: NatsSettings,
         expected: Expected,
@@ -194,7 +194,7 @@ class Watcher:
                 return
 
 
-def kind_of(settings: AnyClientSettings) -> str:
+def kind_of(settings: ClientSettings) -> str:
     """The ``kind`` of the settings, such as ``qbittorrent``."""
     return str(type(settings).__struct_config__.tag)
 

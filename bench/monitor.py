@@ -1,0 +1,191 @@
+"""What watching a download client costs: CPU, memory, and how soon a change is on the bus.
+
+    python -m bench.monitor [--seconds 30] [--scripted 10000] [--active 200] [--real 2000]
+
+The scripted client shows many torrents of which some move at every look; the real ones, qBittorrent
+and Transmission where they are installed, hold paused torrents of a few bytes.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from bench.pipeline import stack
+from schemas.status import ClientName, DownloadStatus, ItemId, Phase, Protocol
+from schemas.subjects import DOWNLOAD_STATUS_BUCKET
+from service.clients.port import (
+    ClientRefused,
+    Delta,
+    DownloadClient,
+    Observation,
+    Snapshot,
+    Source,
+    TorrentFile,
+)
+from service.clients.settings import ClientSettings
+from service.monitor.watcher import Watcher
+from service.runtime.bus import Bus
+from service.runtime.settings import MonitorSettings, NatsSettings
+from tests.support import daemons, torrents
+
+PROGRAMS = {
+    "qbittorrent": ("qbittorrent-nox", daemons.qbittorrent),
+    "transmission": ("transmission-daemon", daemons.transmission),
+}
+
+
+class Figures(NamedTuple):
+    """The downloads shown, the seconds until the bucket showed them all, and from then on: CPU in
+    percent of a core, memory in MB, and writes a second."""
+
+    shown: int
+    first_look: float
+    cpu: float
+    memory: float
+    writes: float
+
+
+class Scripted:
+    """A client whose torrents move by the clock."""
+
+    def __init__(self, count: int, active: int) -> None:
+        self._count = count
+        self._active = active
+        self._looks = 0
+
+    async def version(self) -> str:
+        return "1.0"
+
+    async def observe(self) -> Observation:
+        self._looks += 1
+        if self._looks == 1:
+            return Snapshot([self._status(number) for number in range(self._count)])
+        return Delta([self._status(number) for number in range(self._active)], [])
+
+    def _status(self, number: int) -> DownloadStatus:
+        moves = number < self._active
+        return DownloadStatus(
+            client=ClientName("scripted"),
+            item=ItemId(f"{number:040x}"),
+            title=f"Some.Release.With.A.Long.Name.S01E{number:05}.1080p.WEB-DL",
+            phase=Phase.DOWNLOADING if moves else Phase.COMPLETED,
+            progress=min(self._looks / 10_000, 1.0) if moves else 1.0,
+            size=4_000_000_000,
+            downloaded=self._looks * 400_000,
+            download_rate=1_000_000 + self._looks if moves else 0,
+            save_path="/downloads",
+        )
+
+    async def add(self, source: Source, *, title: str, category: str | None) -> ItemId:
+        raise ClientRefused("a script takes no orders")
+
+    async def pause(self, item: ItemId) -> None:
+        raise ClientRefused("a script takes no orders")
+
+    async def resume(self, item: ItemId) -> None:
+        raise ClientRefused("a script takes no orders")
+
+    async def remove(self, item: ItemId, *, delete_files: bool) -> None:
+        raise ClientRefused("a script takes no orders")
+
+
+class ScriptedSettings(ClientSettings, frozen=True, kw_only=True, tag="scripted"):
+    """The settings of a scripted client of ``count`` torrents, ``active`` of which move."""
+
+    protocol: ClassVar[Protocol] = "torrent"
+    count: int
+    active: int
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[DownloadClient]:
+        """The script, from its beginning."""
+        yield Scripted(self.count, self.active)
+
+
+async def watch(bus: Bus, settings: ClientSettings, seconds: float) -> Figures:
+    """Watches a client in this process, which does nothing else meanwhile."""
+
+    async def nothing(_: ClientName) -> set[ItemId]:
+        return set()
+
+    watcher = Watcher(bus, settings, MonitorSettings(), NatsSettings(), nothing)
+    watching = asyncio.create_task(watcher.run())
+    started = time.perf_counter()
+    written = await _written(bus, settings.name)
+    while written == 0 or await _written(bus, settings.name) != written:
+        written = await _written(bus, settings.name)
+        await asyncio.sleep(0.25)
+    first_look = time.perf_counter() - started
+    before, cpu, began = await _sequence(bus), time.process_time(), time.perf_counter()
+    await asyncio.sleep(seconds)
+    share = (time.process_time() - cpu) / (time.perf_counter() - began) * 100
+    writes = (await _sequence(bus) - before) / seconds
+    watching.cancel()
+    await asyncio.wait([watching])
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Figures(written, first_look, share, memory, writes)
+
+
+async def _written(bus: Bus, client: str) -> int:
+    """How many downloads of a client the bucket shows."""
+    subject = f"$KV.{DOWNLOAD_STATUS_BUCKET}.{client}.*"
+    info = await bus.js.stream_info(f"KV_{DOWNLOAD_STATUS_BUCKET}", subjects_filter=subject)
+    return len(info.state.subjects or {})
+
+
+async def _sequence(bus: Bus) -> int:
+    """The last write to the bucket."""
+    return (await bus.js.stream_info(f"KV_{DOWNLOAD_STATUS_BUCKET}")).state.last_seq
+
+
+async def scripted(count: int, active: int, seconds: float) -> Figures:
+    """A client of many torrents that all change by the clock."""
+    async with stack() as it:
+        settings = ScriptedSettings(name="scripted", url="", count=count, active=active)
+        return await watch(it.bus, settings, seconds)
+
+
+async def real(kind: str, count: int, seconds: float) -> Figures:
+    """A real client with paused torrents of a few bytes."""
+    with PROGRAMS[kind][1]() as daemon, tempfile.TemporaryDirectory() as folder:
+        async with torrents.swarm(Path(folder)) as swarm, daemon.settings().connect() as client:
+            for number in range(count):
+                shared = torrents.make_torrent(f"paused {number}", b"x" * 64, swarm.tracker)
+                item = await client.add(TorrentFile(shared.content), title="", category=None)
+                await client.pause(item)
+        async with stack() as it:
+            return await watch(it.bus, daemon.settings(), seconds)
+
+
+def main() -> None:
+    """Runs and prints."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--scripted", type=int, default=10_000)
+    parser.add_argument("--active", type=int, default=200)
+    parser.add_argument("--real", type=int, default=2_000)
+    arguments = parser.parse_args()
+    print(
+        f"{'client':24} {'shown':>6} {'first look s':>12} {'CPU %':>6} {'RSS MB':>7} {'writes/s':>9}"
+    )
+    name = f"scripted, {arguments.active} active"
+    _print(name, asyncio.run(scripted(arguments.scripted, arguments.active, arguments.seconds)))
+    for kind, (program, _) in PROGRAMS.items():
+        if shutil.which(program):
+            _print(f"{kind}, paused", asyncio.run(real(kind, arguments.real, arguments.seconds)))
+
+
+def _print(name: str, figures: Figures) -> None:
+    shown, first_look, cpu, memory, writes = figures
+    print(f"{name:24} {shown:>6} {first_look:>12.1f} {cpu:>6.1f} {memory:>7.0f} {writes:>9.1f}")
+
+
+if __name__ == "__main__":
+    main()
