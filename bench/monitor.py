@@ -172,9 +172,7 @@ def main() -> None:
     parser.add_argument("--active", type=int, default=200)
     parser.add_argument("--real", type=int, default=2_000)
     arguments = parser.parse_args()
-    print(
-        f"{'client':24} {'shown':>6} {'first look s':>12} {'CPU %':>6} {'RSS MB':>7} {'writes/s':>9}"
-    )
+    print("client                    shown first look s  CPU %  RSS MB  writes/s")
     name = f"scripted, {arguments.active} active"
     _print(name, asyncio.run(scripted(arguments.scripted, arguments.active, arguments.seconds)))
     for kind, (program, _) in PROGRAMS.items():
