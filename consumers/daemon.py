@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, assert_never
 
@@ -128,9 +129,13 @@ async def handle_messages(
             handled = await _handled(handle, deliveries)
         for place, outcome in zip(places, handled, strict=True):
             outcomes[place] = outcome
+    counts: Counter[str] = Counter()
     for message, outcome in zip(messages, outcomes, strict=True):
         verdict = verdict_on(outcome, deliveries=message.metadata.num_delivered)
         await _settle(bus, name, message, verdict)
+        counts[type(verdict).__name__.lower()] += 1
+    for verdict_name, count in counts.items():
+        metrics.CONSUMED.labels(name, verdict_name).inc(count)
 
 
 async def _handled(
@@ -169,7 +174,6 @@ def _decode(message: Msg) -> Delivery:
 
 
 async def _settle(bus: Bus, name: str, message: Msg, verdict: Verdict) -> None:
-    metrics.CONSUMED.labels(name, type(verdict).__name__.lower()).inc()
     match verdict:
         case Done():
             await message.ack()
