@@ -124,7 +124,7 @@ async def _connected(
                 user_credentials=settings.credentials,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.25,
+                reconnect_time_wait=0.25,  # type: ignore[arg-type] # seconds, and it sleeps them
                 connect_timeout=5,
                 ping_interval=10,
                 max_outstanding_pings=2,
@@ -158,7 +158,8 @@ class _Client(Client):
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:
         readable = subject.decode(errors="backslashreplace").encode()
-        return super()._build_message(sid, readable, reply, data, headers)
+        message: Msg = super()._build_message(sid, readable, reply, data, headers)
+        return message
 
 
 async def _reconnect_when_deaf(nc: Client) -> None:
