@@ -30,7 +30,7 @@ class ClientLine(msgspec.Struct, frozen=True, kw_only=True):
 @json_lines
 @click.pass_obj
 def clients(face: Face, as_json: bool) -> None:
-    """Show the download clients: whether they answer, and if not why, and what they do.
+    """Show the download clients, and why one does not answer.
 
     A client is listed once the monitor has reached it, or has failed to for a while.
     """

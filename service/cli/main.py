@@ -17,11 +17,8 @@ COMMANDS: Final = {
     "publish": ("service.cli.publish", "Publish an event and print its id, once it is stored."),
     "tail": ("service.cli.tail", "Show events as they happen."),
     "history": ("service.cli.history", "Show what happened, newest first."),
-    "top": ("service.cli.top", "Show the downloads under way, live."),
-    "clients": (
-        "service.cli.clients",
-        "Show the download clients: whether they answer, and why not.",
-    ),
+    "top": ("service.cli.top", "Show the downloads under way, as they change."),
+    "clients": ("service.cli.clients", "Show the download clients, and why one does not answer."),
     "dead": (
         "service.cli.dead",
         "Look at dead letters: messages that no consumer could use, with the reason.",

@@ -132,8 +132,9 @@ async def own() -> AsyncIterator[tuple[PostgresServer, Pool]]:
 
 
 async def test_a_database_that_is_away_for_a_moment_costs_nobody_the_lease(
-    own: tuple[PostgresServer, Pool],
+    own: tuple[PostgresServer, Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lease, "BEAT_EVERY", 0.05)  # so that beats fall into the outage
     server, pool = own
     async with candidates(pool, "a") as them:
         await eventually(lambda: them.leading)

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import datetime
 import random
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from service.runtime.bus import Bus, connect
 from service.runtime.database import Pool, migrate, open_pool
 from service.runtime.settings import DatabaseSettings, NatsSettings, PersisterSettings
 from tests.support.eventually import eventually
-from tests.support.servers import PostgresServer, postgres_server
+from tests.support.servers import NatsServer, PostgresServer, postgres_server
 
 NOW = datetime.datetime.now(datetime.UTC)
 SUBJECT = "events.other.thing.happened.1"
@@ -302,6 +303,24 @@ async def holds(bus: Bus, messages: int) -> bool:
 
 async def has(pool: Pool, events: int) -> bool:
     return await count(pool) >= events
+
+
+async def test_a_nats_server_that_lost_its_disk_is_given_stream_and_consumer_again(
+    nats: NatsServer, bus: Bus, pool: Pool
+) -> None:
+    async with persisting(bus, pool):
+        await say(bus, encoded())
+        await settled(bus)
+        nats.kill()
+        shutil.rmtree(nats.directory / "store")
+        await asyncio.to_thread(nats.start)
+        await eventually(lambda: has_stream(bus))
+        await say(bus, encoded())
+        await eventually(lambda: has(pool, 2))
+
+
+async def has_stream(bus: Bus) -> bool:
+    return bus.is_connected and bool(await bus.js.streams_info())
 
 
 def months_ago(months: int) -> datetime.datetime:

@@ -19,7 +19,7 @@ from consumers.dead_letters import DeadLetters
 from schemas.commands import CORRELATION_HEADER
 from service.runtime.bus import Bus
 from service.runtime.database import Pool
-from service.runtime.settings import Settings
+from service.runtime.settings import PersisterSettings, Settings
 from tests.support import daemons, torrents
 from tests.support.eventually import eventually
 from tests.support.library import Library, with_clients
@@ -237,8 +237,31 @@ async def test_a_persister_is_killed(
     users = Users(Library(bus.nc, pool))
     with processes(settings, tmp_path, "service", "persist", "persist") as (_, one, other):
         victims = itertools.cycle([one, other])
-        await killing(users, lambda: came_back(next(victims)))
+
+        async def kill_in_the_middle_of_a_batch() -> None:
+            """Its own, and that of every other writer: nothing of them is committed."""
+            victim = next(victims)
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("LOCK TABLE events IN SHARE MODE")
+                await eventually(lambda: are_writing(pool, 2 * PersisterSettings().writers))
+                victim.kill()
+                await connection.execute(END_THEM)
+            await came_back(victim)
+
+        await killing(users, kill_in_the_middle_of_a_batch)
         await all_arrived(users, pool, bus)
+
+
+WRITERS = """
+FROM pg_stat_activity WHERE datname = current_database()
+    AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO events%'
+"""
+# A session whose client is gone would finish what it waits for.
+END_THEM = f"SELECT pg_terminate_backend(pid) {WRITERS}"
+
+
+async def are_writing(pool: Pool, writers: int) -> bool:
+    return bool(await pool.fetchval(f"SELECT count(*) >= $1 {WRITERS}", writers))
 
 
 async def test_nats_is_killed(
