@@ -1,6 +1,7 @@
 """The download clients that mediabus speaks to: the union of their settings."""
 
+from service.clients.nzbget import NzbGetSettings
 from service.clients.qbittorrent import QBittorrentSettings
 from service.clients.transmission import TransmissionSettings
 
-AnyClientSettings = QBittorrentSettings | TransmissionSettings
+AnyClientSettings = NzbGetSettings | QBittorrentSettings | TransmissionSettings
