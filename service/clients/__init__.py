@@ -1,7 +1,8 @@
 """The download clients that mediabus speaks to: the union of their settings."""
 
+from service.clients.deluge import DelugeSettings
 from service.clients.nzbget import NzbGetSettings
 from service.clients.qbittorrent import QBittorrentSettings
 from service.clients.transmission import TransmissionSettings
 
-AnyClientSettings = NzbGetSettings | QBittorrentSettings | TransmissionSettings
+AnyClientSettings = DelugeSettings | NzbGetSettings | QBittorrentSettings | TransmissionSettings

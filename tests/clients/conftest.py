@@ -9,9 +9,15 @@ import pytest
 from schemas.status import DownloadStatus, ItemId
 from service.clients.port import Delta, DownloadClient, Observation, Snapshot, TorrentFile
 from tests.support import daemons, torrents
+from tests.support.deluge_daemon import deluge
 from tests.support.eventually import eventually
 
-KINDS = {"qbittorrent": daemons.qbittorrent, "transmission": daemons.transmission}
+KINDS = {
+    "deluge": deluge,
+    "qbittorrent": daemons.qbittorrent,
+    "transmission": daemons.transmission,
+}
+"""The torrent clients: all pass the same tests."""
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
