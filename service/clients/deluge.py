@@ -8,7 +8,6 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import AsyncIterator
 from typing import Final, TypeVar
@@ -16,8 +15,9 @@ from typing import Final, TypeVar
 import msgspec
 from yarl import URL
 
-from schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
+from schemas.status import DownloadStatus, ItemId, Phase
 from service.clients.deluge_rpc import ADMINISTRATOR, Disconnected, Rpc, RpcError, Wire
+from service.clients.deluge_torrents import KEYS, Torrent, label_of, status_of
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
@@ -29,36 +29,9 @@ from service.clients.port import (
     Source,
     TorrentFile,
 )
-from service.clients.reasons import failure_reason
 from service.clients.rencode import Value
 from service.clients.settings import ClientSettings
 from service.clients.sources import infohashes, one_torrent, torrent_for
-
-STATES: Final[dict[str, Phase]] = {
-    "Allocating": Phase.CHECKING,
-    "Checking": Phase.CHECKING,
-    "Downloading": Phase.DOWNLOADING,
-    "Error": Phase.FAILED,
-    "Moving": Phase.MOVING,
-    "Paused": Phase.PAUSED,
-    "Queued": Phase.QUEUED,
-    "Seeding": Phase.COMPLETED,
-}
-"""TORRENT_STATE (deluge/common.py); ``phase_of`` knows what overrules it."""
-
-REASONS: Final[tuple[tuple[str, FailureReason], ...]] = (
-    ("bad address", "disk_full"),  # EFAULT is what libtorrent makes of a full disk
-    ("missing or invalid torrent data", "missing_files"),
-    ("unable to locate download folder", "missing_files"),
-    ("failed to move download folder", "not_writable"),
-)
-"""Deluge's own words for failures, in lower case; the rest is in the table of all clients."""
-
-FINE: Final = "OK"
-"""The message of a torrent without an error."""
-
-TRACKER_TROUBLE: Final = ("Error: ", "Warning: ")
-"""How a tracker status begins that is worth a word; the download goes on."""
 
 AT_REST: Final = frozenset({Phase.QUEUED, Phase.PAUSED, Phase.COMPLETED, Phase.FAILED})
 """What changes no more, unless an event says so: not asked for at every look."""
@@ -119,84 +92,6 @@ def address(text: str) -> tuple[str, int]:
             f" web page, not {text!r}"
         )
     return url.host, url.port or PORT
-
-
-class Torrent(msgspec.Struct, frozen=True):
-    """The status keys that are asked for: these and no more. ``progress`` is none of them: it is
-    100 in an error."""
-
-    name: str
-    state: str
-    message: str = FINE
-    is_finished: bool = False
-    total_size: int = 0  # 0 without metadata
-    total_wanted: int = 0
-    total_remaining: int = 0
-    total_uploaded: int = 0
-    download_payload_rate: int = 0
-    upload_payload_rate: int = 0
-    eta: int = 0  # 0 and -1 for no end in sight
-    download_location: str = ""
-    tracker_status: str = ""
-    label: str = ""  # of the plugin Label, if that is enabled
-
-
-KEYS: Final = [field.name for field in msgspec.structs.fields(Torrent)]
-
-
-def phase_of(torrent: Torrent) -> Phase:
-    """What the torrent does. A complete one may be paused or queued too; a moment after the last
-    byte it is not yet called finished."""
-    phase = STATES.get(torrent.state, Phase.UNKNOWN)
-    complete = torrent.is_finished or (torrent.total_wanted and not torrent.total_remaining)
-    if phase in (Phase.PAUSED, Phase.QUEUED) and complete:
-        return Phase.COMPLETED
-    if phase is Phase.DOWNLOADING and not torrent.total_size:
-        return Phase.METADATA
-    return phase
-
-
-def status_of(client: ClientName, item: str, torrent: Torrent) -> DownloadStatus:
-    """The torrent's record in the vocabulary of all clients."""
-    phase = phase_of(torrent)
-    size = torrent.total_wanted or torrent.total_size
-    # The counters are up to 1.5 s older than the state: what is complete has all of its bytes.
-    left = 0 if phase is Phase.COMPLETED else torrent.total_remaining
-    downloaded = max(size - left, 0) if torrent.total_wanted or not left else 0
-    failed = phase is Phase.FAILED
-    return DownloadStatus(
-        client=client,
-        item=ItemId(item.lower()),
-        title=torrent.name,
-        phase=phase,
-        progress=downloaded / size if size else float(phase is Phase.COMPLETED),
-        size=size or None,
-        downloaded=downloaded,
-        uploaded=torrent.total_uploaded,
-        download_rate=torrent.download_payload_rate,
-        upload_rate=torrent.upload_payload_rate,
-        eta=torrent.eta if torrent.eta > 0 else None,
-        save_path=torrent.download_location or None,
-        category=torrent.label or None,
-        reason=_reason(torrent.message) if failed else None,
-        message=torrent.message if failed else _tracker_trouble(torrent.tracker_status),
-        client_state=torrent.state,
-    )
-
-
-def _reason(message: str) -> FailureReason:
-    lowered = message.lower()
-    own = (reason for text, reason in REASONS if text in lowered)
-    return next(own, None) or failure_reason(message)
-
-
-def _tracker_trouble(words: str) -> str | None:
-    return words if words.startswith(TRACKER_TROUBLE) else None
-
-
-def label_of(category: str) -> str:
-    """The category as the plugin Label takes it: small letters, digits, ``-``, ``_`` and ``.``."""
-    return re.sub(r"[^a-z0-9_.-]", "_", category.lower())
 
 
 @dataclasses.dataclass
@@ -332,7 +227,7 @@ class Deluge:
             added = await self._hand_over(source)
         except RpcError as error:
             raise ClientRefused(
-                f"Deluge says {str(error)!r}: it cannot use this torrent file or magnet link"
+                f"{error}: it cannot use this torrent file or magnet link"
             ) from error
         item = ItemId(added.lower())
         if category:
@@ -374,7 +269,7 @@ class Deluge:
         """A pause just after the start is lost if Deluge still takes the torrent for paused: it
         counts when both its flag and its word say so."""
         while True:
-            await self._on_one("core.pause_torrent", item)
+            await self._rpc.call("core.pause_torrent", item)
             record = await self._record(item)
             if not record or record["state"] == "Error":
                 return
@@ -384,18 +279,12 @@ class Deluge:
 
     async def resume(self, item: ItemId) -> None:
         await self._must_have(item)
-        await self._on_one("core.resume_torrent", item)
+        await self._rpc.call("core.resume_torrent", item)
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
         if await self._record(item):
             with contextlib.suppress(RpcError):  # gone in between
                 await self._rpc.call("core.remove_torrent", item, delete_files)
-
-    async def _on_one(self, method: str, item: ItemId) -> None:
-        try:
-            await self._rpc.call(method, item)
-        except RpcError as error:
-            raise ClientRefused(f"Deluge says {str(error)!r}") from error
 
     async def _must_have(self, item: ItemId) -> None:
         if not await self._record(item):

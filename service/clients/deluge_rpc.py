@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from service.clients.http import Patience
-from service.clients.port import ClientUnavailable
+from service.clients.port import ClientRefused, ClientUnavailable
 from service.clients.rencode import Value, decode, encode
 
 HEADER: Final = struct.Struct("!BI")
@@ -37,11 +37,11 @@ LEAVING: Final = 1.0
 EventHandler = Callable[[str, tuple[Value, ...]], None]
 
 
-class RpcError(Exception):
+class RpcError(ClientRefused):
     """The daemon raised this on a call; ``kind`` is the name of its exception class."""
 
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, kind: str, words: str) -> None:
+        super().__init__(f"Deluge says {words!r}")
         self.kind = kind
 
 
@@ -278,7 +278,7 @@ class Rpc:
             )
         except RpcError as error:
             raise self._patience.refused(
-                ClientUnavailable("authentication", f"Deluge refused username or password: {error}")
+                ClientUnavailable("authentication", f"refused username or password: {error}")
             ) from error
         if not isinstance(level, int) or level < MAY_WRITE:
             raise self._patience.refused(

@@ -1,6 +1,7 @@
 """What every download client must do, asked of the real ones."""
 
 import re
+import time
 from pathlib import Path
 
 import bencode2
@@ -14,10 +15,9 @@ from service.clients.port import (
     DownloadClient,
     Magnet,
     NzbFile,
-    Snapshot,
     TorrentFile,
 )
-from tests.clients.conftest import View, add
+from tests.clients.conftest import View, add, everything
 from tests.support.daemons import Daemon, Transmission
 from tests.support.eventually import eventually
 from tests.support.torrents import Swarm
@@ -62,6 +62,54 @@ async def test_a_magnet_link_finds_its_name_and_size(
     assert (known.title, known.size) == (shared.name, shared.size)
 
 
+async def test_a_magnet_link_without_sources_seeks_is_paused_and_is_removed(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    unfindable = Magnet(swarm.share(private=True).magnet)
+    item = await client.add(unfindable, title="", category=None)
+    await view.until(item, lambda status: status.phase is Phase.METADATA)
+
+    await client.pause(item)
+    await view.until(item, lambda status: status.phase is Phase.PAUSED)
+    await client.resume(item)
+    await view.until(item, lambda status: status.phase is Phase.METADATA)
+    await client.remove(item, delete_files=True)
+
+    async with daemon.settings().connect() as another:
+        assert await everything(another) == []
+
+
+async def test_a_source_that_dies_leaves_a_download_that_stands_still(
+    client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    shared = swarm.share(size=8 << 20, rate=1 << 19)
+    item = await add(client, shared)
+    await view.until(item, lambda status: status.downloaded, within=30)
+    changed = {0: time.monotonic()}
+
+    def stands_still(status: DownloadStatus) -> bool:
+        return time.monotonic() - changed.setdefault(status.downloaded, time.monotonic()) > 3
+
+    swarm.abandon(shared)
+
+    stalled = await view.until(item, stands_still, within=30)
+    assert (stalled.phase, stalled.reason) == (Phase.DOWNLOADING, None)
+    assert 0 < stalled.downloaded < shared.size
+
+
+async def test_what_another_pauses_and_resumes_is_seen(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share(rate=1))
+    await view.until(item, lambda status: status.phase is Phase.DOWNLOADING)
+
+    async with daemon.settings().connect() as another:
+        await another.pause(item)
+        await view.until(item, lambda status: status.phase is Phase.PAUSED)
+        await another.resume(item)
+        await view.until(item, lambda status: status.phase is Phase.DOWNLOADING)
+
+
 async def test_a_pause_and_a_resume_are_seen(
     client: DownloadClient, swarm: Swarm, view: View
 ) -> None:
@@ -103,9 +151,7 @@ async def test_a_pause_at_once_after_the_start_lasts(
 
     await view.until(item, lambda status: status.phase is Phase.PAUSED)
     async with daemon.settings().connect() as another:
-        whole = await another.observe()
-    assert isinstance(whole, Snapshot)
-    assert [status.phase for status in whole.items] == [Phase.PAUSED]
+        assert [status.phase for status in await everything(another)] == [Phase.PAUSED]
 
 
 async def test_data_that_is_already_there_is_a_completed_download(
@@ -173,9 +219,8 @@ async def test_after_the_first_answer_only_changes_are_said_and_they_add_up(
     await client.resume(moved)
     await view.until(moved, lambda status: status.phase is Phase.DOWNLOADING)
     async with daemon.settings().connect() as fresh:
-        whole = await fresh.observe()
-    assert isinstance(whole, Snapshot)
-    assert {status.item: status.phase for status in whole.items} == {
+        whole = await everything(fresh)
+    assert {status.item: status.phase for status in whole} == {
         item: status.phase for item, status in view.items.items()
     }
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from schemas.status import ItemId
-from service.clients.deluge import DelugeSettings, label_of
+from service.clients.deluge import DelugeSettings
+from service.clients.deluge_torrents import label_of
 from tests.support.daemons import HOST, USERNAME, Daemon, running
 
 PASSWORD: Final = "open sesame, ünïcode"
