@@ -19,6 +19,8 @@ WORDS: Final[tuple[tuple[str, FailureReason], ...]] = (
     ("unpack", "unpack"),
     ("crc error", "unpack"),
     ("disk full", "disk_full"),
+    ("cannot create final folder", "not_writable"),  # SABnzbd
+    ("unwanted extension", "rejected"),
     ("duplicate", "rejected"),
 )
 """Pieces of what usenet clients and their unpackers say, in lower case; the first one counts."""
