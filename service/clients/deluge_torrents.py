@@ -73,17 +73,17 @@ def phase_of(torrent: Torrent) -> Phase:
 def status_of(client: ClientName, item: str, torrent: Torrent) -> DownloadStatus:
     """The torrent's record in the vocabulary of all clients."""
     phase = phase_of(torrent)
+    complete = phase is Phase.COMPLETED
     size = torrent.total_wanted or torrent.total_size
     # The counters are up to 1.5 s older than the state: what is complete has all of its bytes.
-    left = 0 if phase is Phase.COMPLETED else torrent.total_remaining
-    downloaded = max(size - left, 0) if torrent.total_wanted or not left else 0
+    downloaded = size if complete else max(torrent.total_wanted - torrent.total_remaining, 0)
     failed = phase is Phase.FAILED
     return DownloadStatus(
         client=client,
         item=ItemId(item.lower()),
         title=torrent.name,
         phase=phase,
-        progress=downloaded / size if size else float(phase is Phase.COMPLETED),
+        progress=downloaded / size if size else float(complete),
         size=size or None,
         downloaded=downloaded,
         uploaded=torrent.total_uploaded,

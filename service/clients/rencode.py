@@ -94,7 +94,7 @@ def decode(data: bytes) -> Value:
     reader = _Reader(data)
     try:
         value = reader.value()
-    except (IndexError, struct.error, TypeError) as error:
+    except (IndexError, struct.error, TypeError, ValueError) as error:
         raise ValueError(f"not rencode: {error}") from error
     if reader.at != len(data):
         raise ValueError(f"not rencode: {len(data) - reader.at} bytes too many")
@@ -112,7 +112,7 @@ class _Reader:
         self.at += 1
         read = READ.get(code)
         if read is None:
-            raise ValueError(f"not rencode: type {code}")
+            raise ValueError(f"type {code}")
         return read(self, code)
 
     def number(self, code: int) -> int | float:
@@ -127,7 +127,7 @@ class _Reader:
     def text(self, length: int) -> str:
         text = self._data[self.at : self.at + length]
         if len(text) != length:
-            raise ValueError("not rencode: it ends within a text")
+            raise ValueError("it ends within a text")
         self.at += length
         return text.decode(errors="replace")
 
@@ -139,7 +139,7 @@ class _Reader:
         start = self.at
         found = self._data.find(end, start, start + LONGEST_NUMBER)
         if found < 0:
-            raise ValueError("not rencode: a number without an end")
+            raise ValueError("a number without an end")
         self.at = found + 1
         return self._data[start:found]
 
@@ -153,7 +153,7 @@ class _Reader:
         """``count`` of them, or up to the end mark."""
         self._depth += 1
         if self._depth > DEEPEST:
-            raise ValueError("not rencode: lists in lists without end")
+            raise ValueError("lists in lists without end")
         if count is not None:
             items = [read() for _ in range(count)]
         else:
