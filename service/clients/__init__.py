@@ -8,5 +8,10 @@ from service.clients.sabnzbd import SabnzbdSettings
 from service.clients.transmission import TransmissionSettings
 
 AnyClientSettings = (
-    Aria2Settings | DelugeSettings | NzbGetSettings | QBittorrentSettings | TransmissionSettings
+    Aria2Settings
+    | DelugeSettings
+    | NzbGetSettings
+    | QBittorrentSettings
+    | SabnzbdSettings
+    | TransmissionSettings
 )
