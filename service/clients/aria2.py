@@ -50,6 +50,9 @@ ALL: Final = 1_000_000
 WHOLE_LOOK: Final = 30.0
 """Seconds between looks at everything, for what neither a number nor a notice tells."""
 
+WATCHED: Final = 100
+"""Waiting downloads that are part of every look: no notice tells that one of them is paused."""
+
 
 class Aria2Settings(ClientSettings, frozen=True, kw_only=True, tag="aria2"):
     """``url`` is that of the host and port or of the RPC itself, ``password`` its ``rpc-secret``;
@@ -136,25 +139,29 @@ class Aria2:
             now = time.monotonic()
             heard = await self._notices.heard()
             if seen and not heard and now - seen.at < WHOLE_LOOK:
-                observation = await self._active(seen)
+                observation = await self._alive(seen)
                 if observation:
                     self._seen = seen
                     return observation
             return await self._everything(seen, now)
 
-    async def _active(self, seen: _Seen) -> Delta | None:
-        """What the active ones do, or None if there is more to see."""
-        session, stat, active = await self._rpc.ask_many(
-            ("getSessionInfo",), ("getGlobalStat",), ("tellActive", KEYS)
+    async def _alive(self, seen: _Seen) -> Delta | None:
+        """What those do that are alive, or None if there is more to see."""
+        session, stat, some_waiting, all_active = await self._rpc.ask_many(
+            ("getSessionInfo",),
+            ("getGlobalStat",),
+            ("tellWaiting", 0, WATCHED, KEYS),
+            ("tellActive", KEYS),
         )
-        downloads = self._rpc.understood(active, list[Download])
+        waiting = self._rpc.understood(some_waiting, list[Download])
+        active = self._rpc.understood(all_active, list[Download])
         if (
             self._rpc.understood(session, SessionInfo) != seen.session
             or self._rpc.understood(stat, GlobalStat) != seen.stat
-            or frozenset(download.gid for download in downloads) != seen.active
+            or frozenset(download.gid for download in active) != seen.active
         ):
             return None
-        statuses = await self._statuses(downloads)
+        statuses = await self._statuses([*waiting, *active])
         changed = [it for item, it in statuses.items() if it != seen.statuses.get(item)]
         seen.statuses |= statuses
         return Delta(changed, [])
@@ -165,8 +172,8 @@ class Aria2:
         )
         stopped, waiting, active = (self._rpc.understood(some, list[Download]) for some in lists)
         everything = [*stopped, *waiting, *active]
-        for gid in self._names.keys() - {download.gid for download in everything}:
-            del self._names[gid]
+        there = {download.gid for download in everything}
+        self._names = {gid: name for gid, name in self._names.items() if gid in there}
         looked = _Seen(
             self._rpc.understood(session, SessionInfo),
             self._rpc.understood(stat, GlobalStat),
@@ -184,22 +191,22 @@ class Aria2:
 
     async def _statuses(self, downloads: Sequence[Download]) -> dict[ItemId, DownloadStatus]:
         ones = newest(downloads)
-        await self._learn_names([it.gid for it in ones.values() if it.info is None])
+        names = await self._names_of(ones.values())
         client = self._settings.client_name
-        return {
-            item: status_of(client, it, it.info.name if it.info else self._names[it.gid])
-            for item, it in ones.items()
-        }
+        return {item: status_of(client, it, names[it.gid]) for item, it in ones.items()}
 
-    async def _learn_names(self, gids: Iterable[str]) -> None:
-        unknown = [gid for gid in gids if gid not in self._names]
-        answers = (
-            await self._rpc.ask_many(*(("getFiles", gid) for gid in unknown)) if unknown else []
-        )
+    async def _names_of(self, downloads: Iterable[Download]) -> dict[str, str]:
+        """By gid. What has no torrent's name is called after its first file, once that is known."""
+        names = {it.gid: it.info.name if it.info else self._names.get(it.gid) for it in downloads}
+        unknown = [gid for gid, name in names.items() if name is None]
+        answers = await self._rpc.ask_many(*(("getFiles", gid) for gid in unknown))
         for gid, answer in zip(unknown, answers, strict=True):
             gone = isinstance(answer, Fault)
             files = [] if gone else self._rpc.understood(answer, list[File])
-            self._names[gid] = name_of(files) or gid
+            names[gid] = name_of(files) or gid
+            if any(file.path for file in files):
+                self._names[gid] = names[gid] or ""
+        return {gid: name or gid for gid, name in names.items()}
 
     async def add(
         self,
@@ -233,8 +240,7 @@ class Aria2:
         if present is None:
             return
         if present.status != "error":
-            await self._learn_names([present.gid])
-            name = present.info.name if present.info else self._names[present.gid]
+            name = (await self._names_of([present]))[present.gid]
             raise ClientRefused(f"aria2 already has this download, as {name!r}")
         await self._forget(item)
 

@@ -40,12 +40,16 @@ class Rpc:
 
     async def ask_many(self, *calls: tuple[object, ...]) -> list[msgspec.Raw | Fault]:
         """The results of several calls, a method and its parameters each, at one moment."""
+        if not calls:
+            return []
         many = [
             {"methodName": f"aria2.{method}", "params": [*self._token, *params]}
             for method, *params in calls
         ]
         result = await self._send("system.multicall", [many])
         answers = self.understood(result, list[tuple[msgspec.Raw] | Fault])
+        if len(answers) != len(calls):
+            self._http.misunderstood(f"{len(answers)} answers to {len(calls)} calls")
         for answer in answers:
             if isinstance(answer, Fault):
                 self._must_be_let_in(answer)

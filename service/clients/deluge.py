@@ -282,9 +282,13 @@ class Deluge:
         await self._rpc.call("core.resume_torrent", item)
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
-        if await self._record(item):
-            with contextlib.suppress(RpcError):  # gone in between
-                await self._rpc.call("core.remove_torrent", item, delete_files)
+        if not await self._record(item):
+            return
+        try:
+            await self._rpc.call("core.remove_torrent", item, delete_files)
+        except RpcError:
+            if await self._record(item):  # it is not gone in between
+                raise
 
     async def _must_have(self, item: ItemId) -> None:
         if not await self._record(item):

@@ -1,11 +1,12 @@
 """Every word of aria2's own, and what we take it for."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from schemas.status import ClientName, FailureReason, Phase
-from service.clients.aria2 import rpc_url
+from service.clients.aria2 import Aria2Settings, rpc_url
 from service.clients.aria2_downloads import (
     REASONS,
     STATUSES,
@@ -26,11 +27,9 @@ HASH = "AB" * 20
 KNOWN = BitTorrent(Info("Dune"))
 
 
-def download(
-    status: str = "active", *, gid: str = "0123456789abcdef", **fields: object
-) -> Download:
+def download(status: str = "active", **fields: Any) -> Download:
     return Download(
-        **{  # type: ignore[arg-type]
+        **{
             "gid": "0123456789abcdef",
             "status": status,
             "total_length": 100,
@@ -68,7 +67,7 @@ def test_every_status_of_the_table_is_tried_here() -> None:
 @pytest.mark.parametrize("word", ["active", "paused", "waiting"])
 @pytest.mark.parametrize("facts", [{"seeder": True}, {"completed_length": 100}])
 def test_what_has_all_its_bytes_is_completed_seeding_or_not(
-    word: str, facts: dict[str, object]
+    word: str, facts: dict[str, Any]
 ) -> None:
     status = status_of(CLIENT, download(word, **facts), "Dune")
 
@@ -77,7 +76,7 @@ def test_what_has_all_its_bytes_is_completed_seeding_or_not(
 
 @pytest.mark.parametrize("word", ["active", "paused", "waiting"])
 @pytest.mark.parametrize("facts", [{"verified_length": 0}, {"verify_integrity_pending": True}])
-def test_what_is_checked_is_not_completed_yet(word: str, facts: dict[str, object]) -> None:
+def test_what_is_checked_is_not_completed_yet(word: str, facts: dict[str, Any]) -> None:
     assert phase_of(download(word, completed_length=100, **facts)) is Phase.CHECKING
 
 
@@ -179,6 +178,12 @@ def test_a_name_is_found_for_what_has_none(files: list[File], name: str) -> None
 )
 def test_the_rpc_is_found_from_any_of_its_addresses(url: str, rpc: str) -> None:
     assert str(rpc_url(url)) == rpc
+
+
+@pytest.mark.parametrize("url", ["", "nas:6800", "ws://nas:6800", "http://"])
+def test_an_address_that_is_none_is_refused_with_the_settings(url: str) -> None:
+    with pytest.raises(ValueError, match="url must look like"):
+        Aria2Settings(name="a", url=url)
 
 
 def test_files_are_deleted_with_the_directories_that_are_empty_then(tmp_path: Path) -> None:
