@@ -1,10 +1,12 @@
 """What every download client must do, asked of the real ones."""
 
+import ipaddress
 import re
 import time
 from pathlib import Path
 
 import bencode2
+import psutil
 import pytest
 
 from schemas.status import DownloadStatus, ItemId, Phase
@@ -46,6 +48,20 @@ async def test_a_download_is_seen_from_its_start_to_the_last_byte(
     assert done.downloaded == shared.size
     assert done.save_path is not None
     assert (Path(done.save_path) / shared.name).read_bytes() == shared.payload
+
+
+async def test_it_speaks_to_loopback_only(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    item = await add(client, swarm.share(size=4 << 20, rate=1 << 18))
+    await view.until(item, lambda status: status.downloaded, within=30)
+
+    assert daemon._process is not None
+    sockets = psutil.Process(daemon._process.pid).net_connections("inet")
+
+    assert len(sockets) > 1
+    own = [ipaddress.ip_address(it.laddr.ip.removeprefix("::ffff:")) for it in sockets]
+    assert [address for address in own if not address.is_loopback] == []
 
 
 async def test_a_magnet_link_finds_its_name_and_size(
