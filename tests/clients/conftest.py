@@ -12,11 +12,13 @@ from tests.support import daemons, torrents
 from tests.support.aria2_daemon import aria2
 from tests.support.deluge_daemon import deluge
 from tests.support.eventually import eventually
+from tests.support.rtorrent_daemon import rtorrent
 
 KINDS = {
     "aria2": aria2,
     "deluge": deluge,
     "qbittorrent": daemons.qbittorrent,
+    "rtorrent": rtorrent,
     "transmission": daemons.transmission,
 }
 """The torrent clients: all pass the same tests."""
