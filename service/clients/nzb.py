@@ -11,15 +11,16 @@ LONGEST_NAME: Final = 200
 """Bytes of UTF-8. File systems take 255, and clients add to it, such as ``.nzb.queued``."""
 
 WORDS: Final[tuple[tuple[str, FailureReason], ...]] = (
+    ("disk full", "disk_full"),
+    ("disk is full", "disk_full"),
+    ("too little diskspace", "disk_full"),
     ("password", "password"),
     ("encrypt", "password"),
-    ("cannot be completed", "missing_articles"),  # SABnzbd
-    ("out of retention", "missing_articles"),
+    ("cannot create final folder", "not_writable"),
+    ("cannot be completed", "missing_articles"),
     ("repair failed", "missing_articles"),  # too few recovery blocks
     ("unpack", "unpack"),
     ("crc error", "unpack"),
-    ("disk full", "disk_full"),
-    ("cannot create final folder", "not_writable"),  # SABnzbd
     ("unwanted extension", "rejected"),
     ("duplicate", "rejected"),
 )

@@ -350,7 +350,8 @@ def _ids(queue: Queue, history: History) -> set[str]:
 def _about(entry: Past, warnings: Sequence[Warned]) -> str:
     """The first lines of the warnings that name the download, from about when it failed."""
     near = [it.text for it in warnings if abs(it.time - entry.completed) <= RELATED]
-    return "; ".join(text.splitlines()[0] for text in near if text and entry.name in text)[:500]
+    named = re.compile(rf"(?<!\w){re.escape(entry.name)}(?!\w)")
+    return "; ".join(text.splitlines()[0] for text in near if named.search(text))[:500]
 
 
 def _form(params: dict[str, str], nzb: NzbFile | None) -> aiohttp.FormData:

@@ -44,8 +44,8 @@ HISTORY: Final[dict[str, Phase]] = {
 MIB: Final = 1 << 20
 KIB: Final = 1 << 10
 
-MISSING: Final = re.compile(r"(\d+) articles were missing")
-REPAIRED: Final = re.compile(r"Repaired in|Quick Check OK|All files correct")
+MISSING: Final = re.compile(r"\d+ articles were (?:missing|malformed)")
+REPAIRED: Final = re.compile(r"Repaired in|Quick Check OK|all files correct")
 
 
 class Slot(msgspec.Struct, frozen=True):
