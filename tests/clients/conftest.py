@@ -1,7 +1,7 @@
 """A real daemon of each kind for a module of tests, and a session with it for each test."""
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +9,19 @@ import pytest
 from schemas.status import DownloadStatus, ItemId
 from service.clients.port import Delta, DownloadClient, Observation, Snapshot, TorrentFile
 from tests.support import daemons, torrents
+from tests.support.aria2_daemon import aria2
+from tests.support.deluge_daemon import deluge
 from tests.support.eventually import eventually
+from tests.support.rtorrent_daemon import rtorrent
 
-KINDS = {"qbittorrent": daemons.qbittorrent, "transmission": daemons.transmission}
+KINDS = {
+    "aria2": aria2,
+    "deluge": deluge,
+    "qbittorrent": daemons.qbittorrent,
+    "rtorrent": rtorrent,
+    "transmission": daemons.transmission,
+}
+"""The torrent clients: all pass the same tests."""
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
@@ -25,9 +35,7 @@ async def daemon(shared_daemon: daemons.Daemon) -> AsyncIterator[daemons.Daemon]
     """Running, and emptied after the test."""
     yield shared_daemon
     async with shared_daemon.settings().connect() as client:
-        seen = await client.observe()
-        assert isinstance(seen, Snapshot)
-        for status in seen.items:
+        for status in await everything(client):
             await client.remove(status.item, delete_files=True)
 
 
@@ -50,6 +58,13 @@ async def add(
     if present_in is not None:
         (present_in / shared.name).write_bytes(shared.payload)
     return await client.add(TorrentFile(shared.content), title=shared.name, category=None)
+
+
+async def everything(client: DownloadClient) -> Sequence[DownloadStatus]:
+    """What the client says in its first answer of a session, or of one that was renewed."""
+    seen = await client.observe()
+    assert isinstance(seen, Snapshot)
+    return seen.items
 
 
 @dataclasses.dataclass

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from schemas.status import Phase
-from service.clients.port import ClientUnavailable, Delta, DownloadClient, Snapshot
+from service.clients.port import ClientUnavailable, Delta, DownloadClient, Magnet, Snapshot
 from service.clients.qbittorrent import QBittorrent
-from tests.clients.conftest import KINDS, View, add
+from tests.clients.conftest import KINDS, View, add, everything
 from tests.support.daemons import Daemon
 from tests.support.eventually import eventually
 from tests.support.torrents import Swarm
@@ -55,7 +55,7 @@ async def test_a_session_that_ends_is_renewed_unseen(
     assert isinstance(await view.refresh(), Delta)
 
 
-async def test_files_that_went_missing_are_a_failure_with_its_reason(
+async def test_files_that_went_missing_are_noticed_at_the_next_start(
     client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
 ) -> None:
     shared = swarm.share("missed.bin")
@@ -64,7 +64,40 @@ async def test_files_that_went_missing_are_a_failure_with_its_reason(
 
     daemon.stop()
     (daemon.downloads / shared.name).unlink()
+    swarm.limit(shared, 1)
     daemon.start()
 
-    failed = await view.until(item, lambda status: status.phase is Phase.FAILED)
-    assert failed.reason == "missing_files"
+    seen = await view.until(item, lambda status: status.phase is daemon.vanished)
+    assert (seen.reason == "missing_files") is (daemon.vanished is Phase.FAILED)
+
+
+async def test_a_download_killed_half_way_goes_on_to_its_end(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    shared = swarm.share(size=3 << 19, rate=1 << 19)
+    item = await add(client, shared)
+    await view.until(item, lambda status: 0 < status.progress < 1, within=30)
+    await eventually(lambda: daemon.keeps(item))
+
+    daemon.kill()
+    swarm.limit(shared, 0)
+    daemon.start()
+    await client.resume(item)  # some come back as they were last saved, which is paused
+
+    done = await view.until(item, lambda status: status.phase is Phase.COMPLETED, within=60)
+    assert done.downloaded == shared.size
+    assert (daemon.downloads / shared.name).read_bytes() == shared.payload
+
+
+async def test_what_was_removed_stays_away_after_a_restart(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
+) -> None:
+    shared = swarm.share(private=False, rate=1 << 14)
+    item = await client.add(Magnet(shared.magnet), title="", category=None)
+    await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=30)
+    await eventually(lambda: daemon.keeps(item))
+
+    await client.remove(item, delete_files=True)
+    daemon.restart()
+
+    assert item not in [status.item for status in await everything(client)]

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import pytest
 
-from schemas.status import ItemId
+from schemas.status import ItemId, Phase
 from service.clients import AnyClientSettings
 from service.clients.qbittorrent import QBittorrentSettings
 from service.clients.transmission import TransmissionSettings
@@ -41,9 +41,17 @@ def needed(program: str) -> str:
 
 
 class Daemon(abc.ABC):
-    """One daemon, its profile and its process. Made by ``qbittorrent`` and ``transmission``."""
+    """One daemon, its profile and its process, and what is true of its kind. Made by functions such
+    as ``qbittorrent`` and ``transmission``."""
 
     program: str
+    scheme = "http"
+    vanished = Phase.FAILED
+    """What it calls a complete download whose files are gone, once it was started again."""
+
+    def kept(self, category: str) -> str | None:
+        """What is left of a download's category, as it shows it."""
+        return category
 
     def __init__(self, home: Path) -> None:
         self.executable = needed(self.program)
@@ -52,7 +60,7 @@ class Daemon(abc.ABC):
         self.downloads.mkdir()
         self.port = free_port()
         self.peer_port = free_port()
-        self.url = f"http://{HOST}:{self.port}"
+        self.url = f"{self.scheme}://{HOST}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.configure()
 
@@ -192,17 +200,18 @@ AnyDaemon = TypeVar("AnyDaemon", bound=Daemon)
 def qbittorrent() -> Iterator[QBittorrent]:
     """A running qBittorrent, ended on leaving, its profile and downloads removed."""
     with tempfile.TemporaryDirectory(prefix="mediabus-qbittorrent-") as home:
-        yield from _running(QBittorrent(Path(home)))
+        yield from running(QBittorrent(Path(home)))
 
 
 @contextlib.contextmanager
 def transmission() -> Iterator[Transmission]:
     """A running Transmission, ended on leaving, its profile and downloads removed."""
     with tempfile.TemporaryDirectory(prefix="mediabus-transmission-") as home:
-        yield from _running(Transmission(Path(home)))
+        yield from running(Transmission(Path(home)))
 
 
-def _running(daemon: AnyDaemon) -> Iterator[AnyDaemon]:
+def running(daemon: AnyDaemon) -> Iterator[AnyDaemon]:
+    """Started, and ended when the generator is."""
     try:
         daemon.start()
         yield daemon

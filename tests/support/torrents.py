@@ -103,6 +103,10 @@ class Swarm:
         """Seed this one at ``rate`` bytes a second from now on; 0 for no limit."""
         self._handles[bytes.fromhex(shared.infohash)].set_upload_limit(rate or -1)
 
+    def abandon(self, shared: Shared) -> None:
+        """Seed this one no more."""
+        self._session.remove_torrent(self._handles.pop(bytes.fromhex(shared.infohash)))
+
     async def _announced(self, request: web.Request) -> web.Response:
         query = urllib.parse.parse_qs(request.path_qs.partition("?")[2], encoding="latin-1")
         handle = self._handles.get(query["info_hash"][0].encode("latin-1"))

@@ -1,0 +1,480 @@
+"""What every usenet client must do, asked of the real ones, with a news server in the test.
+
+NZBGet is in Debian. SABnzbd is not in Debian main: it is asked here only where ``sabnzbdplus`` is
+installed; ``test_sabnzbd_recorded`` does what can be done without.
+"""
+
+import asyncio
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from schemas.status import DownloadStatus, ItemId, Phase
+from service.clients.nzbget import NzbGet
+from service.clients.port import (
+    ClientRefused,
+    ClientUnavailable,
+    DownloadClient,
+    NzbFile,
+    Snapshot,
+    TorrentFile,
+)
+from service.clients.sabnzbd import Sabnzbd
+from tests.clients.conftest import View
+from tests.support import nntp, nzbget_daemon, sabnzbd_daemon
+from tests.support.daemons import needed
+from tests.support.eventually import eventually
+from tests.support.nntp import NewsServer, Post
+
+AnyUsenetDaemon = nzbget_daemon.NzbGet | sabnzbd_daemon.Sabnzbd
+KINDS: dict[str, Callable[[], AbstractContextManager[AnyUsenetDaemon]]] = {
+    "nzbget": nzbget_daemon.nzbget
+}
+if shutil.which(sabnzbd_daemon.PROGRAM):
+    KINDS["sabnzbd"] = sabnzbd_daemon.sabnzbd
+NOT_THERE = [ItemId("999999"), ItemId("all"), ItemId("1,2"), ItemId("")]
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def shared_daemon(request: pytest.FixtureRequest) -> Iterator[AnyUsenetDaemon]:
+    with KINDS[request.param]() as running:
+        yield running
+
+
+@pytest.fixture
+async def news(shared_daemon: AnyUsenetDaemon) -> AsyncIterator[NewsServer]:
+    async with nntp.news_server(shared_daemon.news_port) as running:
+        yield running
+
+
+@pytest.fixture
+async def daemon(
+    shared_daemon: AnyUsenetDaemon, news: NewsServer
+) -> AsyncIterator[AnyUsenetDaemon]:
+    """Running, and emptied after the test, while its news server is there to let go of."""
+    yield shared_daemon
+    news.release()
+    async with shared_daemon.settings().connect() as client:
+        await eventually(lambda: emptied(client), within=20)
+
+
+async def emptied(client: DownloadClient) -> bool:
+    seen = await client.observe()
+    assert isinstance(seen, Snapshot)
+    for status in seen.items:
+        for delete_files in (True, False):
+            try:
+                await client.remove(status.item, delete_files=delete_files)
+            except ClientRefused:
+                continue  # NZBGet deletes the files of some and keeps those of others
+            break
+    return not seen.items
+
+
+async def add(client: DownloadClient, post: Post, *, category: str | None = None) -> ItemId:
+    return await client.add(NzbFile(post.nzb, post.name), title="", category=category)
+
+
+def is_midway(status: DownloadStatus) -> bool:
+    return status.phase is Phase.DOWNLOADING and status.downloaded > 0
+
+
+def is_over(status: DownloadStatus) -> bool:
+    return status.phase in (Phase.COMPLETED, Phase.FAILED)
+
+
+async def test_it_says_its_version(client: DownloadClient) -> None:
+    assert re.fullmatch(r"\d+\.\d+[\w.-]*", await client.version())
+
+
+async def test_a_download_is_seen_from_its_start_to_the_last_byte(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    post = news.post("a film", files={"a film.mkv": random.randbytes(2 << 20)})
+    news.hold(after=10)
+
+    item = await add(client, post)
+
+    midway = await view.until(item, lambda status: 0.2 < status.progress < 1)
+    assert midway.phase is Phase.DOWNLOADING
+    assert (midway.title, midway.save_path) == ("a film", None)
+    assert 0 < midway.downloaded < (midway.size or 0)
+    news.release()
+    done = await view.until(item, is_over, within=30)
+    assert (done.phase, done.progress, done.message) == (Phase.COMPLETED, 1.0, None)
+    assert done.downloaded == done.size
+    assert done.save_path is not None
+    assert (Path(done.save_path) / "a film.mkv").read_bytes() == post.files[0].payload
+
+
+async def test_post_processing_is_no_completion(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    item = await add(client, news.post("b.bin"))
+    phases = []
+
+    def watched(status: DownloadStatus) -> bool:
+        phases.append(status.phase)
+        return is_over(status)
+
+    done = await view.until(item, watched, within=30, every=0)
+
+    assert Phase.PROCESSING in phases
+    assert phases.index(Phase.PROCESSING) < phases.index(Phase.COMPLETED)
+    assert Phase.FAILED not in phases
+    assert (Path(done.save_path or "") / "b.bin").exists()
+
+
+async def test_a_pause_and_a_resume_are_seen(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    news.hold(after=3)
+    item = await add(client, news.post("c.bin"))
+    await view.until(item, is_midway)
+
+    await client.pause(item)
+    await view.until(item, lambda status: status.phase is Phase.PAUSED)
+    await client.pause(item)  # is no error
+
+    await client.resume(item)
+    await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=20)
+    await client.resume(item)  # is no error
+    news.release()
+    await view.until(item, lambda status: status.phase is Phase.COMPLETED, within=30)
+
+
+async def pause_all(client: DownloadClient, *, pause: bool) -> None:
+    """Pause the whole client, or resume it, as a person would in its page."""
+    if isinstance(client, NzbGet):
+        await client._ask(bool, "pausedownload" if pause else "resumedownload")
+    elif isinstance(client, Sabnzbd):
+        await client._command("pause" if pause else "resume")
+
+
+async def test_a_pause_of_the_whole_client_is_a_pause_of_each_download(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    news.hold(after=3)
+    item = await add(client, news.post("d.bin"))
+    await view.until(item, is_midway)
+
+    await pause_all(client, pause=True)
+    try:
+        await view.until(item, lambda status: status.phase is Phase.PAUSED)
+        with pytest.raises(ClientRefused, match="as a whole is paused"):
+            await client.resume(item)
+    finally:
+        await pause_all(client, pause=False)
+
+    await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=20)
+
+
+@pytest.mark.parametrize("delete_files", [False, True])
+async def test_an_unfinished_download_is_removed_and_stays_so(
+    client: DownloadClient, news: NewsServer, view: View, *, delete_files: bool
+) -> None:
+    news.hold(after=3)
+    item = await add(client, news.post(f"e {delete_files}.bin"))
+    await view.until(item, is_midway)
+
+    await client.remove(item, delete_files=delete_files)
+
+    await eventually(lambda: gone(view, item))
+    news.release()
+    await client.remove(item, delete_files=delete_files)  # is no error
+    assert await gone(view, item)
+    with pytest.raises(ClientRefused, match="has no download"):
+        await client.resume(item)
+
+
+async def gone(view: View, item: ItemId) -> bool:
+    await view.refresh()
+    return item not in view.items
+
+
+async def test_the_files_of_a_finished_download_stay_when_it_is_removed_without_them(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    item = await add(client, news.post("f.bin"))
+    done = await view.until(item, is_over, within=30)
+
+    await client.remove(item, delete_files=False)
+
+    assert await gone(view, item)
+    assert (Path(done.save_path or "") / "f.bin").exists()
+
+
+async def test_that_the_files_of_a_finished_download_cannot_go_with_it_is_said(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    item = await add(client, news.post("g.bin"))
+    done = await view.until(item, is_over, within=30)
+
+    with pytest.raises(ClientRefused, match="does not delete the files"):
+        await client.remove(item, delete_files=True)
+
+    assert (Path(done.save_path or "") / "g.bin").exists()
+    assert not await gone(view, item)
+
+
+async def test_what_is_finished_is_not_paused(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    item = await add(client, news.post("h.bin", size=1000))
+    await view.until(item, is_over, within=30)
+
+    for command in (client.pause, client.resume):
+        with pytest.raises(ClientRefused, match="has finished"):
+            await command(item)
+
+
+async def test_many_missing_articles_are_a_failure_with_that_reason(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    post = news.post("i.bin", size=2 << 20)
+    news.missing |= set(post.articles[5:20])
+
+    item = await add(client, post)
+
+    failed = await view.until(item, is_over, within=60)
+    assert (failed.phase, failed.reason) == (Phase.FAILED, "missing_articles")
+    assert failed.message
+
+
+async def test_one_missing_article_without_repair_data_is_never_passed_over(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    post = news.post("j.bin", size=4 << 20)
+    news.missing.add(post.articles[7])
+
+    item = await add(client, post)
+
+    ended = await view.until(item, is_over, within=60)
+    if isinstance(client, NzbGet):
+        assert (ended.phase, ended.reason) == (Phase.FAILED, "missing_articles")
+        assert "1 of 64" in (ended.message or "")
+    else:
+        assert (ended.phase, ended.reason) == (Phase.COMPLETED, None)
+        assert "missing" in (ended.message or "")
+
+
+def locked_archive(directory: Path) -> bytes:
+    (directory / "secret.bin").write_bytes(random.randbytes(1000))
+    command = [needed("7z"), "a", "-psesame", "secret.7z", "secret.bin"]
+    subprocess.run(command, cwd=directory, check=True, stdout=subprocess.DEVNULL)
+    return (directory / "secret.7z").read_bytes()
+
+
+async def test_an_archive_with_a_password_is_a_failure_with_that_reason(
+    client: DownloadClient, news: NewsServer, view: View, tmp_path: Path
+) -> None:
+    archive = await asyncio.to_thread(locked_archive, tmp_path)
+
+    item = await add(client, news.post("secret", files={"secret.7z": archive}))
+
+    failed = await view.until(item, is_over, within=60)
+    assert (failed.phase, failed.reason) == (Phase.FAILED, "password")
+    assert "password" in (failed.message or "").lower()
+
+
+async def test_a_directory_that_cannot_be_written_is_a_failure_with_its_reason(
+    client: DownloadClient, daemon: AnyUsenetDaemon, news: NewsServer, view: View
+) -> None:
+    aside = daemon.downloads.rename(daemon.home / "aside")
+    daemon.downloads.write_bytes(b"a file where the directory should be")
+    try:
+        item = await add(client, news.post("k.bin", size=1000))
+        failed = await view.until(item, is_over, within=60)
+    finally:
+        daemon.downloads.unlink()
+        aside.rename(daemon.downloads)
+
+    assert (failed.phase, failed.reason) == (Phase.FAILED, "not_writable")
+
+
+async def test_a_news_server_that_is_away_is_no_failure(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    await news.stop()
+    item = await add(client, news.post("l.bin"))
+
+    stuck = await view.until(item, lambda status: status.message, within=30)
+
+    assert stuck.phase in (Phase.DOWNLOADING, Phase.QUEUED)
+    assert "127.0.0.1" in (stuck.message or "")
+    await news.start()
+    done = await view.until(item, is_over, within=60)
+    assert (done.phase, done.message) == (Phase.COMPLETED, None)
+
+
+async def test_an_account_that_is_refused_is_no_failure_but_is_shown(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    news.password = "another"
+
+    item = await add(client, news.post("m.bin"))
+
+    stuck = await view.until(item, lambda status: status.message, within=30)
+    assert stuck.phase in (Phase.DOWNLOADING, Phase.QUEUED)
+    assert "481" in (stuck.message or "")
+    if isinstance(client, Sabnzbd):  # else it would wait ten minutes, and so would the next test
+        await client._command("status", name="unblock_server", value=nntp.HOST)
+
+
+async def test_a_silent_news_server_is_no_failure_and_no_progress(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    news.hold(after=3)
+    item = await add(client, news.post("n.bin"))
+    held = await view.until(item, is_midway)
+
+    for _ in range(3):
+        await view.refresh()
+        assert view.items[item].phase is Phase.DOWNLOADING
+    assert view.items[item].downloaded <= held.downloaded + 3 * nntp.ARTICLE
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+async def test_a_client_killed_in_mid_download_goes_on_when_it_is_back(kind: str) -> None:
+    with KINDS[kind]() as daemon:
+        async with (
+            nntp.news_server(daemon.news_port) as news,
+            daemon.settings().connect() as client,
+        ):
+            await killed_and_back(daemon, news, View(client))
+
+
+async def killed_and_back(daemon: AnyUsenetDaemon, news: NewsServer, view: View) -> None:
+    post = news.post("o.bin", size=2 << 20)
+    news.hold(after=10)
+    item = await add(view.client, post)
+    await view.until(item, is_midway)
+    await eventually(lambda: daemon.keeps(item))
+
+    daemon.kill()
+
+    with pytest.raises(ClientUnavailable) as away:
+        await view.client.observe()
+    assert away.value.reason == "connection"
+    daemon.start()
+    await view.refresh()
+    assert list(view.items) == [item]
+    news.release()
+    done = await view.until(item, is_over, within=60)
+    assert done.phase is Phase.COMPLETED
+    assert (Path(done.save_path or "") / "o.bin").read_bytes() == post.files[0].payload
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Ünï 日本語 & it's 100%.mkv", "Ünï 日本語 & it's 100%.mkv"),
+        ("a/b\\..\\c", "a_b_.._c"),
+        (".hidden", "hidden"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+async def test_a_nasty_name_becomes_a_folder(
+    client: DownloadClient, news: NewsServer, view: View, name: str, shown: str
+) -> None:
+    post = news.post("p.bin", size=1000)
+
+    item = await client.add(NzbFile(post.nzb, name), title="", category=None)
+
+    done = await view.until(item, is_over, within=30)
+    assert (done.title, Path(done.save_path or "").name) == (shown, shown)
+    assert (Path(done.save_path or "") / "p.bin").exists()
+
+
+async def test_the_folder_of_a_name_that_the_client_cannot_say_is_found(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    post = news.post("q.bin", size=1000)
+
+    item = await client.add(NzbFile(post.nzb, '🎬 "q" <b>'), title="", category=None)
+
+    done = await view.until(item, is_over, within=30)
+    assert (Path(done.save_path or "") / "q.bin").exists()
+
+
+async def test_the_title_names_what_has_no_name(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    post = news.post("r.bin", size=1000)
+
+    item = await client.add(NzbFile(post.nzb, ""), title="Dune (2021)", category=None)
+
+    assert (await view.until(item, lambda _: True)).title == "Dune (2021)"
+
+
+async def test_a_category_is_kept(client: DownloadClient, news: NewsServer, view: View) -> None:
+    item = await add(client, news.post("s.bin", size=1000), category="tv")
+
+    done = await view.until(item, is_over, within=30)
+
+    assert done.category == "tv"
+    assert Path(done.save_path or "").parent.name == "tv"
+
+
+async def test_the_same_articles_twice_are_refused_and_leave_nothing(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    if isinstance(client, Sabnzbd):
+        pytest.skip("SABnzbd downloads them twice unless it is configured not to")
+    news.hold()
+    post = news.post("t.bin")
+    item = await add(client, post)
+
+    with pytest.raises(ClientRefused, match=r"(?i)duplicate"):
+        await client.add(NzbFile(post.nzb, "another name"), title="", category=None)
+
+    await view.refresh()
+    assert list(view.items) == [item]
+
+
+async def test_what_is_no_nzb_is_refused_and_leaves_nothing(
+    client: DownloadClient, daemon: AnyUsenetDaemon, view: View
+) -> None:
+    assert daemon.running
+    for source, why in (
+        (NzbFile(b"<html>not found</html>", "a"), "names no articles"),
+        (NzbFile(b"", "a"), "names no articles"),
+        (NzbFile(b"<nzb><file><segments><segment>torn", "a"), "says"),
+        (TorrentFile(b"d4:infod4:name1:aee"), "torrent client"),
+    ):
+        with pytest.raises(ClientRefused, match=why):
+            await client.add(source, title="", category=None)
+
+    await view.refresh()
+    assert not view.items
+
+
+@pytest.mark.parametrize("item", NOT_THERE)
+async def test_a_command_for_an_unknown_download_is_refused(
+    client: DownloadClient, news: NewsServer, view: View, item: ItemId
+) -> None:
+    news.hold(after=1)
+    there = await add(client, news.post("u.bin"))
+
+    for command in (client.pause, client.resume):
+        with pytest.raises(ClientRefused, match="has no download"):
+            await command(item)
+
+    assert (await view.until(there, lambda _: True)).phase is not Phase.PAUSED
+
+
+async def test_a_wrong_password_is_said_and_tried_once(daemon: AnyUsenetDaemon) -> None:
+    async with daemon.settings(password="not this one").connect() as stranger:
+        with pytest.raises(ClientUnavailable, match="refused") as refused:
+            await stranger.observe()
+        assert refused.value.reason == "authentication"
+
+        with pytest.raises(ClientUnavailable, match="not tried again for") as again:
+            await stranger.observe()
+        assert again.value.reason == "authentication"

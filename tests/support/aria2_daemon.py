@@ -1,0 +1,81 @@
+"""A real aria2, told to speak to loopback only."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from schemas.status import ItemId, Phase
+from service.clients.aria2 import Aria2Settings
+from service.clients.sources import parse_torrent
+from tests.support.daemons import HOST, PASSWORD, Daemon, running
+
+
+class Aria2(Daemon):
+    """aria2c with its RPC, keeping its downloads over a restart as its manual advises."""
+
+    program = "aria2c"
+    vanished = Phase.DOWNLOADING  # it begins anew
+
+    def configure(self) -> None:
+        (self.home / "session").touch()
+        options = ARIA2_CONF.format(
+            host=HOST,
+            port=self.port,
+            peer_port=self.peer_port,
+            secret=PASSWORD,
+            downloads=self.downloads,
+            session=self.home / "session",
+        )
+        (self.home / "aria2.conf").write_text(options)
+
+    def command(self) -> list[str]:
+        return [self.executable, f"--conf-path={self.home / 'aria2.conf'}"]
+
+    def keeps(self, item: ItemId) -> bool:
+        session = (self.home / "session").read_text()
+        kept = [
+            parse_torrent(path.read_bytes()).infohashes
+            for path in self.downloads.glob("*.torrent")
+            if str(path) in session
+        ]
+        return item in session or any(item in hashes for hashes in kept)
+
+    def kept(self, category: str) -> str | None:  # noqa: ARG002 - it knows none
+        return None
+
+    def settings(self, *, name: str = "", password: str = PASSWORD) -> Aria2Settings:
+        return Aria2Settings(name=name or "aria2", url=self.url, password=password, sees_files=True)
+
+
+@contextlib.contextmanager
+def aria2() -> Iterator[Aria2]:
+    """A running aria2, ended on leaving, its profile and downloads removed."""
+    with tempfile.TemporaryDirectory(prefix="mediabus-aria2-") as home:
+        yield from running(Aria2(Path(home)))
+
+
+ARIA2_CONF: Final = """\
+async-dns=false
+bt-enable-lpd=false
+check-integrity=true
+dir={downloads}
+disable-ipv6=true
+enable-dht=false
+enable-dht6=false
+enable-peer-exchange=false
+enable-rpc=true
+force-save=true
+input-file={session}
+interface={host}
+listen-port={peer_port}
+rpc-listen-all=false
+rpc-listen-port={port}
+rpc-save-upload-metadata=true
+rpc-secret={secret}
+save-session={session}
+save-session-interval=1
+seed-ratio=0
+show-console-readout=false
+"""

@@ -1,0 +1,79 @@
+"""A real Deluge, born quiet: see ``quiet_deluged``."""
+
+import contextlib
+import json
+import pickletools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from schemas.status import ItemId
+from service.clients.deluge import DelugeSettings
+from service.clients.deluge_torrents import label_of
+from tests.support.daemons import HOST, USERNAME, Daemon, running
+
+PASSWORD: Final = "open sesame, ünïcode"
+"""Deluge keeps ``user:password:level`` on a line: no password has a colon."""
+
+QUIET_DELUGED: Final = Path(__file__).with_name("quiet_deluged.py")
+
+
+class Deluge(Daemon):
+    """deluged 2.x, as Debian has it."""
+
+    program = "deluged"
+    scheme = "deluge"
+
+    def configure(self) -> None:
+        configuration = DELUGE_JSON | {"download_location": str(self.downloads)}
+        about = {"file": 1, "format": 1}
+        (self.home / "core.conf").write_text(json.dumps(about) + json.dumps(configuration))
+        (self.home / "auth").write_text(f"{USERNAME}:{PASSWORD}:10\nlocalclient:{PASSWORD}:10\n")
+
+    def command(self) -> list[str]:
+        return [
+            "/usr/bin/python3",
+            str(QUIET_DELUGED),
+            "--do-not-daemonize",
+            f"--config={self.home}",
+            f"--ui-interface={HOST}",
+            f"--port={self.port}",
+            "--loglevel=error",
+        ]
+
+    def keeps(self, item: ItemId) -> bool:
+        state = self.home / "state" / "torrents.state"
+        return state.exists() and any(
+            value == item for _, value, _ in pickletools.genops(state.read_bytes())
+        )
+
+    def kept(self, category: str) -> str | None:
+        return label_of(category)
+
+    def settings(self, *, name: str = "", password: str = PASSWORD) -> DelugeSettings:
+        return DelugeSettings(
+            name=name or "deluge", url=self.url, username=USERNAME, password=password
+        )
+
+
+@contextlib.contextmanager
+def deluge() -> Iterator[Deluge]:
+    """A running Deluge, ended on leaving, its profile and downloads removed."""
+    with tempfile.TemporaryDirectory(prefix="mediabus-deluge-") as home:
+        yield from running(Deluge(Path(home)))
+
+
+DELUGE_JSON: Final[dict[str, object]] = {
+    "allow_remote": False,
+    "dht": False,
+    "enabled_plugins": ["Label"],
+    "listen_interface": HOST,
+    "lsd": False,
+    "natpmp": False,
+    "new_release_check": False,
+    "outgoing_interface": HOST,
+    "send_info": False,
+    "upnp": False,
+    "utpex": False,
+}

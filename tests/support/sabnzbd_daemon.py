@@ -1,0 +1,100 @@
+"""A real SABnzbd with a throw-away profile, where there is one; its only news server is the test's.
+
+Debian has it in contrib, as ``sabnzbdplus``.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from schemas.status import ItemId
+from service.clients.sabnzbd import SabnzbdSettings
+from tests.support.daemons import HOST, Daemon, running
+from tests.support.ports import free_port
+
+PROGRAM = "sabnzbdplus"
+API_KEY = "0123456789abcdef0123456789abcdef"
+
+
+class Sabnzbd(Daemon):
+    """sabnzbdplus; ``news_port`` is where it looks for its news server."""
+
+    program = PROGRAM
+
+    def __init__(self, home: Path) -> None:
+        self.news_port = free_port()
+        super().__init__(home)
+
+    def configure(self) -> None:
+        configuration = SABNZBD_INI.format(
+            host=HOST,
+            home=self.home,
+            downloads=self.downloads,
+            port=self.port,
+            news_port=self.news_port,
+            api_key=API_KEY,
+        )
+        (self.home / "sabnzbd.ini").write_text(configuration)
+
+    def command(self) -> list[str]:
+        ini = str(self.home / "sabnzbd.ini")
+        return [self.executable, "--config-file", ini, "--browser", "0", "--logging", "0"]
+
+    def keeps(self, item: ItemId) -> bool:
+        return any((self.home / "unfinished").glob(f"*/__ADMIN__/{item}"))
+
+    def settings(self, *, name: str = "", password: str = API_KEY) -> SabnzbdSettings:
+        return SabnzbdSettings(name=name or "sabnzbd", url=self.url, password=password)
+
+
+@contextlib.contextmanager
+def sabnzbd() -> Iterator[Sabnzbd]:
+    """A running SABnzbd, ended on leaving, its profile and downloads removed."""
+    with tempfile.TemporaryDirectory(prefix="mediabus-sabnzbd-") as home:
+        yield from running(Sabnzbd(Path(home)))
+
+
+SABNZBD_INI = """\
+__version__ = 19
+__encoding__ = utf-8
+[misc]
+admin_dir = {home}/admin
+api_key = {api_key}
+auto_browser = 0
+check_new_rel = 0
+complete_dir = {downloads}
+deobfuscate_final_filenames = 0
+download_dir = {home}/unfinished
+host = {host}
+inet_exposure = 0
+log_dir = {home}/logs
+max_art_tries = 2
+nzb_key = {api_key}
+port = {port}
+[servers]
+[[{host}]]
+connections = 2
+displayname = {host}
+enable = 1
+host = {host}
+name = {host}
+password = sesame
+port = {news_port}
+ssl = 0
+timeout = 20
+username = reader
+[categories]
+[[*]]
+dir = ""
+name = *
+pp = 3
+priority = 0
+script = None
+[[tv]]
+dir = tv
+name = tv
+pp = ""
+priority = -100
+script = Default
+"""
