@@ -14,6 +14,8 @@ ACTOR_TYPE_HEADER: Final = "Mediabus-Actor-Type"
 ACTOR_ID_HEADER: Final = "Mediabus-Actor-Id"
 CORRELATION_HEADER: Final = "Mediabus-Correlation-Id"
 
+SOURCES: Final = ("magnet", "torrent", "nzb", "url")
+
 Title = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 Year = Annotated[int, Meta(ge=1801, le=2199)]
 TmdbId = Annotated[int, Meta(ge=1, le=2_147_483_647)]
@@ -89,26 +91,28 @@ class ListMedia(Request, frozen=True, kw_only=True):
 
 
 class InitiateDownload(Request, frozen=True, kw_only=True):
-    """``downloads.initiate``: exactly one of ``magnet``, ``torrent`` (base64 of the file) and
-    ``url``. Without ``client`` the enabled client of that protocol with the lowest priority
+    """``downloads.initiate``: exactly one of ``magnet``, ``torrent`` and ``nzb`` (base64 of the
+    file) and ``url``, which may lead to any of them; ``protocol`` only says what the sender
+    takes it to be. Without ``client`` the enabled client of that protocol with the lowest priority
     number takes it."""
 
     title: Title
     magnet: Annotated[str, Meta(pattern=r"^magnet:\?", max_length=16_384)] | None = None
     torrent: bytes | None = None
+    nzb: bytes | None = None
     url: Annotated[str, Meta(pattern=r"^https?://", max_length=4096)] | None = None
     client: ClientNameText | None = None
-    protocol: Protocol = "torrent"
+    protocol: Protocol | None = None
     category: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     indexer: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     media_item_id: UUID | None = None
 
     def __post_init__(self) -> None:
         """There is one thing to download."""
-        given = [name for name in ("magnet", "torrent", "url") if getattr(self, name) is not None]
+        given = [name for name in SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
             said = " and ".join(given) or "none"
-            raise ValueError(f"give one of magnet, torrent and url, not {said} - at `$.magnet`")
+            raise ValueError(f"give one of {', '.join(SOURCES)}, not {said} - at `$.magnet`")
 
 
 class CancelDownload(Request, frozen=True, kw_only=True):

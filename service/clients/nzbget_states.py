@@ -191,7 +191,8 @@ def finished(client: ClientName, entry: Finished, log: str = "") -> DownloadStat
         save_path=entry.final_dir or entry.dest_dir or None,
         category=entry.category or None,
         reason=reason,
-        message=words if phase is Phase.FAILED else _warning(entry),
+        message=words if phase is Phase.FAILED else None,
+        warning=_warning(entry) if phase is Phase.COMPLETED else None,
         client_state=entry.status,
     )
 

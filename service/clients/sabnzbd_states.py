@@ -155,7 +155,8 @@ def past(client: ClientName, entry: Past, log: str = "") -> DownloadStatus:
         save_path=folder(entry),
         category=_category(entry.category),
         reason=usenet_reason(words) if phase is Phase.FAILED else None,
-        message=(words or None) if phase is Phase.FAILED else missing_in(entry),
+        message=(words or None) if phase is Phase.FAILED else None,
+        warning=missing_in(entry) if phase is Phase.COMPLETED else None,
         client_state=entry.status,
     )
 

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas.commands import Download, InitiateDownload
+from schemas.commands import SOURCES, Download, InitiateDownload
 from schemas.events import DownloadFailed, DownloadInitiated
 from schemas.identity import Actor, uuid7
-from schemas.status import ItemId
+from schemas.status import ItemId, Protocol
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
@@ -57,12 +57,9 @@ class Initiate:
         """Hands a download to a client. 400 for what cannot be downloaded, 404 for an unknown media
         item, 409 ``duplicate_download``, 502 where the URL or the client says no: a client's no
         leaves the row as failed, with its event."""
-        try:
-            client = self._sessions.choose(request.client, request.protocol)
-        except NoSuchClient as error:
-            raise _invalid("client", str(error)) from error
         source = await _source(request)
-        row = await self._insert(request, client, _item(source), actor)
+        client = self._choose(request, source)
+        row = await self._insert(request, client, source, actor)
         try:
             item = await self._sessions.client(client).add(
                 source, title=row.title, category=row.category
@@ -76,8 +73,18 @@ class Initiate:
         await self._statuses.look_soon(client)
         return await self._shown(row.id)
 
+    def _choose(self, request: InitiateDownload, source: Source) -> str:
+        """The client that takes it."""
+        protocol = _protocol(source)
+        if request.protocol not in {None, protocol}:
+            raise _invalid("protocol", f"this is for {protocol}, not for {request.protocol}")
+        try:
+            return self._sessions.choose(request.client, protocol)
+        except NoSuchClient as error:
+            raise _invalid("client", str(error)) from error
+
     async def _insert(
-        self, request: InitiateDownload, client: str, item: ItemId | None, actor: Actor
+        self, request: InitiateDownload, client: str, source: Source, actor: Actor
     ) -> DownloadRow:
         download_id = uuid7()
         try:
@@ -86,8 +93,8 @@ class Initiate:
                 download_id,
                 request.title,
                 client,
-                item,
-                request.protocol,
+                _item(source),
+                _protocol(source),
                 request.category or self._sessions.category(client),
                 request.indexer,
                 request.media_item_id,
@@ -121,17 +128,20 @@ class Initiate:
 
 async def _source(request: InitiateDownload) -> Source:
     """What the request wants downloaded, looked through."""
-    if request.magnet is not None:
-        source: Source = Magnet(request.magnet)
-        field = "magnet"
-    elif request.torrent is not None:
-        if len(request.torrent) > MAX_TORRENT_BYTES:
-            raise _invalid("torrent", f"a torrent file may have {MAX_TORRENT_BYTES} bytes")
-        source = TorrentFile(request.torrent)
-        field = "torrent"
-    else:
-        source = await _fetched(request.url or "")
-        field = "url"
+    match request:
+        case InitiateDownload(magnet=str(uri)):
+            return _checked("magnet", Magnet(uri))
+        case InitiateDownload(torrent=bytes(content)):
+            return _checked("torrent", TorrentFile(content))
+        case InitiateDownload(nzb=bytes(content)):
+            return NzbFile(content, request.title)
+        case _:
+            return _checked("url", await _fetched(request.url or ""))
+
+
+def _checked(field: str, source: Source) -> Source:
+    if isinstance(source, TorrentFile) and len(source.content) > MAX_TORRENT_BYTES:
+        raise _invalid(field, f"a torrent file may have {MAX_TORRENT_BYTES} bytes")
     try:
         _item(source)
     except ValueError as error:
@@ -144,6 +154,10 @@ async def _fetched(url: str) -> Source:
         return await fetch(url)
     except SourceUnavailable as error:
         raise OperationError(problem(502, "source_unavailable", str(error), "url")) from error
+
+
+def _protocol(source: Source) -> Protocol:
+    return "usenet" if isinstance(source, NzbFile) else "torrent"
 
 
 def _item(source: Source) -> ItemId | None:
@@ -169,7 +183,7 @@ def _duplicate(
         field = "media_item_id"
     else:
         what = f"{client} has this download already"
-        field = "magnet" if request.magnet else "torrent" if request.torrent else "url"
+        field = next(name for name in SOURCES if getattr(request, name) is not None)
     return OperationError(problem(409, "duplicate_download", f"{what}: cancel it first", field))
 
 

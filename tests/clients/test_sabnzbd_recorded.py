@@ -291,8 +291,8 @@ async def test_what_articles_lack_is_said_of_a_completed_download(
 
     damaged, repaired = await seen_by(client)
 
-    assert (damaged.phase, damaged.message) == (Phase.COMPLETED, "1 articles were missing")
-    assert (repaired.phase, repaired.message) == (Phase.COMPLETED, None)
+    assert (damaged.phase, damaged.warning) == (Phase.COMPLETED, "1 articles were missing")
+    assert (repaired.phase, repaired.warning) == (Phase.COMPLETED, None)
 
 
 @pytest.mark.parametrize(

@@ -258,10 +258,10 @@ async def test_one_missing_article_without_repair_data_is_never_passed_over(
     ended = await view.until(item, is_over, within=60)
     if isinstance(client, NzbGet):
         assert (ended.phase, ended.reason) == (Phase.FAILED, "missing_articles")
-        assert "1 of 64" in (ended.message or "")
+        assert "1 of 64" in (ended.warning or ended.message or "")
     else:
         assert (ended.phase, ended.reason) == (Phase.COMPLETED, None)
-        assert "missing" in (ended.message or "")
+        assert "missing" in (ended.warning or ended.message or "")
 
 
 def locked_archive(directory: Path) -> bytes:

@@ -91,7 +91,8 @@ async def test_what_cannot_be_downloaded_is_refused_and_leaves_nothing(
         ({"url": f"{url}/missing.torrent"}, 502, "url"),
         ({"url": f"{url}/page.html"}, 502, "url"),
         ({"torrent": good, "client": "nobody"}, 400, "client"),
-        ({"torrent": good, "protocol": "usenet"}, 400, "client"),
+        ({"torrent": good, "protocol": "usenet"}, 400, "protocol"),
+        ({"nzb": good}, 400, "client"),
         ({"torrent": good, "media_item_id": UNKNOWN}, 404, "media_item_id"),
     ]
     async with library(with_clients(settings, daemon.settings())) as user:

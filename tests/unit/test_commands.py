@@ -80,7 +80,7 @@ MAGNET = {"title": "Dune", "magnet": "magnet:?xt=urn:btih:c9e1"}
             InitiateDownload,
             {**MAGNET, "url": "https://x"},
             "magnet",
-            "give one of magnet, torrent and url, not magnet and url",
+            "give one of magnet, torrent, nzb, url, not magnet and url",
         ),
         (InitiateDownload, {"title": "Dune", "torrent": "!"}, "torrent", "base64"),
         (InitiateDownload, {"title": "Dune", "url": "file:///etc"}, "url", "matching regex"),

@@ -79,8 +79,9 @@ def test_an_nzbget_history_status_means(
     status = nzbget_states.finished(CLIENT, Finished(nzb_id=7, name="a", status=word))
 
     assert (status.phase, status.reason, status.client_state) == (*ended, word)
-    assert (status.message is not None) is (
-        status.phase is Phase.FAILED or word.startswith("WARNING")
+    assert (status.message is not None) is (status.phase is Phase.FAILED)
+    assert (status.warning is not None) is (
+        status.phase is Phase.COMPLETED and word.startswith("WARNING")
     )
 
 
@@ -163,7 +164,7 @@ def test_what_nzbget_completed_with_a_warning_says_what_is_wrong() -> None:
     status = nzbget_states.finished(CLIENT, entry)
 
     assert status.phase is Phase.COMPLETED
-    assert status.message == "WARNING/HEALTH; 1 of 64 articles are missing"
+    assert status.warning == "WARNING/HEALTH; 1 of 64 articles are missing"
 
 
 SABNZBD_QUEUE = {
