@@ -202,3 +202,14 @@ async def test_an_error_of_the_server_ends_the_connection_but_not_for_good(bus: 
         await eventually(lambda: bus.is_connected)
         assert not bus.nc.is_closed
         await eventually(it.hears)
+
+
+async def test_leaving_does_not_wait_for_a_server_that_takes_nothing(
+    nats: NatsServer, nats_url: str
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(connect(NatsSettings(url=nats_url), name="test"))
+        with standing_still(nats):
+            for _ in range(30):
+                await bus.nc.publish("test.large", b"x" * 1_000_000)
+            await asyncio.wait_for(stack.aclose(), 5)

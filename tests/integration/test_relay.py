@@ -13,9 +13,10 @@ import pytest
 
 from consumers.persister.run import persist
 from schemas.events import JobExecuted
+from schemas.identity import uuid7
 from schemas.subjects import EVENTS_STREAM
 from service.outbox import relay as relaying
-from service.outbox.batch import MOST
+from service.outbox.batch import MOST, Outgoing, _publish_batch
 from service.outbox.outbox import open_outbox
 from service.outbox.relay import Relay, relay_while_leading
 from service.runtime.bus import Bus, PublishFailed
@@ -185,6 +186,13 @@ async def test_a_batch_with_an_id_that_the_server_has_seen_is_stored_one_by_one(
     await bus.publish_envelope(seen)
     assert await relay.relay_batch() == 3
     assert await names(bus) == ["two", "one", "three"]
+
+
+async def test_a_batch_that_is_cut_off_fails_as_one_that_can_be_tried_again(bus: Bus) -> None:
+    events = [Outgoing(uuid7(), "events.a.b.c.-", b"{}") for _ in range(2)]
+    await bus.nc.close()  # as it were between the look whether it is open and the batch
+    with pytest.raises(PublishFailed):
+        await _publish_batch(bus, events)
 
 
 async def test_large_events_are_relayed(pool: Pool, bus: Bus, relay: Relay) -> None:

@@ -11,11 +11,11 @@ from schemas.identity import Actor
 from service.cli.parts import operations_part, persister_part
 from service.clients.port import Delta, TorrentFile
 from service.runtime.settings import Settings
+from tests.clients.conftest import KINDS
 from tests.support import daemons, torrents
 from tests.support.eventually import eventually
 from tests.support.library import Library, Refused, library, with_clients
 
-KINDS = {"qbittorrent": daemons.qbittorrent, "transmission": daemons.transmission}
 SLOW = 150_000
 MONITOR = ("system", "download_monitor")
 
@@ -295,7 +295,7 @@ async def test_a_download_without_a_byte_has_stalled_until_one_comes(
         await arriving(user, download)
         swarm.limit(shared, 1)
         stalled = await user.event("download.stalled", download, within=60)
-        swarm.limit(shared, 0)
+        swarm.limit(shared, 4 * SLOW)
         await user.event("download.completed", download, within=90)
         types = await user.types(download)
     assert stalled["severity"] == "warning"

@@ -63,10 +63,13 @@ async def test_a_url_a_torrent_and_a_magnet_lead_to_downloads(
         by_magnet.infohash: {"magnet": by_magnet.magnet},
     }
     async with library(with_clients(settings, daemon.settings())) as user:
+        replies = []
         for infohash, source in asked.items():
             reply = await user.ask("downloads.initiate", {"title": "It", **source})
             assert (reply["client_item"], reply["state"]) == (infohash, "active")
-            await user.event("download.completed", reply["id"], within=60)
+            replies.append(reply)
+        for reply in replies:
+            await user.event("download.completed", reply["id"], within=90)
 
 
 async def test_what_cannot_be_downloaded_is_refused_and_leaves_nothing(
