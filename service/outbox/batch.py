@@ -61,13 +61,13 @@ async def publish_all(bus: Bus, events: Sequence[Outgoing]) -> None:
 
 async def _publish_batch(bus: Bus, events: Sequence[Outgoing]) -> None:
     batch_id = str(uuid7())
-    for number, event in enumerate(events[:-1], start=1):
-        await bus.nc.publish(
-            event.subject, event.payload, headers=_headers(event, batch_id, number)
-        )
     last = events[-1]
     headers = _headers(last, batch_id, len(events)) | {"Nats-Batch-Commit": "1"}
     try:
+        for number, event in enumerate(events[:-1], start=1):
+            await bus.nc.publish(
+                event.subject, event.payload, headers=_headers(event, batch_id, number)
+            )
         reply = await bus.nc.request(last.subject, last.payload, timeout=TIMEOUT, headers=headers)
         answer = msgspec.json.decode(reply.data, type=_Answer)
     except (NatsError, TimeoutError, msgspec.DecodeError) as error:

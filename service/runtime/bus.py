@@ -107,7 +107,8 @@ async def connect(
         voice.leaving = True
         with contextlib.suppress(NatsError, TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(nc.flush(), timeout=1)
-        await nc.close()
+        with contextlib.suppress(TimeoutError):  # a server that takes nothing would never let us go
+            await asyncio.wait_for(nc.close(), timeout=1)
 
 
 async def _connected(
