@@ -9,7 +9,7 @@ import msgspec
 from schemas.status import Protocol
 from service.clients import AnyClientSettings
 from service.clients.port import DownloadClient
-from service.runtime.settings import Settings, SettingsError
+from service.runtime.settings import Settings, SettingsError, variable_prefix
 
 
 class NoSuchClient(Exception):
@@ -22,10 +22,10 @@ def client_settings(settings: Settings) -> list[AnyClientSettings]:
         clients = msgspec.convert(settings.clients, list[AnyClientSettings], strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings: clients: {error}") from error
-    names = [client.name for client in clients]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingsError(f"settings: clients: two are named {name!r}: rename one")
+    prefixes = [variable_prefix(client.name) for client in clients]
+    for client, prefix in zip(clients, prefixes, strict=True):
+        if prefixes.count(prefix) > 1:
+            raise SettingsError(f"settings: clients: two are named {client.name!r}: rename one")
     return clients
 
 

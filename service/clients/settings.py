@@ -25,7 +25,7 @@ class ClientSettings(
     category: str | None = None
     priority: Annotated[int, msgspec.Meta(ge=0)] = 1
     enabled: bool = True
-    poll_active: Annotated[float, msgspec.Meta(gt=0)] = 2.0
+    poll_active: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
     poll_idle: Annotated[float, msgspec.Meta(gt=0)] = 15.0
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 15.0
 

@@ -107,13 +107,15 @@ async def connect(
         voice.leaving = True
         with contextlib.suppress(NatsError, TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(nc.flush(), timeout=1)
-        with contextlib.suppress(TimeoutError):  # a server that takes nothing would never let us go
+        try:
             await asyncio.wait_for(nc.close(), timeout=1)
+        except TimeoutError:
+            nc.hang_up()
 
 
 async def _connected(
     servers: list[str], settings: NatsSettings, voice: "_Voice", *, name: str, wait: float | None
-) -> Client:
+) -> "_Client":
     nc = _Client()
     try:
         async with asyncio.timeout(wait):
@@ -138,7 +140,7 @@ async def _connected(
         await nc.close()
         raise CannotConnect(
             f"no NATS server at {', '.join(map(_without_password, servers))} "
-            f"({voice.last_words or error}): is mediabus running? `mediabus up` starts "
+            f"({'; '.join(voice.heard) or error}): is mediabus running? `mediabus up` starts "
             "one, MEDIABUS_NATS_URL names another"
         ) from error
     voice.connected()
@@ -148,6 +150,12 @@ async def _connected(
 class _Client(Client):
     """nats-py's client, less two ways to its end: for good on most of what a server calls an error,
     and silently on a subject that is not UTF-8."""
+
+    def hang_up(self) -> None:
+        """Ends the connection to a server that takes nothing, and would never let it be closed."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer:
+            writer.transport.abort()
 
     async def _process_err(self, err_msg: str) -> None:
         if "permissions violation" in err_msg:
@@ -163,7 +171,7 @@ class _Client(Client):
         return message
 
 
-async def _reconnect_when_deaf(nc: Client) -> None:
+async def _reconnect_when_deaf(nc: "_Client") -> None:
     while True:
         await asyncio.sleep(DEAF_AFTER)
         if not nc.is_connected:
@@ -174,6 +182,7 @@ async def _reconnect_when_deaf(nc: Client) -> None:
             if nc.is_connected:
                 log.error("NATS connection hears nothing any more: reconnecting")
                 await nc.force_reconnect()
+                nc.hang_up()  # or it would first wait until the server has taken what was written
 
 
 def _why(nc: Client, error: Exception) -> str:
@@ -194,23 +203,23 @@ class _Voice:
 
     def __init__(self) -> None:
         self.leaving = False
-        self.last_words = ""
-        self._waiting_because: set[str] | None = set()
+        self.heard: list[str] = []
+        self._is_waiting = True
 
     async def error(self, error: Exception) -> None:
-        self.last_words = str(error) or type(error).__name__
-        if self._waiting_because is None:
-            log.warning("NATS: %s", self.last_words)
-        elif self.last_words not in self._waiting_because:
-            self._waiting_because.add(self.last_words)
-            log.info("waiting for NATS", extra={"reason": self.last_words})
+        words = str(error) or type(error).__name__
+        if not self._is_waiting:
+            log.warning("NATS: %s", words)
+        elif words not in self.heard:
+            self.heard.append(words)
+            log.info("waiting for NATS", extra={"reason": words})
 
     def connected(self) -> None:
-        self._waiting_because = None
+        self._is_waiting = False
 
     async def disconnected(self) -> None:
+        self.heard, self._is_waiting = [], True
         if not self.leaving:
-            self._waiting_because = set()
             log.warning("NATS is gone: waiting for it")
 
     async def reconnected(self) -> None:

@@ -168,11 +168,20 @@ def _override(tables: dict[str, Any], environ: Mapping[str, str]) -> None:
                 _take(table, key.name, f"{PREFIX}{field.name}_{key.name}".upper(), environ)
         else:
             _take(tables, field.name, f"{PREFIX}{field.name}".upper(), environ)
-    for client in tables.get("clients", []):
-        prefix = f"{PREFIX}CLIENTS_{client.get('name', '')}_".upper().replace("-", "_")
-        for variable in [name for name in environ if name.startswith(prefix)]:
+    clients = {
+        variable_prefix(client.get("name", "")): client for client in tables.get("clients", [])
+    }
+    for variable in environ:
+        # The longest name: MEDIABUS_CLIENTS_HOME_1_URL is for home-1, not for home.
+        prefix = max((p for p in clients if variable.startswith(p)), key=len, default=None)
+        if prefix is not None:
             setting = variable.removeprefix(prefix).removesuffix("_FILE").lower()
-            _take(client, setting, f"{prefix}{setting}".upper(), environ)
+            _take(clients[prefix], setting, f"{prefix}{setting}".upper(), environ)
+
+
+def variable_prefix(client: str) -> str:
+    """How the variables of a client begin."""
+    return f"{PREFIX}CLIENTS_{client}_".upper().replace("-", "_")
 
 
 def _take(table: dict[str, Any], key: str, variable: str, environ: Mapping[str, str]) -> None:

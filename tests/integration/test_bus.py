@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -28,7 +29,7 @@ class Ear:
     """Hears what is said on ``test.>``."""
 
     def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+        self._port = port(bus) or 0
         self.heard: list[Msg] = []
 
     async def take(self, message: Msg) -> None:
@@ -36,7 +37,7 @@ class Ear:
 
     async def hears(self, subject: str = "test.word") -> bool:
         """Whether something said now, by somebody else, is heard."""
-        await speak(self._bus.nc.connected_url.port or 0, subject.encode())  # type: ignore[union-attr]
+        await speak(self._port, subject.encode())
         return any(message.subject == subject for message in self.heard)
 
 
@@ -210,6 +211,33 @@ async def test_leaving_does_not_wait_for_a_server_that_takes_nothing(
     async with contextlib.AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(NatsSettings(url=nats_url), name="test"))
         with standing_still(nats):
-            for _ in range(30):
-                await bus.nc.publish("test.large", b"x" * 1_000_000)
+            await write_more_than_it_takes(bus)
             await asyncio.wait_for(stack.aclose(), 5)
+
+
+async def write_more_than_it_takes(bus: Bus) -> None:
+    """More than the buffers of both ends, and less than what would make us wait."""
+    for _ in range(14):
+        await bus.nc.publish("test.large", b"x" * 1_000_000)
+    await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_server_that_takes_nothing_is_left_for_another(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """Where nats-py tries the stuck one first it forgets to close that connection, and the garbage
+    collector says so."""
+    with nats_server(tmp_path) as other:
+        settings = NatsSettings(url=f"{nats.url},{other.url}")
+        async with connect(settings, name="test") as bus:
+            stuck, free = (nats, other) if port(bus) == nats.port else (other, nats)
+            with standing_still(stuck):
+                await write_more_than_it_takes(bus)
+                await eventually(lambda: port(bus) == free.port, within=20)
+    gc.collect()
+
+
+def port(bus: Bus) -> int | None:
+    return bus.nc.connected_url.port if bus.nc.connected_url else None

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.clients.sessions import client_settings
 from service.runtime.settings import (
     CONNECTION_FILE,
     DatabaseSettings,
@@ -139,3 +140,21 @@ def test_a_broken_connection_file_is_named(content: str, tmp_path: Path) -> None
     (tmp_path / CONNECTION_FILE).write_text(content)
     with pytest.raises(SettingsError, match=CONNECTION_FILE):
         resolved(Settings(data_dir=str(tmp_path)))
+
+
+def test_a_variable_is_for_the_client_with_the_longest_name_that_fits(tmp_path: Path) -> None:
+    file = tmp_path / "mediabus.toml"
+    file.write_text("[[clients]]\nname = 'home'\n[[clients]]\nname = 'home-1'\n")
+    settings = load(
+        str(file),
+        {"MEDIABUS_CLIENTS_HOME_1_PASSWORD": "one", "MEDIABUS_CLIENTS_HOME_PASSWORD": "none"},
+    )
+    assert [client["password"] for client in settings.clients] == ["none", "one"]
+
+
+def test_names_whose_variables_would_be_the_same_are_refused() -> None:
+    twins = [
+        {"kind": "transmission", "name": name, "url": "http://127.0.0.1"} for name in ("a-b", "A_b")
+    ]
+    with pytest.raises(SettingsError, match="a-b"):
+        client_settings(Settings(clients=twins))
