@@ -28,6 +28,14 @@ JOIN downloads AS d ON d.client = seen.client AND d.client_item = seen.item
 LEFT JOIN media_items AS m ON m.id = d.media_item_id
 ORDER BY d.client, d.client_item, d.id DESC
 """
+WITHOUT_ITEM: Final = """
+SELECT d.*, m.title AS media_title,
+       extract(epoch FROM now() - d.created_at)::float8 AS age,
+       extract(epoch FROM now() - d.updated_at)::float8 AS unchanged_for,
+       extract(epoch FROM now() - d.asked_at)::float8 AS asked_for
+FROM downloads AS d LEFT JOIN media_items AS m ON m.id = d.media_item_id
+WHERE d.client = $1 AND d.state = 'initiating' AND d.client_item IS NULL
+"""
 EXPECTED: Final = """
 SELECT client_item FROM downloads
 WHERE client = $1 AND client_item IS NOT NULL
@@ -44,20 +52,31 @@ UPDATE downloads SET asked = NULL, asked_by_type = NULL, asked_by_id = NULL, ask
                      updated_at = now()
 WHERE id = $1 AND asked = $2
 """
+# An ask outlives the steps that do not answer it: a cancel that is under way while the download is
+# paused, completes or fails, and a pause while it is initiated or recovers.
 STEP: Final = """
 WITH op AS (
-    UPDATE downloads SET
+    UPDATE downloads AS d SET
         state = $7,
-        client_item = coalesce($8, client_item),
-        size = coalesce($9, size),
-        save_path = coalesce($10, save_path),
+        client_item = coalesce($8, d.client_item),
+        size = coalesce($9, d.size),
+        save_path = coalesce($10, d.save_path),
         reason = $11,
         error_message = $12,
-        asked = NULL, asked_by_type = NULL, asked_by_id = NULL, asked_at = NULL,
-        completed_at = CASE WHEN $7 = 'completed' THEN now() ELSE completed_at END,
+        asked = CASE WHEN ask.stays THEN d.asked END,
+        asked_by_type = CASE WHEN ask.stays THEN d.asked_by_type END,
+        asked_by_id = CASE WHEN ask.stays THEN d.asked_by_id END,
+        asked_at = CASE WHEN ask.stays THEN d.asked_at END,
+        completed_at = CASE WHEN $7 = 'completed' THEN now() ELSE d.completed_at END,
         updated_at = now()
-    WHERE id = $5 AND state = $6
-    RETURNING id
+    FROM (
+        SELECT coalesce(
+            asked IN ('cancel', 'cancel_with_files') AND $7 NOT IN ('cancelled', 'removed')
+            OR asked = 'pause' AND $7 IN ('active', 'stalled'), false) AS stays
+        FROM downloads WHERE id = $5
+    ) AS ask
+    WHERE d.id = $5 AND d.state = $6
+    RETURNING d.id
 )
 SELECT record_events($1, $2, $3, $4) AS recorded FROM op
 """
@@ -78,6 +97,11 @@ async def latest_by_item(
         DownloadRow.of(record.items()) for record in await pool.fetch(LATEST_BY_ITEM, clients, ids)
     ]
     return {(row.client, row.client_item or ""): row for row in rows}
+
+
+async def without_item(pool: Pool, client: ClientName) -> list[DownloadRow]:
+    """The downloads that a client is being given and has not named yet."""
+    return [DownloadRow.of(record.items()) for record in await pool.fetch(WITHOUT_ITEM, client)]
 
 
 async def expected_items(pool: Pool, client: ClientName) -> set[ItemId]:

@@ -5,11 +5,13 @@ one process at a time, whichever holds its lease.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
 
+import asyncpg
 import msgspec
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -41,6 +43,9 @@ ACK_WAIT: Final = 20.0
 FORGOTTEN_AFTER: Final = 60.0
 """Seconds without a monitor after which the server drops its consumer; a new one sees every key."""
 
+LOOK_AGAIN_AFTER: Final = 60.0
+SWEEP_EVERY: Final = 30.0
+
 Seen = DownloadStatus | Gone
 
 
@@ -58,7 +63,7 @@ async def monitor(
                 unit = _Unit(bus, pool, outbox, settings, client)
                 work = while_leading(pool, f"monitor.{client.name}", unit.run)
                 tasks.create_task(work, name=f"monitor {client.name}")
-        if not clients:
+        if not any(client.enabled for client in clients):
             log.info("no download clients in the settings: nothing to monitor")
             await asyncio.Event().wait()
 
@@ -87,6 +92,14 @@ class _Unit:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watcher.run(), name=f"watch {self._client.name}")
             tasks.create_task(self._follow(), name=f"follow {self._client.name}")
+            tasks.create_task(self._sweep(), name=f"sweep {self._client.name}")
+
+    async def _sweep(self) -> None:
+        """Looks for ever after downloads that were cut off before their client gave them an id."""
+        while True:
+            with contextlib.suppress(*AWAY):
+                await self._follower.sweep(self._client.client_name)
+            await asyncio.sleep(SWEEP_EVERY)
 
     async def _follow(self) -> None:
         """A consumer of its own, from the last value of every key on: whoever takes over looks at
@@ -131,13 +144,30 @@ class Follower:
         try:
             rows = await self._rows(newest)
             for subject, message in newest.items():
-                await self._handle_one(subject.removeprefix(SUBJECT), message, rows)
+                await self._handle_safely(subject.removeprefix(SUBJECT), message, rows)
         except AWAY as error:
             log.warning("statuses wait for PostgreSQL", extra={"reason": str(error)})
             await asyncio.sleep(0.5)
             for message in newest.values():
                 if not message.is_acked:
                     await message.nak(delay=0.5)
+
+    async def _handle_safely(
+        self, key: str, message: Msg, rows: dict[tuple[str, str], DownloadRow]
+    ) -> None:
+        """One key that cannot be handled is looked at again later, and holds up no other."""
+        try:
+            await self._handle_one(key, message, rows)
+        except AWAY:
+            raise
+        except Exception:
+            log.exception("status not handled: looking again later", extra={"key": key})
+            await message.nak(delay=LOOK_AGAIN_AFTER)
+
+    async def sweep(self, client: ClientName) -> None:
+        """One pass over downloads that were never handed over."""
+        for row in await table.without_item(self._pool, client):
+            await self._step(row, Gone())
 
     async def _rows(self, subjects: dict[str, Msg]) -> dict[tuple[str, str], DownloadRow]:
         named = [item_of_key(subject.removeprefix(SUBJECT)) for subject in subjects]
@@ -152,7 +182,10 @@ class Follower:
             await self._reachability.take(msgspec.json.decode(message.data, type=ClientStatus))
         else:
             seen = self._seen(named[1], message)
-            hold = await self._look(rows.get(named), seen)
+            row = rows.get(named)
+            if row and _is_deletion(message) and message.metadata.timestamp < row.created_at:
+                row = None  # what is gone is an earlier download of the same item
+            hold = await self._look(row, seen)
         if hold:
             await message.nak(delay=hold.seconds)
             return
@@ -178,8 +211,11 @@ class Follower:
         follow, and whoever was faster has changed the row."""
         match next_step(row, seen, self._stalled_after):
             case Transition() as transition:
-                if not await table.step(self._outbox, row, transition):
-                    return Hold(0.1)
+                try:
+                    if not await table.step(self._outbox, row, transition):
+                        return Hold(0.1)
+                except asyncpg.UniqueViolationError:
+                    return Hold(LOOK_AGAIN_AFTER)  # its media item is being downloaded anew
                 for event in transition.events:
                     metrics.TRANSITIONS.labels(event.type).inc()
                 return Hold(SETTLES_WITHIN)

@@ -12,18 +12,19 @@ from typing import Final
 
 import msgspec
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, KeyNotFoundError
+from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError
 from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
 from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Phase
 from schemas.subjects import item_of_key, status_key
-from service.clients.port import ClientRefused, ClientUnavailable, DownloadClient
+from service.clients.port import ClientRefused, ClientUnavailable, DownloadClient, Observation
 from service.clients.settings import ClientSettings
 from service.downloads.status import LOOK_SUBJECT
 from service.monitor.mirror import Mirror
 from service.monitor.stall_clock import StallClock
 from service.runtime import metrics
 from service.runtime.bus import Bus
+from service.runtime.database import AWAY
 from service.runtime.settings import MonitorSettings, NatsSettings
 from service.runtime.streams import download_status, ensure_streams
 
@@ -94,18 +95,24 @@ class Watcher:
     async def poll(self, client: DownloadClient) -> float:
         """Looks once, writes what changed, and answers in how many seconds to look again."""
         try:
-            seen = await client.observe()
-            if self._status is None or not self._status.reachable:
-                await self._answers(await client.version())
+            is_back = self._status is None or not self._status.reachable
+            version = await client.version() if is_back else None
+            # What was observed once is not observed again: nothing may come between.
+            self._take(await client.observe())
         except (ClientUnavailable, ClientRefused) as error:
             return await self._does_not_answer(error)
         self._away_since = None
-        self._mirror.expect(await self._expected(self._name))
+        if version is not None:
+            await self._answers(version)
+        with contextlib.suppress(*AWAY):  # then it is known at the next look
+            self._mirror.expect(await self._expected(self._name))
+        await self._until_done(self._write)
+        return self._pause()
+
+    def _take(self, seen: Observation) -> None:
         now = asyncio.get_running_loop().time()
         self._mirror.take(seen, now)
         self._mirror.amend(self._clock.look(self._mirror.shown(), now))
-        await self._until_done(self._write)
-        return self._pause()
 
     def _pause(self) -> float:
         busy = any(status.phase in BUSY for status in self._mirror.shown())
@@ -175,7 +182,7 @@ class Watcher:
             self._mirror.deleted(item)
 
     async def _put(self, bucket: KeyValue, status: DownloadStatus) -> None:
-        await bucket.put(status_key(self._name, status.item), msgspec.json.encode(status))
+        await bucket.put(status_key(self._name, status.item), msgspec.json.encode(plain(status)))
         metrics.STATUS_WRITTEN.labels(self._name).inc()
         self._mirror.wrote(status)
 
@@ -185,11 +192,14 @@ class Watcher:
         while True:
             try:
                 await work(await download_status(self._bus))
+            except BucketNotFoundError:
+                await ensure_streams(self._bus, self._nats)
+                self._mirror.start_with({})
+                if self._status is not None:
+                    await self._until_done(self._write_client)
             except (NatsError, APIError, TimeoutError) as error:
                 log.warning("status waits for NATS: %s", error or type(error).__name__)
                 await asyncio.sleep(0.5)
-                if self._bus.is_connected:
-                    await ensure_streams(self._bus, self._nats)
             else:
                 return
 
@@ -197,6 +207,18 @@ class Watcher:
 def kind_of(settings: ClientSettings) -> str:
     """The ``kind`` of the settings, such as ``qbittorrent``."""
     return str(type(settings).__struct_config__.tag)
+
+
+def plain(status: DownloadStatus) -> DownloadStatus:
+    """The status with texts that PostgreSQL takes, whatever a client calls its downloads."""
+    texts = {
+        name: value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        for name in ("title", "save_path", "category", "message", "warning")
+        if "\0" in (value := getattr(status, name) or "")
+    }
+    if not (texts.get("title") or status.title).strip():
+        texts["title"] = status.item
+    return msgspec.structs.replace(status, **texts) if texts else status
 
 
 def _now() -> datetime.datetime:

@@ -145,8 +145,11 @@ class Downloads:
             raise _wrong_state(row, change)
         status = await self._statuses.of(row)
         await self._order(row, change, actor)
-        told = row.says(change.event(row, status), actor, correlation_id)
-        await table.step(self._outbox, row, Transition(change.target, (told,)))
+        while row.state in change.sources:
+            told = row.says(change.event(row, status), actor, correlation_id)
+            if await table.step(self._outbox, row, Transition(change.target, (told,))):
+                break
+            row = await self._row(download_id)  # the monitor was faster, with this step or another
         return await self.get(download_id)
 
     async def _order(self, row: DownloadRow, change: _Change, actor: Actor) -> None:

@@ -34,7 +34,7 @@ class DirectPublisher:
         for envelope in events:
             if len(self._waiting) >= MOST_HELD:
                 metrics.NOT_MADE.inc()
-                log.error("event dropped", extra={"id": str(envelope.id), "type": envelope.type})
+                log.error("event dropped", extra={"event": str(envelope)})
             else:
                 self._waiting.append(envelope)
                 self._empty.clear()

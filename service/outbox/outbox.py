@@ -97,8 +97,8 @@ async def open_outbox(pool: Pool, bus: Bus) -> AsyncIterator[Outbox]:
     publishing = asyncio.create_task(direct.run(bus), name="direct publisher")
     try:
         yield Outbox(pool, bus, direct)
-        await direct.drain(DRAIN_WITHIN)
     finally:
+        await direct.drain(DRAIN_WITHIN)
         publishing.cancel()
 
 

@@ -66,6 +66,7 @@ CONFIRM: Final = """
 DELETE FROM outbox AS o USING events AS e
 WHERE o.position IN (SELECT position FROM outbox WHERE position > $1 ORDER BY position LIMIT $2)
   AND e.id = o.id AND e.occurred_at = o.occurred_at
+RETURNING o.position
 """
 CONFIRM_BY_ACK: Final = """
 DELETE FROM outbox WHERE position <= $1 OR position = ANY ($2::bigint[])
@@ -168,16 +169,18 @@ class Relay:
         return bool(rows) and rows[0]["position"] <= position
 
     async def _confirm(self) -> None:
-        """Confirms for ever; publishes again what stays behind although nothing is left to read."""
+        """Confirms for ever; publishes again what stays behind although it has been read."""
         pause, patience = CONFIRM_EVERY, LOST_AFTER
-        since = self._now()
+        overdue, since, stored = self._oldest, self._now(), 0
         while True:
             await asyncio.sleep(pause)
-            if await self.confirm() or self._oldest is None:
-                pause, patience, since = CONFIRM_EVERY, LOST_AFTER, self._now()
-                continue
-            pause = min(2 * pause, CONFIRM_AT_LEAST_EVERY)
-            if self._now() - since > patience and await self._persister_is_idle():
+            gone = await self.confirm()
+            pause = CONFIRM_EVERY if gone else min(2 * pause, CONFIRM_AT_LEAST_EVERY)
+            if self._oldest is None or self._oldest != overdue:
+                overdue, since, stored, patience = self._oldest, self._now(), 0, LOST_AFTER
+            elif not stored:
+                stored = await self._stored()
+            elif self._now() - since > patience and await self._has_read(stored):
                 await self._publish_again()
                 patience, since = 2 * patience, self._now()
 
@@ -188,21 +191,32 @@ class Relay:
         if not self._confirm_in_events:
             gone = _count(await self._pool.execute(CONFIRM_BY_ACK, self._cursor, list(self._ahead)))
         while self._confirm_in_events:
-            confirmed = _count(await self._pool.execute(CONFIRM, low, CONFIRM_AT_ONCE))
-            gone += confirmed
-            if confirmed < CONFIRM_AT_ONCE:
+            confirmed = await self._pool.fetch(CONFIRM, low, CONFIRM_AT_ONCE)
+            self._ahead.difference_update(row["position"] for row in confirmed)
+            gone += len(confirmed)
+            if len(confirmed) < CONFIRM_AT_ONCE:
                 break
         self._oldest = await self._pool.fetchval(OLDEST, low)
         drawn = await self._pool.fetchval(LAST_DRAWN)
         metrics.OUTBOX_WAITING.set(drawn - self._oldest + 1 if self._oldest else 0)
         return gone
 
-    async def _persister_is_idle(self) -> bool:
+    async def _stored(self) -> int:
+        """The newest sequence of the stream; 0 where that cannot be asked."""
+        try:
+            return (await self._bus.js.stream_info(EVENTS_STREAM)).state.last_seq
+        except (NatsError, APIError, TimeoutError):
+            return 0
+
+    async def _has_read(self, sequence: int) -> bool:
+        """Whether the persister is done with everything up to a sequence, or up to the stream's
+        end: a stream that lost events may end before it."""
         try:
             info = await self._bus.js.consumer_info(EVENTS_STREAM, PERSISTER)
         except (NatsError, APIError, TimeoutError):
             return False
-        return not info.num_pending and not info.num_ack_pending
+        is_idle = not info.num_pending and not info.num_ack_pending
+        return is_idle or (info.ack_floor is not None and info.ack_floor.stream_seq >= sequence)
 
     async def _publish_again(self) -> None:
         rows = await self._pool.fetch(OVERDUE, self._cursor, MOST)

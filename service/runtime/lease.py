@@ -43,9 +43,9 @@ async def while_leading(
             log.info("leading", extra={"lease": name})
             await _work_and_beat(pool, name, me, work)
             log.warning("lease lost", extra={"lease": name})
-        except AWAY as error:
-            log.warning("lease: PostgreSQL is away", extra={"lease": name, "reason": str(error)})
-            await asyncio.sleep(BEAT_EVERY)
+        except* AWAY as away:  # the work may well be a group of tasks
+            log.warning("lease: PostgreSQL is away: %s", away, extra={"lease": name})
+        await asyncio.sleep(BEAT_EVERY)
 
 
 async def _take(pool: Pool, name: str, me: UUID) -> None:

@@ -9,6 +9,7 @@ from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageT
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 from nats.js.kv import KeyValue
 
+from schemas.codec import MAX_EVENT_BYTES
 from schemas.subjects import (
     DEAD_LETTERS_STREAM,
     DEAD_LETTERS_SUBJECTS,
@@ -26,6 +27,8 @@ NEEDS_SERVER: Final = (2, 12, 3)
 
 DUPLICATE_WINDOW: Final = 120.0
 """Seconds in which the server itself drops an event that is published again."""
+
+ROOM_FOR_HEADERS: Final = 16_384
 
 DAY: Final = 86_400.0
 
@@ -144,6 +147,11 @@ async def _ensure_bucket(bus: Bus, settings: NatsSettings) -> None:
 
 
 def _check_version(bus: Bus) -> None:
+    if bus.nc.max_payload < MAX_EVENT_BYTES + ROOM_FOR_HEADERS:
+        raise ServerTooOld(
+            f"the NATS server takes messages of {bus.nc.max_payload} bytes: set its max_payload to "
+            "1MB, its default, or more"
+        )
     version = bus.nc.connected_server_version
     found = (version.major, version.minor, version.patch)
     if found < NEEDS_SERVER:
