@@ -171,14 +171,15 @@ class Relay:
     async def _confirm(self) -> None:
         """Confirms for ever; publishes again what stays behind although it has been read."""
         pause, patience = CONFIRM_EVERY, LOST_AFTER
-        overdue, since, stored = self._oldest, self._now(), 0
+        overdue, since = self._oldest, self._now()
+        stored: int | None = None  # the stream's end when it was noticed that nothing moves
         while True:
             await asyncio.sleep(pause)
             gone = await self.confirm()
             pause = CONFIRM_EVERY if gone else min(2 * pause, CONFIRM_AT_LEAST_EVERY)
             if self._oldest is None or self._oldest != overdue:
-                overdue, since, stored, patience = self._oldest, self._now(), 0, LOST_AFTER
-            elif not stored:
+                overdue, since, stored, patience = self._oldest, self._now(), None, LOST_AFTER
+            elif stored is None:
                 stored = await self._stored()
             elif self._now() - since > patience and await self._has_read(stored):
                 await self._publish_again()
@@ -201,12 +202,12 @@ class Relay:
         metrics.OUTBOX_WAITING.set(drawn - self._oldest + 1 if self._oldest else 0)
         return gone
 
-    async def _stored(self) -> int:
-        """The newest sequence of the stream; 0 where that cannot be asked."""
+    async def _stored(self) -> int | None:
+        """The newest sequence of the stream; None where that cannot be asked."""
         try:
             return (await self._bus.js.stream_info(EVENTS_STREAM)).state.last_seq
         except (NatsError, APIError, TimeoutError):
-            return 0
+            return None
 
     async def _has_read(self, sequence: int) -> bool:
         """Whether the persister is done with everything up to a sequence, or up to the stream's

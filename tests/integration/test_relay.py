@@ -306,6 +306,26 @@ async def test_what_was_purged_before_the_persister_read_it_is_published_again(
     assert await pool.fetchval("SELECT count(*) FROM events") == 2
 
 
+async def test_what_is_lost_is_published_again_while_others_come_and_go(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying, "LOST_AFTER", 1.0)
+    stream = (await bus.js.stream_info(EVENTS_STREAM)).config
+    await bus.js.update_stream(stream.evolve(duplicate_window=1.0))
+    async with at_work(pool, bus):
+        await record(pool, "lost")
+        await eventually(lambda: relayed(bus, 1))
+        await bus.js.purge_stream(EVENTS_STREAM)
+        async with persisting(pool, bus):
+
+            async def found_in_traffic() -> bool:
+                await record(pool, "other")
+                found = "SELECT count(*) FROM events WHERE data ->> 'job_name' = 'lost'"
+                return bool(await pool.fetchval(found))
+
+            await eventually(found_in_traffic, within=30, every=0.2)
+
+
 async def test_nothing_is_published_again_while_the_persister_has_not_read_everything(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -315,13 +335,13 @@ async def test_nothing_is_published_again_while_the_persister_has_not_read_every
         await bus.publish(JobExecuted(job_name="zero"), actor=JOB)
         await eventually(lambda: pool.fetchval("SELECT count(*) FROM events"))
     asked = []
-    idle = Relay._persister_is_idle
+    has_read = Relay._has_read
 
-    async def asking(self: Relay) -> bool:
-        asked.append(await idle(self))
+    async def asking(self: Relay, sequence: int) -> bool:
+        asked.append(await has_read(self, sequence))
         return asked[-1]
 
-    monkeypatch.setattr(Relay, "_persister_is_idle", asking)
+    monkeypatch.setattr(Relay, "_has_read", asking)
     async with at_work(pool, bus):
         await record(pool, "one")
         await eventually(lambda: len(asked) > 1)
