@@ -9,6 +9,7 @@ import msgspec
 from schemas.status import Protocol
 from service.clients import AnyClientSettings
 from service.clients.port import DownloadClient
+from service.clients.settings import ClientSettings
 from service.runtime.settings import Settings, SettingsError, variable_prefix
 
 
@@ -32,7 +33,7 @@ def client_settings(settings: Settings) -> list[AnyClientSettings]:
 class Sessions:
     """Open sessions with every enabled client."""
 
-    def __init__(self, opened: Sequence[tuple[AnyClientSettings, DownloadClient]]) -> None:
+    def __init__(self, opened: Sequence[tuple[ClientSettings, DownloadClient]]) -> None:
         self._opened: Final = {settings.name: (settings, client) for settings, client in opened}
 
     def choose(self, name: str | None, protocol: Protocol) -> str:
@@ -64,7 +65,7 @@ class Sessions:
 
 
 @contextlib.asynccontextmanager
-async def open_sessions(clients: Sequence[AnyClientSettings]) -> AsyncIterator[Sessions]:
+async def open_sessions(clients: Sequence[ClientSettings]) -> AsyncIterator[Sessions]:
     """Sessions with the enabled clients; none of them is asked anything yet."""
     async with contextlib.AsyncExitStack() as stack:
         yield Sessions(

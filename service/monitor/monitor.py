@@ -19,7 +19,7 @@ from nats.js.kv import KV_DEL, KV_OP, KV_PURGE
 
 from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Protocol
 from schemas.subjects import DOWNLOAD_STATUS_BUCKET, item_of_key
-from service.clients import AnyClientSettings
+from service.clients.settings import ClientSettings
 from service.downloads import table
 from service.downloads.row import DownloadRow, Transition
 from service.monitor.discovery import Discovery
@@ -54,7 +54,7 @@ async def monitor(
     pool: Pool,
     outbox: Outbox,
     settings: Settings,
-    clients: Sequence[AnyClientSettings],
+    clients: Sequence[ClientSettings],
 ) -> None:
     """Monitors every enabled client for ever."""
     async with asyncio.TaskGroup() as tasks:
@@ -77,7 +77,7 @@ class _Unit:
         pool: Pool,
         outbox: Outbox,
         settings: Settings,
-        client: AnyClientSettings,
+        client: ClientSettings,
     ) -> None:
         self._bus = bus
         self._client = client

@@ -1,0 +1,80 @@
+"""A download client that shows what a test says: for what no real one can be brought to show."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import msgspec
+
+from schemas.status import DownloadStatus, ItemId, Phase, Protocol
+from service.clients.port import (
+    ClientRefused,
+    ClientUnavailable,
+    Delta,
+    DownloadClient,
+    Observation,
+    Snapshot,
+    Source,
+)
+from service.clients.settings import ClientSettings
+
+
+class Script:
+    """What the client shows. Its session answers all once, and afterwards what changed."""
+
+    def __init__(self) -> None:
+        self.items: dict[ItemId, DownloadStatus] = {}
+        self.shown: dict[ItemId, DownloadStatus] | None = None
+        self.version_fails = 0
+
+    def show(self, item: str, phase: str, **facts: Any) -> None:
+        status = {"client": "script", "item": item, "title": item, "phase": phase, **facts}
+        self.items[ItemId(item)] = msgspec.convert(status, DownloadStatus)
+
+    async def version(self) -> str:
+        if self.version_fails:
+            self.version_fails -= 1
+            raise ClientUnavailable("connection", "no answer")
+        return "1.0"
+
+    async def observe(self) -> Observation:
+        before, self.shown = self.shown, dict(self.items)
+        if before is None:
+            return Snapshot(list(self.items.values()))
+        changed = [status for item, status in self.items.items() if before.get(item) != status]
+        return Delta(changed, list(before.keys() - self.items.keys()))
+
+    async def add(self, source: Source, *, title: str, category: str | None) -> ItemId:
+        raise ClientRefused(f"{title} is not in the script ({source}, {category})")
+
+    async def pause(self, item: ItemId) -> None:
+        self.items[item] = msgspec.structs.replace(self.items[item], phase=Phase.PAUSED)
+
+    async def resume(self, item: ItemId) -> None:
+        self.items[item] = msgspec.structs.replace(self.items[item], phase=Phase.DOWNLOADING)
+
+    async def remove(self, item: ItemId, *, delete_files: bool) -> None:
+        assert delete_files in {True, False}
+        self.items.pop(item, None)
+
+
+SCRIPTS: dict[str, Script] = {}
+
+
+class ScriptedSettings(ClientSettings, frozen=True, kw_only=True, tag="scripted"):
+    """Settings that lead to the script of ``url``."""
+
+    protocol: ClassVar[Protocol] = "torrent"
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[DownloadClient]:
+        script = SCRIPTS[self.url]
+        script.shown = None
+        yield script
+
+
+def scripted(name: str = "script") -> tuple[Script, ScriptedSettings]:
+    """A script of its own, and the settings that lead to it."""
+    url = f"script:{len(SCRIPTS)}"
+    script = SCRIPTS[url] = Script()
+    return script, ScriptedSettings(name=name, url=url, poll_active=0.1, poll_idle=0.1)
