@@ -180,10 +180,13 @@ class Relay:
             if self._oldest is None or self._oldest != overdue:
                 overdue, since, stored, patience = self._oldest, self._now(), None, LOST_AFTER
             elif stored is None:
-                stored = await self._stored()
+                stored = await self._stored() if self._is_published(self._oldest) else None
             elif self._now() - since > patience and await self._has_read(stored):
                 await self._publish_again()
                 patience, since = 2 * patience, self._now()
+
+    def _is_published(self, position: int) -> bool:
+        return position <= self._cursor or position in self._ahead
 
     async def confirm(self) -> int:
         """Lets rows go whose events have arrived, and says how many these were."""
