@@ -18,7 +18,7 @@ run: .venv/installed ## start everything here; the settings are variables, as ME
 	@exec $(BIN)/mediabus up
 
 test: .venv/installed $(WIRE) ## the whole test suite; ARGS="-k word" and the like go to pytest
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal --cov --cov-report=term:skip-covered $(ARGS)
 
 check: .venv/installed ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .
