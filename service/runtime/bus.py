@@ -166,8 +166,9 @@ class _Client(Client):
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:
-        readable = subject.decode(errors="backslashreplace").encode()
-        message: Msg = super()._build_message(sid, readable, reply, data, headers)
+        if not subject.isascii():
+            subject = subject.decode(errors="backslashreplace").encode()
+        message: Msg = super()._build_message(sid, subject, reply, data, headers)
         return message
 
 
