@@ -45,6 +45,8 @@ T = TypeVar("T")
 EXPLAINED: Final = 10
 """Failures, the newest first, whose logs are read at once; older ones have their word alone."""
 
+STAGE_FAILED: Final = re.compile(r"(Move|Unpack|Repair|Cleanup) for .+ failed")
+"""How the log tells of one download's post-processing: that is no other download's trouble."""
 TROUBLE_LASTS: Final = 60
 """Seconds for which a line of the log explains why nothing arrives."""
 
@@ -154,7 +156,8 @@ class NzbGet:
             return ""
         lines = await self._ask(list[LogLine], "log", 0, 50)
         recent = [line for line in lines if line.time > state.server_time - TROUBLE_LASTS]
-        return next((line.text for line in reversed(recent) if line.kind == "ERROR"), "")
+        errors = (line.text for line in reversed(recent) if line.kind == "ERROR")
+        return next((text for text in errors if not STAGE_FAILED.match(text)), "")
 
     async def _explain(self, entries: Sequence[Finished]) -> None:
         """What the logs of failed downloads say, each read once; the history's newest are first."""

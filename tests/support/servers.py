@@ -1,5 +1,6 @@
 """Real servers for tests: NATS and PostgreSQL from their wheels, on loopback, with fresh data."""
 
+import abc
 import contextlib
 import importlib.util
 import os
@@ -34,7 +35,7 @@ def require_program(name: str) -> str:
     return found
 
 
-class Server:
+class Server(abc.ABC):
     """A child process that listens on a port of its own, and can die and come back there."""
 
     def __init__(self, directory: Path, port: int) -> None:
@@ -48,16 +49,17 @@ class Server:
         assert self._process
         return self._process.pid
 
+    @abc.abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What to run in the foreground."""
 
     def user(self) -> str | None:
         """The account to run as; None for our own."""
         return None
 
+    @abc.abstractmethod
     def is_ready(self) -> bool:
         """Whether it serves; asked again and again while it starts."""
-        raise NotImplementedError
 
     def start(self, *, within: float = 20.0) -> None:
         """Runs it, on the port and with the data that it had, and waits until it serves."""
