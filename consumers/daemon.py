@@ -2,11 +2,10 @@
 acknowledgements."""
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, assert_never
 
 from nats.aio.msg import Msg
@@ -21,13 +20,10 @@ from schemas.envelope import Envelope
 from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
 from service.runtime import metrics
 from service.runtime.bus import Bus, connect
-from service.runtime.pull import Pull, pulling
+from service.runtime.pull import ACK_WAIT, Pull, pulling
 from service.runtime.settings import NatsSettings, load
 
 log: Final = logging.getLogger("mediabus.consumer")
-
-ACK_WAIT: Final = 20.0
-"""Seconds after which a message that nobody settled (its consumer was killed) comes again."""
 
 MOST_IN_DOUBT: Final = 20_000
 """Messages delivered and not settled, over all processes of one consumer."""
@@ -125,8 +121,7 @@ async def handle_messages(
         except codec.InvalidEvent as error:
             outcomes[place] = error
     if deliveries:
-        async with _kept_in_progress(messages):
-            handled = await _handled(handle, deliveries)
+        handled = await _handled(handle, deliveries)
         for place, outcome in zip(places, handled, strict=True):
             outcomes[place] = outcome
     counts: Counter[str] = Counter()
@@ -147,24 +142,6 @@ async def _handled(
         # It could not even say which event is at fault, so none is: a full disk, a missing grant.
         log.exception("batch not handled: trying again later", extra={"size": len(deliveries)})
         return [RetryLater(str(error))] * len(deliveries)
-
-
-@contextlib.asynccontextmanager
-async def _kept_in_progress(messages: Sequence[Msg]) -> AsyncIterator[None]:
-    """Tells the server that these are being worked on, lest it deliver them to somebody else."""
-
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(ACK_WAIT / 3)
-            for message in messages:
-                with contextlib.suppress(NatsError):
-                    await message.in_progress()
-
-    telling = asyncio.create_task(tell(), name="in progress")
-    try:
-        yield
-    finally:
-        telling.cancel()
 
 
 def _decode(message: Msg) -> Delivery:

@@ -45,8 +45,8 @@ T = TypeVar("T")
 EXPLAINED: Final = 10
 """Failures, the newest first, whose logs are read at once; older ones have their word alone."""
 
-STAGE_FAILED: Final = re.compile(r"(Move|Unpack|Repair|Cleanup) for .+ failed")
-"""How the log tells of one download's post-processing: that is no other download's trouble."""
+NEWS_SERVER: Final = re.compile(r"Server\d+\.(Host|Name)")
+"""The options that a line of the log names when a news server is its matter."""
 TROUBLE_LASTS: Final = 60
 """Seconds for which a line of the log explains why nothing arrives."""
 
@@ -90,6 +90,13 @@ class LogLine(msgspec.Struct, frozen=True, rename="pascal"):
     kind: str
     time: int
     text: str
+
+
+class Option(msgspec.Struct, frozen=True, rename="pascal"):
+    """One of its settings."""
+
+    name: str
+    value: str
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -145,7 +152,8 @@ class NzbGet:
 
     async def _trouble(self, groups: Sequence[Group], state: State) -> str:
         """Why nothing has arrived since the last look; an account refused or a news server away
-        is only in the log, and no failure."""
+        is only in the log, and no failure. The log is that of all downloads: what is the trouble
+        of one, as a folder that cannot be made, names no news server."""
         before, self._arrived = self._arrived, {it.nzb_id: it.arrived for it in groups}
         stuck = [
             group
@@ -154,10 +162,12 @@ class NzbGet:
         ]
         if not stuck:
             return ""
+        options = await self._ask(list[Option], "config")
+        servers = [it.value for it in options if it.value and NEWS_SERVER.fullmatch(it.name)]
         lines = await self._ask(list[LogLine], "log", 0, 50)
         recent = [line for line in lines if line.time > state.server_time - TROUBLE_LASTS]
         errors = (line.text for line in reversed(recent) if line.kind == "ERROR")
-        return next((text for text in errors if not STAGE_FAILED.match(text)), "")
+        return next((text for text in errors if any(name in text for name in servers)), "")
 
     async def _explain(self, entries: Sequence[Finished]) -> None:
         """What the logs of failed downloads say, each read once; the history's newest are first."""

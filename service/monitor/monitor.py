@@ -31,7 +31,7 @@ from service.runtime import metrics
 from service.runtime.bus import Bus
 from service.runtime.database import AWAY, Pool
 from service.runtime.lease import while_leading
-from service.runtime.pull import pulling
+from service.runtime.pull import ACK_WAIT, pulling
 from service.runtime.settings import MonitorSettings, Settings
 
 log: Final = logging.getLogger("mediabus.monitor")
@@ -39,7 +39,6 @@ log: Final = logging.getLogger("mediabus.monitor")
 STREAM: Final = f"KV_{DOWNLOAD_STATUS_BUCKET}"
 SUBJECT: Final = f"$KV.{DOWNLOAD_STATUS_BUCKET}."
 BATCH: Final = 500
-ACK_WAIT: Final = 20.0
 FORGOTTEN_AFTER: Final = 60.0
 """Seconds without a monitor after which the server drops its consumer; a new one sees every key."""
 

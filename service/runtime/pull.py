@@ -21,6 +21,9 @@ from service.runtime.bus import Bus
 log: Final = logging.getLogger("mediabus.pull")
 
 EXPIRES: Final = 30.0
+ACK_WAIT: Final = 10.0
+"""Seconds after which a message that nobody settled (its consumer was killed) comes again."""
+
 HEARTBEAT: Final = 2.0
 """Seconds between the server's signs of life while a request waits; two missing mean that the
 request is lost (the server restarted, the consumer's leader moved) and is made again."""
@@ -28,7 +31,8 @@ request is lost (the server restarted, the consumer's leader moved) and is made 
 
 class Pull:
     """The messages of one durable consumer. One request is under way at a time, so at most
-    twice ``batch`` messages are held here."""
+    twice ``batch`` messages are held here. What was taken is kept in progress until it is settled,
+    and what is held too: else the server would deliver it to somebody else."""
 
     def __init__(self, bus: Bus, stream: str, consumer: ConsumerConfig, batch: int) -> None:
         self._bus = bus
@@ -39,6 +43,7 @@ class Pull:
         self._consumer_is_there = False
         self._outstanding = 0
         self._held: deque[Msg] = deque()
+        self._unsettled: deque[Msg] = deque()
         self._arrived = asyncio.Event()
         self._last_sign = 0.0
 
@@ -53,7 +58,19 @@ class Pull:
         taken = [self._held.popleft() for _ in range(min(most, len(self._held)))]
         if self._outstanding <= 0 and len(self._held) < self._batch:
             await self._ask()
+        self._unsettled.extend(taken)
+        while self._unsettled[0].is_acked:
+            self._unsettled.popleft()
         return taken
+
+    async def keep_in_progress(self) -> None:
+        """Tells the server for ever that these are being worked on."""
+        while True:
+            await asyncio.sleep(ACK_WAIT / 3)
+            for message in (*self._unsettled, *self._held):
+                if not message.is_acked:
+                    with contextlib.suppress(NatsError):
+                        await message.in_progress()
 
     async def _ask(self) -> None:
         if not self._consumer_is_there:
@@ -112,8 +129,10 @@ async def pulling(
         pending_msgs_limit=-1,
         pending_bytes_limit=-1,
     )
+    working = asyncio.create_task(pull.keep_in_progress(), name="in progress")
     try:
         yield pull
     finally:
+        working.cancel()
         with contextlib.suppress(NatsError):  # closed already
             await subscription.unsubscribe()

@@ -200,37 +200,6 @@ def _each_item_tells_its_life_in_order(
         assert (title, monitored) == (row["title"], row["monitored"])
 
 
-async def test_the_service_is_killed(
-    settings: Settings, bus: Bus, pool: Pool, tmp_path: Path
-) -> None:
-    users = Users(Library(bus.nc, pool))
-    with processes(settings, tmp_path, "service", "persist") as (service, _):
-        await killing(users, lambda: came_back(service))
-        await all_arrived(users, pool, bus)
-
-
-async def test_the_process_that_relays_is_killed(
-    settings: Settings, bus: Bus, pool: Pool, tmp_path: Path
-) -> None:
-    users = Users(Library(bus.nc, pool))
-    with processes(settings, tmp_path, "service", "service", "persist") as (one, other, _):
-
-        async def kill_the_relay() -> None:
-            await eventually(lambda: is_relaying(one) or is_relaying(other))
-            relaying, standby = (one, other) if is_relaying(one) else (other, one)
-            relaying.kill()
-            await eventually(lambda: is_relaying(standby), within=TAKEN_OVER_WITHIN)
-            relaying.start()
-            await eventually(lambda: relaying.is_ready, within=30)
-
-        await killing(users, kill_the_relay)
-        await all_arrived(users, pool, bus)
-
-
-def is_relaying(process: Process) -> bool:
-    return process.says("leading", lease="relay")
-
-
 async def test_a_persister_is_killed(
     settings: Settings, bus: Bus, pool: Pool, tmp_path: Path
 ) -> None:
@@ -275,6 +244,28 @@ async def test_nats_is_killed(
     with processes(settings, tmp_path, "service", "persist") as _:
         await killing(users, kill_nats)
         await all_arrived(users, pool, bus)
+
+
+async def test_the_process_that_relays_is_killed(
+    settings: Settings, bus: Bus, pool: Pool, tmp_path: Path
+) -> None:
+    users = Users(Library(bus.nc, pool))
+    with processes(settings, tmp_path, "service", "service", "persist") as (one, other, _):
+
+        async def kill_the_relay() -> None:
+            await eventually(lambda: is_relaying(one) or is_relaying(other))
+            relaying, standby = (one, other) if is_relaying(one) else (other, one)
+            relaying.kill()
+            await eventually(lambda: is_relaying(standby), within=TAKEN_OVER_WITHIN)
+            relaying.start()
+            await eventually(lambda: relaying.is_ready, within=30)
+
+        await killing(users, kill_the_relay)
+        await all_arrived(users, pool, bus)
+
+
+def is_relaying(process: Process) -> bool:
+    return process.says("leading", lease="relay")
 
 
 DOWNLOADS = 16
@@ -352,3 +343,12 @@ async def told(library: Library, downloads: list[Any], types: list[str]) -> None
             return len(found) == len(types)
 
         await eventually(so_far, within=60, every=0.1)
+
+
+async def test_the_service_is_killed(
+    settings: Settings, bus: Bus, pool: Pool, tmp_path: Path
+) -> None:
+    users = Users(Library(bus.nc, pool))
+    with processes(settings, tmp_path, "service", "persist") as (service, _):
+        await killing(users, lambda: came_back(service))
+        await all_arrived(users, pool, bus)
