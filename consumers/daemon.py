@@ -20,7 +20,7 @@ from schemas.envelope import Envelope
 from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
 from service.runtime import metrics
 from service.runtime.bus import Bus, connect
-from service.runtime.pull import ACK_WAIT, Pull, pulling
+from service.runtime.pull import ACK_WAIT, Pull, place_of, pulling
 from service.runtime.settings import NatsSettings, load
 
 log: Final = logging.getLogger("mediabus.consumer")
@@ -126,7 +126,7 @@ async def handle_messages(
             outcomes[place] = outcome
     counts: Counter[str] = Counter()
     for message, outcome in zip(messages, outcomes, strict=True):
-        verdict = verdict_on(outcome, deliveries=message.metadata.num_delivered)
+        verdict = verdict_on(outcome, deliveries=place_of(message).deliveries)
         await _settle(bus, name, message, verdict)
         counts[type(verdict).__name__.lower()] += 1
     for verdict_name, count in counts.items():
@@ -145,9 +145,8 @@ async def _handled(
 
 
 def _decode(message: Msg) -> Delivery:
-    metadata = message.metadata
     envelope = codec.decode(message.data, message.headers)
-    return Delivery(envelope, metadata.sequence.stream, metadata.num_delivered)
+    return Delivery(envelope, *place_of(message))
 
 
 async def _settle(bus: Bus, name: str, message: Msg, verdict: Verdict) -> None:
@@ -164,15 +163,15 @@ async def _settle(bus: Bus, name: str, message: Msg, verdict: Verdict) -> None:
 
 async def _bury(bus: Bus, name: str, message: Msg, verdict: Bury) -> None:
     """Lets go of a message only once the dead letters hold it."""
-    metadata = message.metadata
+    place = place_of(message)
     headers = letter.addressed(
         message.headers,
         consumer=name,
         kind=verdict.kind,
         reason=verdict.reason,
         subject=message.subject,
-        stream_seq=metadata.sequence.stream,
-        deliveries=metadata.num_delivered,
+        stream_seq=place.stream_seq,
+        deliveries=place.deliveries,
     )
     body = message.data
     if letter.size(headers, body) > bus.nc.max_payload:  # the server would end the connection

@@ -5,13 +5,15 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
+from nats.aio.msg import Msg
 
 from consumers.daemon import durable
 from schemas.subjects import EVENTS_STREAM
 from service.runtime import pull as pulls
 from service.runtime.bus import Bus
-from service.runtime.pull import Pull, pulling
+from service.runtime.pull import Pull, place_of, pulling
 from service.runtime.streams import keep_streams
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer
@@ -75,6 +77,27 @@ async def test_what_was_delivered_and_not_settled_comes_to_the_next(bus: Bus) ->
         while len(taken) < 2:
             taken += await pull.messages(BATCH)
         assert {message.metadata.num_delivered for message in taken} == {2}
+
+
+async def test_a_message_knows_its_place(bus: Bus) -> None:
+    await say(bus, "one", "two")
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=durable("test"), batch=BATCH) as pull:
+        messages = [*await pull.messages(1), *await pull.messages(1)]
+    for message in messages:
+        metadata = message.metadata
+        assert place_of(message) == (metadata.sequence.stream, metadata.num_delivered)
+        assert message.headers == {
+            "Content-Type": "application/cloudevents+json",
+            "Nats-Msg-Id": str(msgspec.json.decode(message.data)["id"]),
+        }
+
+
+def test_a_place_of_a_domain_is_found_behind_it() -> None:
+    """ADR-15's second form, which a leaf node sends."""
+    reply = "$JS.ACK.hub.ACCOUNT.EVENTS.persister.3.14.15.1763800000000000000.92.x7"
+    message = Msg(_client=None, reply=reply)
+    assert place_of(message) == (message.metadata.sequence.stream, message.metadata.num_delivered)
+    assert place_of(message) == (14, 3)
 
 
 async def test_it_never_holds_more_than_it_may(bus: Bus) -> None:
