@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from consumers.daemon import durable
@@ -95,7 +96,7 @@ async def test_a_message_knows_its_place(bus: Bus) -> None:
 def test_a_place_of_a_domain_is_found_behind_it() -> None:
     """ADR-15's second form, which a leaf node sends."""
     reply = "$JS.ACK.hub.ACCOUNT.EVENTS.persister.3.14.15.1763800000000000000.92.x7"
-    message = Msg(_client=None, reply=reply)
+    message = Msg(Client(), reply=reply)
     assert place_of(message) == (message.metadata.sequence.stream, message.metadata.num_delivered)
     assert place_of(message) == (14, 3)
 
