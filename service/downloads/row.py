@@ -62,6 +62,7 @@ class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
     asked: Ask | None
     asked_by_type: ActorType | None
     asked_by_id: str | None
+    asked_correlation_id: str | None
     asked_at: datetime.datetime | None
     created_at: datetime.datetime
     updated_at: datetime.datetime
@@ -104,9 +105,11 @@ class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def says(self, event: Event, actor: Actor, correlation_id: str | None = None) -> Envelope:
-        """The envelope of an event about this download."""
+        """The envelope of an event about this download. One in the name of whoever asked belongs
+        to what they asked."""
+        asked = self.asked_correlation_id if actor == self.asked_by else None
         return Envelope.of(
-            event, actor=actor, resource=self.resource, correlation_id=correlation_id
+            event, actor=actor, resource=self.resource, correlation_id=correlation_id or asked
         )
 
     def shown(self, status: DownloadStatus | None = None) -> Download:

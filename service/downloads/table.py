@@ -43,13 +43,13 @@ WHERE client = $1 AND client_item IS NOT NULL
        OR state = 'initiating' AND asked_at < now() - interval '2 minutes')
 """
 ASK: Final = """
-UPDATE downloads SET asked = $2, asked_by_type = $3, asked_by_id = $4, asked_at = now(),
-                     updated_at = now()
+UPDATE downloads SET asked = $2, asked_by_type = $3, asked_by_id = $4, asked_correlation_id = $5,
+                     asked_at = now(), updated_at = now()
 WHERE id = $1
 """
 FORGET: Final = """
-UPDATE downloads SET asked = NULL, asked_by_type = NULL, asked_by_id = NULL, asked_at = NULL,
-                     updated_at = now()
+UPDATE downloads SET asked = NULL, asked_by_type = NULL, asked_by_id = NULL,
+                     asked_correlation_id = NULL, asked_at = NULL, updated_at = now()
 WHERE id = $1 AND asked = $2
 """
 # An ask outlives the steps that do not answer it: a cancel that is under way while the download is
@@ -66,6 +66,7 @@ WITH op AS (
         asked = CASE WHEN ask.stays THEN d.asked END,
         asked_by_type = CASE WHEN ask.stays THEN d.asked_by_type END,
         asked_by_id = CASE WHEN ask.stays THEN d.asked_by_id END,
+        asked_correlation_id = CASE WHEN ask.stays THEN d.asked_correlation_id END,
         asked_at = CASE WHEN ask.stays THEN d.asked_at END,
         completed_at = CASE WHEN $7 = 'completed' THEN now() ELSE d.completed_at END,
         updated_at = now()
@@ -109,9 +110,11 @@ async def expected_items(pool: Pool, client: ClientName) -> set[ItemId]:
     return {ItemId(record["client_item"]) for record in await pool.fetch(EXPECTED, client)}
 
 
-async def ask(pool: Pool, row: DownloadRow, what: Ask, actor: Actor) -> None:
+async def ask(
+    pool: Pool, row: DownloadRow, what: Ask, actor: Actor, correlation_id: str | None
+) -> None:
     """Writes down who wants what, before the client is asked for it."""
-    await pool.execute(ASK, row.id, what, actor.type, actor.id)
+    await pool.execute(ASK, row.id, what, actor.type, actor.id, correlation_id)
 
 
 async def forget(pool: Pool, row: DownloadRow, what: Ask) -> None:

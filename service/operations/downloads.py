@@ -144,7 +144,7 @@ class Downloads:
         if row.state not in change.sources or row.client_item is None:
             raise _wrong_state(row, change)
         status = await self._statuses.of(row)
-        await self._order(row, change, actor)
+        await self._order(row, change, actor, correlation_id)
         while row.state in change.sources:
             told = row.says(change.event(row, status), actor, correlation_id)
             if await table.step(self._outbox, row, Transition(change.target, (told,))):
@@ -152,9 +152,11 @@ class Downloads:
             row = await self._row(download_id)  # the monitor was faster, with this step or another
         return await self.get(download_id)
 
-    async def _order(self, row: DownloadRow, change: _Change, actor: Actor) -> None:
+    async def _order(
+        self, row: DownloadRow, change: _Change, actor: Actor, correlation_id: str | None
+    ) -> None:
         """Asks the client, having written down who wants it; takes that back after a no."""
-        await table.ask(self._pool, row, change.ask, actor)
+        await table.ask(self._pool, row, change.ask, actor, correlation_id)
         try:
             await change.order(self._sessions.client(row.client), ItemId(row.client_item or ""))
         except (ClientRefused, ClientUnavailable, NoSuchClient) as error:

@@ -36,8 +36,9 @@ log: Final = logging.getLogger("mediabus.operations")
 
 INSERT: Final = """
 INSERT INTO downloads (id, title, state, client, client_item, protocol, category, indexer,
-                       media_item_id, asked, asked_by_type, asked_by_id, asked_at)
-VALUES ($1, $2, 'initiating', $3, $4, $5, $6, $7, $8, 'initiate', $9, $10, now())
+                       media_item_id, asked, asked_by_type, asked_by_id,
+                       asked_correlation_id, asked_at)
+VALUES ($1, $2, 'initiating', $3, $4, $5, $6, $7, $8, 'initiate', $9, $10, $11, now())
 """
 MAX_TORRENT_BYTES: Final = 5_000_000
 
@@ -59,7 +60,7 @@ class Initiate:
         leaves the row as failed, with its event."""
         source = await _source(request)
         client = self._choose(request, source)
-        row = await self._insert(request, client, source, actor)
+        row = await self._insert(request, client, source, actor, correlation_id)
         try:
             item = await self._sessions.client(client).add(
                 source, title=row.title, category=row.category
@@ -84,7 +85,12 @@ class Initiate:
             raise _invalid("client", str(error)) from error
 
     async def _insert(
-        self, request: InitiateDownload, client: str, source: Source, actor: Actor
+        self,
+        request: InitiateDownload,
+        client: str,
+        source: Source,
+        actor: Actor,
+        correlation_id: str | None,
     ) -> DownloadRow:
         download_id = uuid7()
         try:
@@ -100,6 +106,7 @@ class Initiate:
                 request.media_item_id,
                 actor.type,
                 actor.id,
+                correlation_id,
             )
         except asyncpg.UniqueViolationError as error:
             raise _duplicate(error, request, client) from error

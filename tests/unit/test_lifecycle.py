@@ -67,6 +67,7 @@ def row(
         asked=asked,
         asked_by_type=USER.type if asked else None,
         asked_by_id=USER.id if asked else None,
+        asked_correlation_id="request 7" if asked else None,
         asked_at=NOW if asked else None,
         created_at=NOW,
         updated_at=NOW,
@@ -269,6 +270,17 @@ ROWS = st.builds(
 )
 
 
+@pytest.mark.parametrize(
+    ("asked", "correlation"), [("pause", "request 7"), ("resume", None), (None, None)]
+)
+def test_what_was_asked_for_carries_the_correlation_of_its_request(
+    asked: Ask | None, correlation: str | None
+) -> None:
+    step = next_step(row("active", asked=asked), shows(Phase.PAUSED))
+    assert isinstance(step, Transition)
+    assert [event.correlation_id for event in step.events] == [correlation]
+
+
 def stepped(before: DownloadRow, step: Transition) -> DownloadRow:
     """The row after the step, a long time later."""
     return msgspec.structs.replace(
@@ -277,6 +289,7 @@ def stepped(before: DownloadRow, step: Transition) -> DownloadRow:
         asked=None,
         asked_by_type=None,
         asked_by_id=None,
+        asked_correlation_id=None,
         asked_for=None,
         unchanged_for=LONG_AGO,
     )

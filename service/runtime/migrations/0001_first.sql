@@ -43,6 +43,7 @@ CREATE TABLE downloads (
     asked           text CHECK (asked IN ('initiate', 'pause', 'resume', 'cancel', 'cancel_with_files')),
     asked_by_type   text,
     asked_by_id     text,
+    asked_correlation_id text,
     asked_at        timestamptz,
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
