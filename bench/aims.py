@@ -1,0 +1,73 @@
+"""What mediabus aims at, in one table. The names of figures are those of the sections."""
+
+import dataclasses
+from typing import Final, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """``figure``, or its ratio to ``against``, is to be ``at least`` or ``at most`` ``value``."""
+
+    section: str
+    text: str
+    figure: str
+    relation: Literal["at least", "at most"]
+    value: float
+    unit: str = ""
+    against: str | None = None
+
+    @property
+    def wanted(self) -> str:
+        """The value as a reader takes it."""
+        unit = " x" if self.against else f" {self.unit}".rstrip()
+        return f"{'≥' if self.relation == 'at least' else '≤'} {self.value:,g}{unit}"
+
+    def is_met_by(self, reached: float) -> bool:
+        """Whether that will do."""
+        return reached >= self.value if self.relation == "at least" else reached <= self.value
+
+
+ROW: Final = "stream to row"
+REPLY: Final = "operation to reply"
+VISIBLE: Final = "operation to row visible"
+RELAY: Final = "relay"
+HISTORY: Final = "history"
+MONITOR: Final = "monitor"
+START: Final = "start-up"
+
+ONE: Final = "mediabus, one persister"
+CEILING: Final = "COPY without NATS, one connection"
+FASTSTREAM: Final = "FastStream, batches and executemany"
+SINKS: Final = "nats-sinks, batches and executemany"
+BRIDGE_INSERT: Final = "mq-bridge, INSERT ON CONFLICT, 4 writers"
+BRIDGE_COPY: Final = "mq-bridge, COPY (not idempotent), 4 writers"
+NAIVE: Final = "nats-py, one by one"
+
+AIMS: Final = (
+    Aim(ROW, "one persister / the ceiling", ONE, "at least", 0.9, against=CEILING),
+    Aim(ROW, "… / FastStream", ONE, "at least", 4.5, against=FASTSTREAM),
+    Aim(ROW, "… / nats-sinks", ONE, "at least", 4.5, against=SINKS),
+    Aim(ROW, "… / code for each message", ONE, "at least", 25, against=NAIVE),
+    Aim(ROW, "… / mq-bridge, the same promise", ONE, "at least", 2, against=BRIDGE_INSERT),
+    Aim(ROW, "… / mq-bridge, COPY", ONE, "at least", 0.9, against=BRIDGE_COPY),
+    *(
+        aim
+        for many in (8, 64)
+        for aim in (
+            Aim(REPLY, f"p50, {many} in flight, with / without event",
+                f"with its event, {many} in flight, p50", "at most", 1.1,
+                against=f"without any event, {many} in flight, p50"),
+            Aim(REPLY, f"operations/s, {many} in flight, with / without event",
+                f"with its event, {many} in flight", "at least", 0.92,
+                against=f"without any event, {many} in flight"),
+        )
+    ),
+    Aim(VISIBLE, "p50 at 100/s", "at 100/s, p50", "at most", 8, "ms"),
+    Aim(VISIBLE, "p99 at 100/s", "at 100/s, p99", "at most", 25, "ms"),
+    Aim(RELAY, "drain", "mediabus, atomic batches", "at least", 30_000, "events/s"),
+    Aim(HISTORY, "p99 of any page", "any page, p99", "at most", 5, "ms"),
+    Aim(HISTORY, "p99 of any page / that of the small table", "any page, p99", "at most", 1.5,
+        against="any page of the small table, p99"),
+    Aim(HISTORY, "retention of a month", "a month dropped", "at most", 1000, "ms"),
+    Aim(START, "mediabus --help", "mediabus --help", "at most", 150, "ms"),
+)  # fmt: skip

@@ -1,0 +1,165 @@
+"""What an hour of steady load leaves behind: memory of each process, bytes of each event.
+
+    python -m bench.growth [--minutes 60] [--rate 2000] [--operations 50]
+
+Events are published at ``--rate`` a second in all, of which ``--operations`` are born in operations
+over NATS. Memory counts from the tenth part of the time on: before that caches fill.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import psutil
+import uvloop
+from rich.console import Console
+
+from bench.__main__ import keep
+from bench.load import create
+from bench.report import Section, header, show
+from bench.servers import Stack, answers, event, mediabus, process, stack, until
+from schemas.identity import uuid7
+from schemas.subjects import EVENTS_STREAM
+from service.outbox.batch import publish_all
+
+BATCHES_A_SECOND: Final = 20
+SAMPLE_EVERY: Final = 5.0
+FLAT_WITHIN: Final = 1.05
+MEGABYTE: Final = 1e6
+
+SIZES: Final = """
+SELECT sum(pg_table_size(relid)) AS rows, sum(pg_indexes_size(relid)) AS indexes
+FROM pg_partition_tree('events')
+"""
+LOG_SINCE: Final = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), $1)"
+
+Memory = dict[str, list[float]]
+"""Megabytes of each process, sample by sample."""
+
+
+async def measure(seconds: float, rate: int, operations: int) -> Section:
+    """The load, and what it leaves."""
+    section = Section("growth")
+    async with stack() as it, _processes(it) as processes:
+        log_began = await it.pool.fetchval("SELECT pg_current_wal_lsn()")
+        memory: Memory = {}
+        sampling = asyncio.create_task(_sample(processes, memory))
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            publishing = tasks.create_task(_publish(it, rate - operations, seconds))
+            tasks.create_task(_operate(it, operations, seconds))
+        took = time.perf_counter() - began
+        published = publishing.result() + int(operations * seconds)
+
+        async def all_stored() -> bool:
+            stored: int = await it.pool.fetchval("SELECT count(*) FROM events")
+            return stored >= published
+
+        behind = await until(all_stored, every=0.5) - began - took
+        sampling.cancel()
+        section.add("events", "events/s", published / took)
+        section.add("last row after the last event", "s", behind)
+        await _bytes(section, it, published, log_began)
+    _memory(section, memory)
+    section.note(f"{published:,} events in {took / 60:.1f} minutes.")
+    return section
+
+
+@contextlib.asynccontextmanager
+async def _processes(it: Stack) -> AsyncIterator[dict[str, psutil.Process]]:
+    """The processes to be watched, by name."""
+    async with (
+        process(*mediabus("service"), environment=it.environment) as service,
+        process(*mediabus("monitor"), environment=it.environment) as monitor,
+        process(*mediabus("persist"), environment=it.environment) as persist,
+    ):
+        await until(lambda: answers(it.bus, "media.list"), within=30)
+        await until(lambda: answers(it.bus, "history.count"), within=30)
+        ours = {"service": service, "monitor": monitor, "persist": persist}
+        found = {name: psutil.Process(one.pid) for name, one in ours.items()}
+        for child in psutil.Process().children():
+            if child.name() in {"nats-server", "postgres"}:
+                found[child.name()] = child
+        yield found
+
+
+async def _publish(it: Stack, rate: int, seconds: float) -> int:
+    """Publishes steadily and says how many events that were."""
+    began, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - began) < seconds:
+        due = int(rate * elapsed) - done
+        if due:
+            await publish_all(it.bus, [event() for _ in range(min(due, 1000))])
+            done += min(due, 1000)
+        await asyncio.sleep(1 / BATCHES_A_SECOND)
+    return done
+
+
+async def _operate(it: Stack, rate: int, seconds: float) -> None:
+    began = time.perf_counter()
+    for number in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+        await create(it.bus, "media.create", uuid7().hex)
+
+
+async def _sample(processes: dict[str, psutil.Process], memory: Memory) -> None:
+    while True:
+        for name, one in processes.items():
+            memory.setdefault(name, []).append(_megabytes(one))
+        await asyncio.sleep(SAMPLE_EVERY)
+
+
+def _megabytes(one: psutil.Process) -> float:
+    """The resident memory of a process. PostgreSQL's are many that share theirs: what is each
+    one's own."""
+    if one.name() != "postgres":
+        return float(one.memory_info().rss) / MEGABYTE
+    total = 0.0
+    for each in (one, *one.children()):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += each.memory_full_info().uss
+    return total / MEGABYTE
+
+
+def _memory(section: Section, memory: Memory) -> None:
+    for name, samples in memory.items():
+        counted = samples[len(samples) // 10 :]
+        section.add(f"{name}, memory: first", "MB", counted[0])
+        section.add(f"{name}, memory: last", "MB", counted[-1])
+        section.add(f"{name}, memory: most", "MB", max(counted))
+        if counted[-1] > counted[0] * FLAT_WITHIN:
+            section.note(f"{name} grew by {counted[-1] / counted[0] - 1:.0%}: that is not flat.")
+
+
+async def _bytes(section: Section, it: Stack, events: int, log_began: str) -> None:
+    sizes = await it.pool.fetchrow(SIZES)
+    assert sizes
+    section.add("rows of events", "bytes/event", float(sizes["rows"]) / events)
+    section.add("indexes of events", "bytes/event", float(sizes["indexes"]) / events)
+    log = await it.pool.fetchval(LOG_SINCE, log_began)
+    section.add("PostgreSQL's log, all tables", "bytes/event", float(log) / events)
+    state = (await it.bus.js.stream_info(EVENTS_STREAM)).state
+    section.add("the stream", "bytes/event", state.bytes / events)
+
+
+def main() -> None:
+    """Runs and prints."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=int, default=2000)
+    parser.add_argument("--operations", type=int, default=50)
+    arguments = parser.parse_args()
+    console, head = Console(), header(quick=False)
+    seconds = arguments.minutes * 60
+    section = uvloop.run(measure(seconds, arguments.rate, arguments.operations))
+    for name, value in head.items():
+        console.print(f"{name:9} {value}", highlight=False)
+    show(console, section)
+    keep(head, [section], name="growth.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Requests to the operations over NATS, many in flight or at a steady rate."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from bench.servers import ACTOR_HEADERS, Failed
+from schemas.identity import uuid7
+from service.runtime.bus import Bus
+
+Operation = Callable[[], Awaitable[object]]
+
+
+async def create(bus: Bus, subject: str, title: str) -> None:
+    """Asks for a TV show to be added. Raises Failed where it is not."""
+    body = msgspec.json.encode({"type": "tv_show", "title": title})
+    reply = await bus.nc.request(subject, body, timeout=30, headers=ACTOR_HEADERS)
+    if reply.headers:
+        raise Failed(reply.data.decode())
+
+
+async def in_flight(operation: Operation, count: int, many: int) -> tuple[float, float]:
+    """Operations a second with ``many`` under way at a time, and the median of their
+    milliseconds."""
+    took: list[float] = []
+
+    async def work() -> None:
+        while len(took) < count:
+            began = time.perf_counter()
+            await operation()
+            took.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(many)))
+    return len(took) / (time.perf_counter() - began), statistics.median(took) * 1000
+
+
+async def at_rate(bus: Bus, rate: float, seconds: float, asked: dict[str, float]) -> None:
+    """Asks for TV shows at a steady rate; ``asked`` has, by title, when each was asked for."""
+    started = time.perf_counter()
+
+    async def ask(title: str) -> None:
+        asked[title] = time.perf_counter()
+        await create(bus, "media.create", title)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(int(rate * seconds)):
+            due = started + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.create_task(ask(uuid7().hex))

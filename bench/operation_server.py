@@ -1,0 +1,71 @@
+"""Serves adding a media item twice: as mediabus does it, and the same without its event.
+
+    python -m bench.operation_server    the settings are mediabus' own variables
+
+Nothing relays: what is measured here is what recording an event costs its operation.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+import asyncpg
+import uvloop
+
+from schemas.commands import CreateMedia, MediaItem
+from schemas.envelope import Envelope
+from schemas.identity import Actor
+from service.operations.media import Media
+from service.outbox.direct import DirectPublisher
+from service.outbox.outbox import Outbox, open_outbox
+from service.runtime.api import Endpoint, Headers, endpoint, serving
+from service.runtime.bus import connect
+from service.runtime.database import open_pool
+from service.runtime.settings import load
+
+WITH_EVENT = "bench.with_event"
+WITHOUT_EVENT = "bench.without_event"
+
+CREATE = """
+INSERT INTO media_items (id, type, title, original_title, year, tmdb_id, imdb_id, metadata,
+                         monitored)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *
+"""
+
+
+class NoOutbox(Outbox):
+    """Makes the change and records nothing."""
+
+    async def perform(
+        self, statement: str, *args: object, events: Iterable[Envelope]
+    ) -> list[asyncpg.Record]:
+        return await self._pool.fetch(CREATE, *args)
+
+
+def _endpoint(subject: str, media: Media) -> Endpoint:
+    async def create(request: CreateMedia, actor: Actor, _: Headers) -> MediaItem:
+        return await media.create(request, actor)
+
+    return endpoint(subject, CreateMedia, create)
+
+
+async def main() -> None:
+    """Serves until it is ended."""
+    settings = load(None)
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(settings.database))
+        bus = await stack.enter_async_context(connect(settings.nats, name="bench operations"))
+        outbox = await stack.enter_async_context(open_outbox(pool, bus))
+        silent = NoOutbox(pool, bus, DirectPublisher())
+        endpoints = [
+            _endpoint(WITH_EVENT, Media(pool, outbox)),
+            _endpoint(WITHOUT_EVENT, Media(pool, silent)),
+        ]
+        await stack.enter_async_context(
+            serving(bus, name="bench", description="Operations, measured", endpoints=endpoints)
+        )
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,97 @@
+"""How soon an operation's event can be read: from the request to its row being visible."""
+
+import asyncio
+import contextlib
+import datetime
+import statistics
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
+
+from bench import aims
+from bench.load import at_rate, create, in_flight
+from bench.report import Section
+from bench.servers import Stack, answers, mediabus, process, stack, until
+from service.runtime.database import Pool
+
+FLOOD: Final = 64
+WARM_UP: Final = 1.0
+SINCE: Final = "SELECT data ->> 'title' AS title FROM events WHERE occurred_at >= $1"
+
+
+async def measure(operations: int, seconds: float, runs: int) -> Section:
+    """The most that a machine does, and the latency at 100/s, 1,000/s and half of that most."""
+    section = Section(aims.VISIBLE)
+    async with stack() as it, _processes(it):
+        for _ in range(runs):
+            answered, stored = await _flood(it, operations)
+            section.add("at the most, answered", "operations/s", answered)
+            section.add("at the most, rows visible", "operations/s", stored)
+            half = section.figures["at the most, rows visible"].median / 2
+            for name, rate in {"100/s": 100, "1,000/s": 1000, "half of the most": half}.items():
+                p50, p99 = await _latency(it, rate, seconds)
+                section.add(f"at {name}, p50", "ms", p50)
+                section.add(f"at {name}, p99", "ms", p99)
+            await it.pool.execute("TRUNCATE media_items CASCADE")
+    section.note(
+        f"media.create over NATS to the service process, the relay in it and one persister. "
+        f"The most: {operations:,} operations, {FLOOD} in flight. Latencies: {seconds:g} s at a "
+        f"steady rate, from the request until a reader of the table sees the row, {runs} runs."
+    )
+    return section
+
+
+@contextlib.asynccontextmanager
+async def _processes(it: Stack) -> AsyncIterator[None]:
+    async with (
+        process(*mediabus("service"), environment=it.environment),
+        process(*mediabus("persist"), environment=it.environment),
+    ):
+        await until(lambda: answers(it.bus, "media.list"), within=30)
+        await until(lambda: answers(it.bus, "history.count"), within=30)
+        await create(it.bus, "media.create", "The first")
+        await until(partial(_has, it.pool, 1), within=30)
+        yield
+
+
+async def _has(pool: Pool, rows: int) -> bool:
+    return bool(await pool.fetchval("SELECT count(*) >= $1 FROM events", rows))
+
+
+async def _flood(it: Stack, operations: int) -> tuple[float, float]:
+    """Operations a second: answered, and with their rows stored."""
+    before = await it.pool.fetchval("SELECT count(*) FROM events")
+    operation = partial(create, it.bus, "media.create", "A show")
+    started = time.perf_counter()
+    answered, _ = await in_flight(operation, operations, FLOOD)
+    stored = await until(partial(_has, it.pool, before + operations)) - started
+    return answered, operations / stored
+
+
+async def _latency(it: Stack, rate: float, seconds: float) -> tuple[float, float]:
+    """Milliseconds, p50 and p99."""
+    asked: dict[str, float] = {}
+    took: list[float] = []
+    watching = asyncio.create_task(_watch(it.pool, asked, took))
+
+    async def all_seen() -> bool:
+        return not asked
+
+    await at_rate(it.bus, rate, seconds + WARM_UP, asked)
+    await until(all_seen)
+    watching.cancel()
+    cuts = statistics.quantiles(took[int(rate * WARM_UP) :], n=100)
+    return cuts[49] * 1000, cuts[98] * 1000
+
+
+async def _watch(pool: Pool, asked: dict[str, float], took: list[float]) -> None:
+    """Looks for the rows of what was asked for, every 2 ms."""
+    while True:
+        oldest = min(asked.values(), default=time.perf_counter())
+        ago = datetime.timedelta(seconds=time.perf_counter() - oldest + 0.01)
+        for row in await pool.fetch(SINCE, datetime.datetime.now(datetime.UTC) - ago):
+            began = asked.pop(row["title"], None)
+            if began is not None:
+                took.append(time.perf_counter() - began)
+        await asyncio.sleep(0.002)

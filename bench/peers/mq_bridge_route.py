@@ -1,0 +1,46 @@
+"""A route of mq-bridge (Rust) from the stream to the table: ``insert`` or ``copy``, 4 writers.
+
+It binds scalar fields of a message only, so its stream holds the events flat, ``data`` as text.
+It names its durable consumer itself.
+"""
+
+import sys
+from urllib.parse import parse_qs, urlsplit
+
+from mq_bridge import Route
+
+from bench.peers.row import BATCH, DATABASE_URL, NATS_URL, STREAM
+
+COLUMNS = (
+    "id", "occurred_at", "category", "type", "severity", "source", "actor_type", "actor_id",
+    "resource_type", "resource_id", "data",
+)  # fmt: skip
+VALUES = ", ".join(f"${{payload:{name}}}" for name in COLUMNS)
+COPY = {
+    "bulk_copy": True,
+    "insert_query": f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES ({VALUES})",
+}
+# An insert_query with the casts that these columns need would write row by row; this writes many.
+UPSERT = {"columns": "auto", "key": "id,occurred_at"}
+
+copies = sys.argv[1] == "copy"
+socket = parse_qs(urlsplit(DATABASE_URL).query)["host"][0]
+route = Route.from_config(
+    {
+        "input": {
+            "nats": {"url": NATS_URL, "stream": STREAM, "subject": "flat.>"},
+        },
+        "output": {
+            "sqlx": {
+                "url": f"postgresql://postgres@localhost/postgres?host={socket}",
+                "table": "events",
+                **(COPY if copies else UPSERT),
+                "min_connections": 4,
+                "max_connections": 4,
+            }
+        },
+        "concurrency": 4,
+        "batch_size": BATCH,
+    }
+)
+route.run()

@@ -1,0 +1,224 @@
+"""How fast events get from the stream into ``events``: mediabus, its peers, and the ceiling.
+
+The stream is filled once. Then each contender in turn drains it into the emptied table from a fresh
+durable consumer with explicit acknowledgements. Its consumer is paused until all its processes have
+asked for messages; the clock runs from there until the last message is acknowledged.
+"""
+
+import contextlib
+import datetime
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import msgspec
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.errors import NotFoundError
+
+from bench import aims
+from bench.peers import environment
+from bench.peers.row import BATCH, row
+from bench.report import Section
+from bench.servers import Failed, Stack, event, mediabus, process, stack, until
+from consumers.daemon import MOST_IN_DOUBT, durable
+from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
+from service.outbox.batch import MOST, Outgoing, publish_all
+
+FLAT: Final = "FLAT"
+"""The same events for mq-bridge, which binds scalar fields only: flat, ``data`` as text."""
+
+
+class Contender(NamedTuple):
+    """``commands`` are its processes. ``peer`` is what must be installed for it, None for mediabus.
+    ``one_in`` is the part of the events that it drains: all, or less where it is slow."""
+
+    name: str
+    commands: Sequence[tuple[str, ...]]
+    durable: str
+    peer: str | None = None
+    stream: str = EVENTS_STREAM
+    one_in: int = 1
+
+
+def _script(name: str, *arguments: str) -> list[tuple[str, ...]]:
+    return [(environment.PYTHON, "-m", f"bench.peers.{name}", *arguments)]
+
+
+PERSIST: Final = mediabus("persist")
+CONTENDERS: Final = (
+    Contender(aims.ONE, [PERSIST], "persister"),
+    Contender("mediabus, two persisters", [PERSIST, PERSIST], "persister"),
+    Contender(aims.FASTSTREAM, _script("faststream_batches"), "peer", "faststream"),
+    Contender(aims.SINKS, _script("nats_sinks_batches"), "peer", "nats-sinks"),
+    Contender(
+        aims.BRIDGE_INSERT, _script("mq_bridge_route", "insert"),
+        "mq-bridge-FLAT-flat-_all_", "mq-bridge", FLAT,
+    ),
+    Contender(
+        aims.BRIDGE_COPY, _script("mq_bridge_route", "copy"),
+        "mq-bridge-FLAT-flat-_all_", "mq-bridge", FLAT,
+    ),
+    Contender(aims.NAIVE, _script("naive"), "peer", "nats-py", one_in=20),
+)  # fmt: skip
+GUARDED: Final = (aims.ONE, aims.FASTSTREAM)
+
+
+async def measure(events: int, runs: int, names: Sequence[str] = ()) -> Section:
+    """Every contender, or those named, in turns."""
+    section = Section(aims.ROW)
+    chosen = [one for one in CONTENDERS if not names or one.name in names]
+    missing = await environment.install(tuple({one.peer for one in chosen if one.peer}))
+    for peer, reason in missing.items():
+        section.note(f"{peer} could not be installed here, so it was not measured: {reason}")
+    chosen = [one for one in chosen if one.peer not in missing]
+    async with stack() as it:
+        filled = [event() for _ in range(events)]
+        await _fill(it, filled)
+        if any(one.stream == FLAT for one in chosen):
+            await _fill_flat(it, filled)
+        rows = [row(each.payload, place) for place, each in enumerate(filled, 1)]
+        for _ in range(runs):
+            if not names:
+                section.add(aims.CEILING, "events/s", await _copy(it, rows))
+            for contender in chosen:
+                section.add(contender.name, "events/s", await _drain(it, contender, events))
+    _say(section, chosen, events, runs)
+    return section
+
+
+def _say(section: Section, chosen: Sequence[Contender], events: int, runs: int) -> None:
+    section.note(f"{events:,} events of {len(event().payload)} bytes, {runs} runs in turns.")
+    for contender in chosen:
+        if contender.one_in > 1:
+            section.note(f"{contender.name}: {events // contender.one_in:,} of them, for its pace.")
+        if contender.stream == FLAT:
+            section.note(
+                "mq-bridge reads the same events flattened, with `data` as text: it binds no "
+                "nested field. It does not store the stream's sequence."
+            )
+
+
+async def _fill(it: Stack, events: Sequence[Outgoing]) -> None:
+    for start in range(0, len(events), MOST):
+        await publish_all(it.bus, events[start : start + MOST])
+
+
+async def _fill_flat(it: Stack, events: Sequence[Outgoing]) -> None:
+    await it.bus.js.add_stream(StreamConfig(name=FLAT, subjects=["flat.>"], allow_atomic=True))
+    await _fill(it, [Outgoing(one.id, f"flat.{one.id}", _flat(one.payload)) for one in events])
+
+
+def _flat(payload: bytes) -> bytes:
+    event_id, moment, _, category, kind, severity, source, *who, _, _, data = row(payload, None)
+    names = ("actor_type", "actor_id", "resource_type", "resource_id")
+    return msgspec.json.encode(
+        {
+            "id": event_id,
+            "occurred_at": moment,
+            "category": category,
+            "type": kind,
+            "severity": severity,
+            "source": source,
+            **dict(zip(names, who, strict=True)),
+            "data": data,
+        }
+    )
+
+
+async def _empty(it: Stack) -> None:
+    """An empty table, and nothing left for PostgreSQL to write of what was in it."""
+    await it.pool.execute("TRUNCATE events")
+    await it.pool.execute("SELECT ensure_events_partition($1)", datetime.datetime.now(datetime.UTC))
+    await it.pool.execute("CHECKPOINT")
+
+
+async def _copy(it: Stack, rows: Sequence[tuple[Any, ...]]) -> float:
+    """Events a second by COPY on one connection, a commit for each batch: what PostgreSQL takes
+    from Python where there is no NATS to read, nothing to decode and no promise to keep."""
+    await _empty(it)
+    connection = await asyncpg.connect(it.database_url)
+    try:
+        started = time.perf_counter()
+        for start in range(0, len(rows), BATCH):
+            await connection.copy_records_to_table(
+                "events", records=rows[start : start + BATCH], columns=COLUMNS
+            )
+        return len(rows) / (time.perf_counter() - started)
+    finally:
+        await connection.close()
+
+
+COLUMNS: Final = (
+    "id", "occurred_at", "stream_seq", "category", "type", "severity", "source", "actor_type",
+    "actor_id", "resource_type", "resource_id", "correlation_id", "causation_id", "data",
+)  # fmt: skip
+
+
+async def _drain(it: Stack, contender: Contender, events: int) -> float:
+    """Events a second of one contender."""
+    await _empty(it)
+    todo = events // contender.one_in
+    await _paused_consumer(it, contender, events - todo + 1)
+    variables = {
+        **it.environment,
+        "NATS_URL": it.nats_url,
+        "DATABASE_URL": it.database_url,
+        "STREAM": contender.stream,
+        "DURABLE": contender.durable,
+    }
+    async with contextlib.AsyncExitStack() as running:
+        processes = [
+            await running.enter_async_context(process(*command, environment=variables))
+            for command in contender.commands
+        ]
+
+        async def is_ready() -> bool:
+            if any(one.returncode is not None for one in processes):
+                raise Failed(f"{contender.name} ended by itself")
+            info = await it.bus.js.consumer_info(contender.stream, contender.durable)
+            return (info.num_waiting or 0) >= len(processes)
+
+        async def is_done() -> bool:
+            info = await it.bus.js.consumer_info(contender.stream, contender.durable)
+            return not info.num_pending and not info.num_ack_pending
+
+        await until(is_ready, within=30)
+        started = await _let_go(it, contender)
+        took = await until(is_done, every=0.01) - started
+    stored = await it.pool.fetchval("SELECT count(*) FROM events")
+    if stored != todo:
+        raise Failed(f"{contender.name}: {stored} rows of {todo} events")
+    return todo / took
+
+
+async def _paused_consumer(it: Stack, contender: Contender, first: int) -> None:
+    with contextlib.suppress(NotFoundError):
+        await it.bus.js.delete_consumer(contender.stream, contender.durable)
+    if contender.peer is None:
+        config = durable(contender.durable)
+    else:
+        config = ConsumerConfig(
+            durable_name=contender.durable,
+            filter_subject="flat.>" if contender.stream == FLAT else EVENTS_SUBJECTS,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=30,
+            max_ack_pending=MOST_IN_DOUBT,
+        )
+    if first > 1:
+        config = config.evolve(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=first)
+    paused = config.evolve(pause_until=_after(datetime.timedelta(minutes=5)))
+    await it.bus.js.add_consumer(contender.stream, paused)
+
+
+async def _let_go(it: Stack, contender: Contender) -> float:
+    """Ends the pause and says when, by ``time.perf_counter``. A pause that runs out is noticed at
+    once by the requests that wait; one that is lifted only by the next."""
+    soon = datetime.timedelta(seconds=0.5)
+    deadline, moment = _after(soon), time.perf_counter() + soon.total_seconds()
+    await it.bus.js.pause_consumer(contender.stream, contender.durable, deadline)
+    return moment
+
+
+def _after(delay: datetime.timedelta) -> str:
+    return (datetime.datetime.now(datetime.UTC) + delay).isoformat()
