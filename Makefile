@@ -30,8 +30,8 @@ format: .venv/installed ## formats the code and sorts its imports
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed ## events per second and how long one takes, on this machine
-	$(BIN)/python -m bench.pipeline $(ARGS)
+bench: .venv/installed ## how fast it is, beside its peers; ARGS=--quick takes a minute
+	$(BIN)/python -m bench $(ARGS)
 
 lock: ## requirements.lock anew, with the newest versions that pyproject.toml allows
 	rm -rf .venv-lock
@@ -43,7 +43,7 @@ lock: ## requirements.lock anew, with the newest versions that pyproject.toml al
 install: .venv/installed ## only installs, into .venv
 
 clean: ## removes what was made here, except your data in mediabus-data
-	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lock .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf .coverage* htmlcov tests/wire/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

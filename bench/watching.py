@@ -26,8 +26,8 @@ async def measure(sizes: tuple[int, ...], seconds: float) -> Section:
         section.add(f"{name}: memory", "MB", found.memory)
         section.add(f"{name}: writes", "1/s", found.writes)
     section.note(
-        f"A scripted client for {seconds:g} s. `python -m bench.monitor` also measures the real "
-        "ones where they are installed."
+        f"A scripted client for {seconds:g} s; memory is that of the whole process. "
+        "`python -m bench.monitor` also measures the real ones where they are installed."
     )
     return section
 

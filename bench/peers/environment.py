@@ -18,7 +18,7 @@ Reasons = dict[str, str]
 
 async def install(peers: tuple[str, ...]) -> Reasons:
     """Installs the peers that are missing and says of which that was not possible."""
-    if not FOLDER.exists():
+    if peers and not FOLDER.exists():
         await _run(sys.executable, "-m", "venv", str(FOLDER))
     reasons = {}
     for peer in peers:

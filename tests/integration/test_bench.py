@@ -1,0 +1,22 @@
+"""The benchmarks run: small, on real servers, without the peers."""
+
+from bench import aims, history, operation_to_reply, stream_to_row
+
+
+async def test_events_are_drained_into_rows() -> None:
+    section = await stream_to_row.measure(300, 1, [aims.ONE])
+    assert section.figures[aims.ONE].median > 0
+
+
+async def test_the_same_operation_is_measured_with_and_without_its_event() -> None:
+    section = await operation_to_reply.measure(20, 1)
+    reached = [section.reached(aim) for aim in aims.AIMS if aim.section == aims.REPLY]
+    assert len(reached) == 4
+    assert None not in reached
+
+
+async def test_pages_of_a_large_table_are_compared_with_those_of_a_small_one() -> None:
+    section = await history.measure(240, 2400, 5)
+    reached = [section.reached(aim) for aim in aims.AIMS if aim.section == aims.HISTORY]
+    assert len(reached) == 3
+    assert None not in reached
