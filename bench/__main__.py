@@ -1,10 +1,11 @@
 """mediabus measured beside its peers and the machine's limits.
 
-    python -m bench [--quick] [--only NAME] [--page]     all sections, about ten minutes
-    python -m bench --guard [--record]                   what CI asks: still as fast as recorded?
+    python -m bench [--quick] [--only NAME]     all sections, about ten minutes
+    python -m bench --page                      the same, and into docs/performance.md
+    python -m bench --guard [--record]          what CI asks: still as fast as recorded?
 
-Tables go to the terminal, everything as JSON and the chart as SVG to ``bench/results/``, and with
-``--page`` into ``docs/performance.md``. An hour of steady load is ``python -m bench.growth``.
+Tables go to the terminal, everything as JSON and the chart as SVG to ``bench/results/``. An hour of
+steady load is ``python -m bench.growth``.
 """
 
 import argparse
@@ -133,7 +134,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--page", action="store_true", help="also into docs/performance.md")
     parser.add_argument("--guard", action="store_true", help="compare with the recorded ratio")
     parser.add_argument("--record", action="store_true", help="record the ratio of --guard")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.page and (arguments.quick or arguments.only):
+        parser.error("the page has the whole of a full run: --page goes without --quick and --only")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ TWICE = Aim("stream to row", "mine / theirs", "mine", "at least", 2, against="th
 def section() -> Section:
     """Three runs; the machine was slow in the first and fast in the last."""
     found = Section("stream to row")
-    for mine, theirs in ((100, 50), (300, 100), (1000, 200)):
+    for mine, theirs in ((100, 50), (300, 60), (1000, 250)):
         found.add("mine", "events/s", mine)
         found.add("theirs", "events/s", theirs)
     return found
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_each_run(section: Section) -> None:
-    assert section.reached(TWICE) == 3
+    assert section.reached(TWICE) == 4  # not 5, the ratio of the medians
 
 
 def test_what_was_not_measured_is_not_reached(section: Section) -> None:
