@@ -30,6 +30,7 @@ async def measure(operations: int, seconds: float, runs: int) -> Section:
             section.add("at the most, rows visible", "operations/s", stored)
             half = section.figures["at the most, rows visible"].median / 2
             for name, rate in {"100/s": 100, "1,000/s": 1000, "half of the most": half}.items():
+                await until(lambda: _is_quiet(it.pool))
                 p50, p99 = await _latency(it, rate, seconds)
                 section.add(f"at {name}, p50", "ms", p50)
                 section.add(f"at {name}, p99", "ms", p99)
@@ -57,6 +58,11 @@ async def _processes(it: Stack) -> AsyncIterator[None]:
 
 async def _has(pool: Pool, rows: int) -> bool:
     return bool(await pool.fetchval("SELECT count(*) >= $1 FROM events", rows))
+
+
+async def _is_quiet(pool: Pool) -> bool:
+    """Whether nothing is left of the load before."""
+    return bool(await pool.fetchval("SELECT NOT EXISTS (SELECT FROM outbox)"))
 
 
 async def _flood(it: Stack, operations: int) -> tuple[float, float]:

@@ -40,7 +40,7 @@ def _digest() -> str:
 
 
 async def _run(*command: str) -> str:
-    """What a command says last where it fails; nothing where it does not."""
+    """What a command says first where it fails; nothing where it does not."""
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -48,4 +48,4 @@ async def _run(*command: str) -> str:
     if process.returncode == 0:
         return ""
     errors = [line for line in words.decode().splitlines() if line.startswith("ERROR")]
-    return errors[-1] if errors else f"{command[0]} ended with {process.returncode}"
+    return errors[0] if errors else f"{command[0]} ended with {process.returncode}"
