@@ -13,9 +13,8 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from consumers import letter
 from consumers.verdict import Bury, Done, Retry, RetryLater, Verdict, verdict_on
-from schemas import codec
+from schemas import codec, letter
 from schemas.envelope import Envelope
 from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
 from service.runtime import metrics

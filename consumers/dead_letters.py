@@ -6,14 +6,13 @@ from typing import Final
 
 import msgspec
 from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RawStreamMsg
+from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
-from consumers import letter
+from schemas import letter
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
 from service.runtime.bus import Bus, PublishFailed
-
-AT_A_TIME: Final = 500
+from service.runtime.headers import headers_in
 
 
 class NoSuchLetter(Exception):
@@ -63,19 +62,9 @@ class DeadLetters:
         return [one async for one in self._from(1)]
 
     async def _from(self, start: int) -> AsyncIterator[DeadLetter]:
-        subscription = await self._bus.js.pull_subscribe(
-            "", stream=DEAD_LETTERS_STREAM, config=_reader(start)
-        )
-        try:
-            left = (await subscription.consumer_info()).num_pending or 0
-            while left > 0:
-                messages = await subscription.fetch(min(left, AT_A_TIME), timeout=5)
-                for message in messages:
-                    metadata = message.metadata
-                    yield _letter(metadata.sequence.stream, metadata.timestamp, message.headers)
-                left -= len(messages)
-        finally:
-            await subscription.unsubscribe()
+        async for message in headers_in(self._bus, DEAD_LETTERS_STREAM, start=start):
+            metadata = message.metadata
+            yield _letter(metadata.sequence.stream, metadata.timestamp, message.headers)
 
     async def get(self, number: int) -> tuple[DeadLetter, bytes]:
         """A dead letter and the message's body as it came. Raises NoSuchLetter."""
@@ -101,7 +90,7 @@ class DeadLetters:
         id is in the body and stays: who stores events by it still stores it once.
         """
         found, body = await self.get(number)
-        message_id = f"{found.message_id or found.consumer}.retry.{number}"
+        message_id = f"{found.message_id or found.consumer}{letter.RETRY}{number}"
         headers = {**found.headers, "Nats-Msg-Id": message_id}
         try:
             await self._bus.js.publish(
@@ -125,18 +114,6 @@ class DeadLetters:
 _NEVER: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
-def _reader(start: int) -> ConsumerConfig:
-    """Reads headers from a number on, leaves no trace, and is forgotten by the server by itself."""
-    return ConsumerConfig(
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=start,
-        ack_policy=AckPolicy.NONE,
-        headers_only=True,
-        mem_storage=True,
-        inactive_threshold=30,
-    )
-
-
 def _letter(number: int, time: datetime.datetime, headers: Mapping[str, str] | None) -> DeadLetter:
     written = headers or {}
     stream_seq = written.get(letter.STREAM_SEQ, "")
@@ -149,6 +126,6 @@ def _letter(number: int, time: datetime.datetime, headers: Mapping[str, str] | N
         subject=written.get(letter.SUBJECT, "?"),
         stream_seq=int(stream_seq) if stream_seq.isdecimal() else None,
         deliveries=int(written.get(letter.DELIVERIES, "0")),
-        message_id=written.get(letter.MESSAGE_ID),
+        message_id=letter.message_id_of(written),
         headers=letter.original_of(written),
     )

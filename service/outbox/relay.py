@@ -6,9 +6,9 @@ transaction can still be drawing lower ones. What was published beyond it is rem
 Per resource the order is that of the commits: whoever changes a row holds its lock until the
 commit, and draws its position under that lock.
 
-Leaving. A row leaves the outbox when its event is seen in ``events``. What NATS acknowledged but
-lost (it may: see the operations guide on ``sync_interval``) is published again when the persister
-has nothing left to read.
+Leaving. A row leaves the outbox when its event is seen in ``events``, or in the dead letters where
+the persister cannot store it. What NATS acknowledged but lost (it may: see the operations guide on
+``sync_interval``) is published again when the persister has nothing left to read.
 """
 
 import asyncio
@@ -22,18 +22,22 @@ import asyncpg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from schemas.subjects import EVENTS_STREAM
+from schemas.letter import message_id_of
+from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
 from service.outbox.batch import MOST, Outgoing, publish_all
 from service.outbox.outbox import RECORDED_SUBJECT
 from service.runtime import metrics
 from service.runtime.bus import Bus, PublishFailed
 from service.runtime.database import AWAY, Pool
+from service.runtime.headers import headers_in
 from service.runtime.lease import while_leading
 from service.runtime.streams import keep_streams
 
 log: Final = logging.getLogger("mediabus.relay")
 
 LEASE: Final = "relay"
+MOST_BYTES: Final = 8_000_000
+"""Of payloads in one read; the one that goes beyond is its last."""
 AT_MOST_EVERY: Final = 0.005
 """Seconds from one look to the next: under load a few operations then share one batch."""
 POLL_EVERY: Final = 1.0
@@ -53,8 +57,10 @@ PERSISTER: Final = "persister"
 READ_CURSOR: Final = "SELECT position FROM outbox_cursor"
 MOVE_CURSOR: Final = "UPDATE outbox_cursor SET position = $1 WHERE position < $1"
 READ: Final = """
-SELECT position, id, subject, payload FROM outbox
-WHERE position > $1 AND position <> ALL ($2::bigint[]) ORDER BY position LIMIT $3
+SELECT position, id, subject, payload FROM (
+    SELECT *, sum(octet_length(payload)) OVER (ORDER BY position) AS bytes FROM outbox
+    WHERE position > $1 AND position <> ALL ($2::bigint[]) ORDER BY position LIMIT $3
+) AS next WHERE bytes - octet_length(payload) < $4 ORDER BY position
 """
 LAST_DRAWN: Final = """
 SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'position')::regclass), 0)
@@ -73,8 +79,12 @@ DELETE FROM outbox WHERE position <= $1 OR position = ANY ($2::bigint[])
 """
 OLDEST: Final = "SELECT min(position) FROM outbox WHERE position > $1"
 OVERDUE: Final = """
-SELECT position, id, subject, payload FROM outbox WHERE position <= $1 ORDER BY position LIMIT $2
+SELECT position, id, subject, payload FROM (
+    SELECT *, sum(octet_length(payload)) OVER (ORDER BY position) AS bytes FROM outbox
+    WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
+) AS next WHERE bytes - octet_length(payload) < $4 ORDER BY position
 """
+LET_GO: Final = "DELETE FROM outbox WHERE position = ANY ($1::bigint[])"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +108,7 @@ class Relay:
         self._horizon: Horizon | None = None
         self._cursor_moved_at = 0.0
         self._oldest: int | None = None
+        self._is_behind = False
         self._woken = asyncio.Event()
 
     async def run(self) -> None:
@@ -121,19 +132,20 @@ class Relay:
             looked_at = self._now()
             self._woken.clear()
             try:
-                relayed = await self.relay_batch()
+                await self.relay_batch()
             except PublishFailed as error:
                 log.warning("events wait in the outbox: %s", error)
                 await asyncio.sleep(RETRY_AFTER)
                 continue
-            if relayed < MOST:
+            if not self._is_behind:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), timeout=POLL_EVERY)
                 await asyncio.sleep(looked_at + AT_MOST_EVERY - self._now())
 
     async def relay_batch(self) -> int:
         """Publishes what has appeared, up to one batch, and says how many that were."""
-        rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), MOST)
+        rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), MOST, MOST_BYTES)
+        self._is_behind = len(rows) == MOST or _size(rows) >= MOST_BYTES
         if rows:
             await publish_all(self._bus, _outgoing(rows))
             metrics.RELAYED.inc(len(rows))
@@ -165,7 +177,7 @@ class Relay:
         await self._pool.execute(MOVE_CURSOR, self._cursor)
 
     async def _has_unread(self, position: int) -> bool:
-        rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), 1)
+        rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), 1, 1)
         return bool(rows) and rows[0]["position"] <= position
 
     async def _confirm(self) -> None:
@@ -182,7 +194,7 @@ class Relay:
             elif stored is None:
                 stored = await self._stored() if self._is_published(self._oldest) else None
             elif self._now() - since > patience and await self._has_read(stored):
-                await self._publish_again()
+                await self.see_to_overdue()
                 patience, since = 2 * patience, self._now()
 
     def _is_published(self, position: int) -> bool:
@@ -222,15 +234,40 @@ class Relay:
         is_idle = not info.num_pending and not info.num_ack_pending
         return is_idle or (info.ack_floor is not None and info.ack_floor.stream_seq >= sequence)
 
-    async def _publish_again(self) -> None:
-        rows = await self._pool.fetch(OVERDUE, self._cursor, MOST)
+    async def see_to_overdue(self) -> None:
+        """Lets go of what the persister buried, and publishes the others again."""
+        try:
+            buried = await self._buried()
+            after, last = 0, self._cursor
+            while rows := await self._pool.fetch(OVERDUE, after, last, MOST, MOST_BYTES):
+                after = rows[-1]["position"]
+                await self._let_go([row for row in rows if str(row["id"]) in buried])
+                await self._publish_again([row for row in rows if str(row["id"]) not in buried])
+        except (PublishFailed, NatsError, APIError, TimeoutError) as error:
+            log.warning("overdue events wait for NATS: %s", str(error) or type(error).__name__)
+
+    async def _buried(self) -> set[str]:
+        """The ids of the messages that the persister could not store."""
+        subjects = f"dead_letters.{PERSISTER}.>"
+        letters = headers_in(self._bus, DEAD_LETTERS_STREAM, subjects=subjects)
+        return {found async for one in letters if (found := message_id_of(one.headers))}
+
+    async def _let_go(self, rows: Sequence[asyncpg.Record]) -> None:
+        if rows:
+            log.error("events that cannot be stored are dead letters", extra={"count": len(rows)})
+            await self._pool.execute(LET_GO, [row["position"] for row in rows])
+
+    async def _publish_again(self, rows: Sequence[asyncpg.Record]) -> None:
         if rows:
             log.error(
                 "NATS lost events that it had stored: publishing again", extra={"count": len(rows)}
             )
             metrics.RELAYED_AGAIN.inc(len(rows))
-            with contextlib.suppress(PublishFailed):
-                await publish_all(self._bus, _outgoing(rows))
+            await publish_all(self._bus, _outgoing(rows))
+
+
+def _size(rows: Sequence[asyncpg.Record]) -> int:
+    return sum(len(row["payload"]) for row in rows)
 
 
 def _outgoing(rows: Sequence[asyncpg.Record]) -> list[Outgoing]:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from consumers import letter
 from consumers.daemon import consume
 from consumers.dead_letters import DeadLetter, DeadLetters, NoSuchLetter
 from consumers.verdict import Rejected
+from schemas import letter
 from schemas.envelope import Envelope
 from schemas.events import JobExecuted
 from schemas.identity import Actor, uuid7

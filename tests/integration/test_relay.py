@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -11,22 +12,26 @@ import asyncpg
 import msgspec
 import pytest
 
+from consumers.dead_letters import DeadLetters
 from consumers.persister.run import persist
 from schemas.events import JobExecuted
 from schemas.identity import uuid7
 from schemas.subjects import EVENTS_STREAM
 from service.outbox import relay as relaying
 from service.outbox.batch import MOST, Outgoing, _publish_batch
-from service.outbox.outbox import open_outbox
+from service.outbox.outbox import RECORD, arguments, open_outbox
 from service.outbox.relay import Relay, relay_while_leading
 from service.runtime.bus import Bus, PublishFailed
 from service.runtime.database import Pool
 from service.runtime.settings import PersisterSettings, Settings
+from service.runtime.streams import ensure_streams
 from tests.support.eventually import eventually
 from tests.support.library import library
 from tests.support.processes import processes
 from tests.support.servers import NatsServer
 from tests.support.stream import JOB, event, messages, names, record, transaction
+
+DAY = datetime.timedelta(days=1)
 
 
 @pytest.fixture
@@ -347,6 +352,46 @@ async def test_nothing_is_published_again_while_the_persister_has_not_read_every
         await eventually(lambda: len(asked) > 1)
     assert not any(asked)
     assert "lost events" not in caplog.text
+
+
+async def test_what_the_persister_buries_leaves_the_outbox_for_the_dead_letters(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying, "LOST_AFTER", 0.5)
+    too_new = msgspec.structs.replace(event("of the future"), time=event("").time + 30 * DAY)
+    async with at_work(pool, bus), persisting(pool, bus):
+        await pool.execute(RECORD, *arguments([too_new, event("good")]))
+        await eventually(lambda: is_empty(pool), within=30)
+    [letter] = await DeadLetters(bus).all()
+    assert letter.message_id == str(too_new.id)
+    stored = await pool.fetch("SELECT data ->> 'job_name' AS name FROM events")
+    assert [row["name"] for row in stored] == ["good"]
+
+
+async def test_all_that_is_lost_is_published_again_however_much_it_is(
+    pool: Pool, bus: Bus, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = [f"event {number}" for number in range(7)]
+    await record(pool, *everything)
+    await eventually(lambda: moves_to(7, pool, relay))
+    await bus.js.delete_stream(EVENTS_STREAM)
+    await ensure_streams(bus, bus.settings)
+    monkeypatch.setattr(relaying, "MOST", 2)
+    await relay.see_to_overdue()
+    assert await names(bus) == everything
+
+
+async def test_a_read_is_bounded_in_bytes_and_goes_on_at_once(
+    pool: Pool, bus: Bus, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying, "MOST_BYTES", 250_000)
+    monkeypatch.setattr(relaying, "POLL_EVERY", 60.0)
+    large = [f"{number} {'x' * 100_000}" for number in range(10)]
+    await record(pool, *large)
+    assert await relay.relay_batch() == 3
+    async with at_work(pool, bus):
+        await eventually(lambda: relayed(bus, 10), within=30)
+    assert await names(bus) == large
 
 
 async def test_events_kept_in_another_database_are_let_go_when_nats_has_them(

@@ -14,6 +14,7 @@ BODY: Final = "Mediabus-Body"
 """``in-stream``: the body left no room for these headers, and is in the events stream only."""
 
 IN_STREAM: Final = "in-stream"
+RETRY: Final = ".retry."
 OURS: Final = {CONSUMER, KIND, REASON, SUBJECT, STREAM_SEQ, DELIVERIES, MESSAGE_ID, BODY}
 
 
@@ -51,6 +52,12 @@ def original_of(headers: Mapping[str, str]) -> dict[str, str]:
         for name, value in headers.items()
         if name not in OURS and not name.lower().startswith("nats-")
     }
+
+
+def message_id_of(headers: Mapping[str, str] | None) -> str | None:
+    """The id under which the message was published first, however often it was tried again."""
+    message_id = (headers or {}).get(MESSAGE_ID)
+    return None if message_id is None else message_id.partition(RETRY)[0]
 
 
 def size(headers: Mapping[str, str], body: bytes) -> int:
