@@ -41,6 +41,15 @@ def _or_none(text: str) -> str:
     return token(text) if text else NO_RESOURCE
 
 
+def type_of(subject: str) -> str | None:
+    """The event type that a subject names; None where it is no subject of ours. A very long one
+    comes back as it was shortened."""
+    tokens = subject.split(".")[-5:]
+    if len(tokens) < 5 or tokens[0] != "events":
+        return None
+    return ".".join(unquote(part) for part in tokens[2:4] if part != NO_RESOURCE) or None
+
+
 def filter_for(
     *,
     category: str | None = None,

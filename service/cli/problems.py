@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from consumers.dead_letters import NoSuchLetter
+from consumers.dead_letters import NoSuchLetter, TooLarge
 from schemas.codec import InvalidEvent
 from service.runtime.bus import CannotConnect, PublishFailed
 from service.runtime.database import AWAY, DatabaseTooOld
@@ -23,6 +23,7 @@ EXPECTED: Final = (
     PublishFailed,
     ServerTooOld,
     SettingsError,
+    TooLarge,
     Unanswered,
 )
 

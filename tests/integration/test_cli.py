@@ -340,9 +340,25 @@ async def test_dead_letters_are_listed_shown_retried_and_discarded(
     [as_json] = await stored.lines("dead", "show", "1")
     assert as_json["body"] == "nonsense"
 
-    again = await stored("dead", "retry", "1", "2")
+    chosen = await stored.lines("dead", "list", "--reason", "missing required", "--type", "b.*")
+    assert [letter["number"] for letter in chosen] == [3]
+    [counts] = await stored.lines("dead", "stats")
+    assert (counts["consumer"], counts["kind"], counts["type"]) == ("persister", "invalid", "b.c")
+    assert counts["count"] == 3
+    assert "3  persister  invalid  b.c" in (await stored("dead", "stats")).out
+
+    again = await stored("dead", "retry", "1", "77", "2")
     assert again.out == "1 published again\n2 published again\n"
+    assert (again.code, again.err) == (
+        1,
+        "mediabus: no dead letter 77: `mediabus dead list` has them\n",
+    )
     await eventually(buried, within=20)  # they are no better than before
+    by_reason = await stored("dead", "retry", "--reason", "missing required")
+    assert by_reason.out == "3 published again\n"
+    await eventually(buried, within=20)
+    both = await stored("dead", "discard", "--all", "--kind", "failed")
+    assert both.code == 2
     refused = await stored("dead", "discard", "--all", stdin=b"n\n")
     assert refused.code == 130
     gone = await stored("dead", "discard", "--all", "--yes")

@@ -2,21 +2,30 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
 
 from consumers.daemon import consume
-from consumers.dead_letters import DeadLetter, DeadLetters, NoSuchLetter
+from consumers.dead_letters import (
+    DeadLetter,
+    DeadLetters,
+    NoSuchLetter,
+    TooLarge,
+    Wanted,
+    tally,
+)
 from consumers.verdict import Rejected
-from schemas import letter
+from schemas import codec, letter
 from schemas.envelope import Envelope
 from schemas.events import JobExecuted
 from schemas.identity import Actor, uuid7
 from service.outbox.batch import Outgoing, publish_all
 from service.runtime.bus import Bus, PublishFailed
 from service.runtime.settings import NatsSettings
+from service.runtime.streams import ensure_streams
 from tests.support.eventually import eventually
 
 JOB = Actor("job", "nightly")
@@ -148,6 +157,91 @@ async def test_a_message_too_large_for_its_headers_is_buried_with_its_body_left_
         [found] = await letters(bus, 1)
     _, kept = await DeadLetters(bus).get(found.number)
     assert kept == body
+
+
+async def test_a_body_that_left_the_stream_is_not_taken_for_another_message(
+    bus: Bus, nats_url: str
+) -> None:
+    """The stream was made anew, and counts from one again."""
+    body = msgspec.json.encode("x" * (bus.nc.max_payload - 50))
+    await bus.js.publish("events.a.b.c.-", body)
+    async with consuming(nats_url, Picky()):
+        [found] = await letters(bus, 1)
+    await bus.js.delete_stream("EVENTS")
+    for subject in (None, "events.d.e.f.-"):
+        if subject:
+            await ensure_streams(bus, bus.settings)
+            await bus.js.publish(subject, b"another")
+        with pytest.raises(NoSuchLetter, match="nothing is left of it but this letter"):
+            await DeadLetters(bus).retry(found.number)
+    assert await letters(bus, 1) == [found]
+
+
+async def test_a_message_that_no_retry_fits_stays_and_the_connection_too(
+    bus: Bus, nats_url: str
+) -> None:
+    await bus.js.publish("events.a.b.c.-", b"x" * (bus.nc.max_payload - 20))
+    async with consuming(nats_url, Picky()):
+        [found] = await letters(bus, 1)
+    reconnects = bus.nc.stats["reconnects"]
+    with pytest.raises(TooLarge, match=f"dead letter {found.number} stays"):
+        await DeadLetters(bus).retry(found.number)
+    assert await letters(bus, 1) == [found]
+    assert bus.nc.stats["reconnects"] == reconnects
+
+
+async def test_what_is_retried_again_and_again_keeps_its_first_id(bus: Bus, nats_url: str) -> None:
+    async with consuming(nats_url, Picky()):
+        published = await bus.publish(JobExecuted(job_name="scan"), actor=JOB)
+        for number in (1, 2, 3):
+            [found] = await letters(bus, 1)
+            assert (found.number, found.message_id) == (number, str(published.id))
+            _, body = await DeadLetters(bus).get(number)
+            assert codec.decode(body, found.headers) == published
+            await DeadLetters(bus).retry(number)
+            await eventually(functools.partial(has_number, bus, number + 1))
+
+
+async def has_number(bus: Bus, number: int) -> bool:
+    return [one.number for one in await DeadLetters(bus).all()] == [number]
+
+
+async def test_letters_are_chosen_and_counted_by_consumer_kind_type_and_reason(bus: Bus) -> None:
+    for consumer, kind, subject, reason in (
+        ("mine", "failed", "events.downloads.download.paused.1", "ValueError: no"),
+        ("mine", "failed", "events.downloads.download.paused.2", "ValueError: never"),
+        ("mine", "failed", "events.downloads.download.failed.1", "KeyError"),
+        ("mine", "invalid", "events.downloads.download.paused.3", "not JSON"),
+        ("yours", "failed", "events.downloads.download.paused.1", "ValueError: no"),
+    ):
+        headers = letter.addressed(
+            None,
+            consumer=consumer,
+            kind=kind,
+            reason=reason,
+            subject=subject,
+            stream_seq=int(subject[-1]),
+            deliveries=10,
+        )
+        del headers["Nats-Msg-Id"]
+        await bus.js.publish(f"dead_letters.{consumer}.{kind}", headers=headers)
+    await bus.js.publish("dead_letters.of.strangers", headers={letter.DELIVERIES: "many"})
+    dead = DeadLetters(bus)
+
+    async def numbers(**wanted: str) -> list[int]:
+        return [one.number for one in await dead.all(Wanted(**wanted))]
+
+    assert await numbers() == [1, 2, 3, 4, 5, 6]
+    assert await numbers(consumer="mine") == [1, 2, 3, 4]
+    assert await numbers(kind="invalid") == [4]
+    assert await numbers(type="download.paused", consumer="mine", kind="failed") == [1, 2]
+    assert await numbers(type="download.*") == [1, 2, 3, 4, 5]
+    assert await numbers(reason="valueerror") == [1, 2, 5]
+    assert [one.number for one in await dead.newest(2, Wanted(reason="value"))] == [5, 2]
+    counted = [(one.consumer, one.kind, one.type, one.count) for one in tally(await dead.all())]
+    assert counted[0] == ("mine", "failed", "download.paused", 2)
+    assert {one[3] for one in counted[1:]} == {1}
+    assert tally(await dead.all())[0].reason == "ValueError: never"
 
 
 async def test_no_letters_are_an_empty_list(bus: Bus) -> None:

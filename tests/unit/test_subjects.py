@@ -16,6 +16,7 @@ from schemas.subjects import (
     status_key,
     subject_of,
     token,
+    type_of,
 )
 
 NAMES = some.text(some.characters(codec="utf-8"), min_size=1, max_size=300) | some.text(
@@ -129,3 +130,19 @@ def test_a_status_key_names_its_download_again(item: str) -> None:
         assert item_of_key(key) == (client, ItemId(item))
     assert key.isascii()
     assert item_of_key(client) is None
+
+
+@pytest.mark.parametrize(
+    "event_type", ["media_item.added", "job", "a.b.c", "über.c d", "x.*", "-.>", "a.-"]
+)
+def test_the_type_is_read_from_the_subject(event_type: str) -> None:
+    subject = subject_of(envelope(event_type, resource="a.b"))
+    assert type_of(subject) == event_type
+    assert type_of(f"replay.mine.{subject}") == event_type
+
+
+@pytest.mark.parametrize(
+    "subject", ["", "events", "events.a.b.c", "other.a.b.c.d", "events.a.-.-.-"]
+)
+def test_no_type_is_read_from_a_subject_that_names_none(subject: str) -> None:
+    assert type_of(subject) is None
