@@ -16,7 +16,7 @@ from nats.js.errors import APIError
 from consumers.verdict import Bury, Done, Retry, RetryLater, Verdict, verdict_on
 from schemas import codec, letter
 from schemas.envelope import Envelope
-from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
+from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM, replayed
 from service.runtime import metrics
 from service.runtime.bus import Bus, connect
 from service.runtime.pull import ACK_WAIT, Pull, place_of, pulling
@@ -69,16 +69,24 @@ async def consume(
 ) -> None:
     """Runs a consumer of your own for ever: each event of ``subjects`` once handled is done with;
     one whose handler raises comes again later, and in the end goes to the dead letters.
-    ``from_start`` also delivers what the stream already holds. Start it as often as you like:
-    processes of the same ``name`` share the work."""
+    ``from_start`` also delivers what the stream already holds; older ones come with `mediabus
+    replay --to NAME`. Start it as often as you like: processes of the same ``name`` share the work.
+    A process handles one event at a time."""
+    one_at_a_time = asyncio.Lock()
 
     async def handle_batch(batch: Sequence[Delivery]) -> list[Exception | None]:
-        return [await _outcome(handle, delivery.envelope) for delivery in batch]
+        async with one_at_a_time:
+            return [await _outcome(handle, delivery.envelope) for delivery in batch]
 
-    async with connect(settings or load(None).nats, name=f"mediabus {name}") as bus:
-        config = durable(name, subjects=subjects, from_start=from_start)
+    live = durable(name, subjects=subjects, from_start=from_start)
+    old = durable(name, subjects=replayed(name, subjects))
+    async with (
+        connect(settings or load(None).nats, name=f"mediabus {name}") as bus,
+        asyncio.TaskGroup() as tasks,
+    ):
         # One by one: what is fetched ahead, and waits for a slow handler, counts as being handled.
-        await run(bus, config, handle_batch, batch=1)
+        tasks.create_task(run(bus, live, handle_batch, batch=1))
+        tasks.create_task(run(bus, old, handle_batch, batch=1, stream=REPLAY_STREAM))
 
 
 async def _outcome(handle: Handle, envelope: Envelope) -> Exception | None:
@@ -90,11 +98,17 @@ async def _outcome(handle: Handle, envelope: Envelope) -> Exception | None:
 
 
 async def run(
-    bus: Bus, config: ConsumerConfig, handle: HandleBatch, *, batch: int, workers: int = 1
+    bus: Bus,
+    config: ConsumerConfig,
+    handle: HandleBatch,
+    *,
+    batch: int,
+    workers: int = 1,
+    stream: str = EVENTS_STREAM,
 ) -> None:
     """Pulls and handles for ever, with ``workers`` batches under way at a time."""
     async with (
-        pulling(bus, stream=EVENTS_STREAM, consumer=config, batch=batch) as pull,
+        pulling(bus, stream=stream, consumer=config, batch=batch) as pull,
         asyncio.TaskGroup() as tasks,
     ):
         for number in range(workers):
@@ -169,6 +183,7 @@ async def _bury(bus: Bus, name: str, message: Msg, verdict: Bury) -> None:
         kind=verdict.kind,
         reason=verdict.reason,
         subject=message.subject,
+        stream=message.metadata.stream,
         stream_seq=place.stream_seq,
         deliveries=place.deliveries,
     )

@@ -27,7 +27,7 @@ class TooLarge(Exception):
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter, buried at ``time``, to the second. ``number`` names it here, ``stream_seq``
-    in the events stream; ``kind`` is ``invalid``, ``rejected`` or ``failed``; ``type`` is what the
+    in ``stream``; ``kind`` is ``invalid``, ``rejected`` or ``failed``; ``type`` is what the
     subject says; ``headers`` are those that the message came with."""
 
     number: int
@@ -37,6 +37,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     subject: str
     type: str | None
+    stream: str
     stream_seq: int | None
     deliveries: int
     message_id: str | None
@@ -139,12 +140,12 @@ class DeadLetters:
         return found, raw.data or b""
 
     async def _left_in_stream(self, found: DeadLetter) -> bytes:
-        raw = await self._raw(EVENTS_STREAM, found.stream_seq or 0)
+        raw = await self._raw(found.stream, found.stream_seq or 0)
         # A stream that was made anew counts anew: the number may be another message's.
         if raw is None or raw.subject != found.subject:
             raise NoSuchLetter(
                 f"the message of dead letter {found.number} was too large to be kept with it and "
-                f"is no longer in the stream {EVENTS_STREAM}: nothing is left of it but this letter"
+                f"is no longer in the stream {found.stream}: nothing is left of it but this letter"
             )
         return raw.data or b""
 
@@ -156,7 +157,8 @@ class DeadLetters:
 
     async def retry(self, number: int) -> None:
         """Publishes the message again, to where and as it came, and then lets the letter go. All
-        consumers of the events see it again. Raises NoSuchLetter, TooLarge and PublishFailed.
+        consumers of the events see it again; one that was replayed, its consumer alone. Raises
+        NoSuchLetter, TooLarge and PublishFailed.
 
         Its message id is a new one: JetStream drops an id that it saw in the last two minutes, with
         an acknowledgement that looks like success, and the letter would be the only trace. The new
@@ -173,7 +175,7 @@ class DeadLetters:
             )
         try:
             await self._bus.js.publish(
-                found.subject, body, headers=headers, stream=EVENTS_STREAM, timeout=5
+                found.subject, body, headers=headers, stream=found.stream, timeout=5
             )
         except (NatsError, APIError, TimeoutError) as error:
             why = str(error) or type(error).__name__
@@ -208,6 +210,7 @@ def _letter(number: int, time: datetime.datetime, headers: Mapping[str, str] | N
         reason=written.get(letter.REASON, "?"),
         subject=subject,
         type=type_of(subject),
+        stream=written.get(letter.STREAM, EVENTS_STREAM),
         stream_seq=_number(written.get(letter.STREAM_SEQ)),
         deliveries=_number(written.get(letter.DELIVERIES)) or 0,
         message_id=letter.message_id_of(written),

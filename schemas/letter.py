@@ -7,15 +7,16 @@ CONSUMER: Final = "Mediabus-Consumer"
 KIND: Final = "Mediabus-Kind"
 REASON: Final = "Mediabus-Reason"
 SUBJECT: Final = "Mediabus-Subject"
+STREAM: Final = "Mediabus-Stream"
 STREAM_SEQ: Final = "Mediabus-Stream-Seq"
 DELIVERIES: Final = "Mediabus-Deliveries"
 MESSAGE_ID: Final = "Mediabus-Message-Id"
 BODY: Final = "Mediabus-Body"
-"""``in-stream``: the body left no room for these headers, and is in the events stream only."""
+"""``in-stream``: the body left no room for these headers, and is only where it came from."""
 
 IN_STREAM: Final = "in-stream"
 RETRY: Final = ".retry."
-OURS: Final = {CONSUMER, KIND, REASON, SUBJECT, STREAM_SEQ, DELIVERIES, MESSAGE_ID, BODY}
+OURS: Final = {CONSUMER, KIND, REASON, SUBJECT, STREAM, STREAM_SEQ, DELIVERIES, MESSAGE_ID, BODY}
 
 
 def addressed(
@@ -25,17 +26,19 @@ def addressed(
     kind: str,
     reason: str,
     subject: str,
+    stream: str,
     stream_seq: int,
     deliveries: int,
 ) -> dict[str, str]:
     """The headers of the letter that a message becomes: its own, and what happened to it."""
     headers = {
         **original_of(original or {}),
-        "Nats-Msg-Id": f"{consumer}.{stream_seq}",
+        "Nats-Msg-Id": f"{consumer}.{stream}.{stream_seq}",
         CONSUMER: consumer,
         KIND: kind,
         REASON: " ".join(reason.split())[:1000],
         SUBJECT: subject,
+        STREAM: stream,
         STREAM_SEQ: str(stream_seq),
         DELIVERIES: str(deliveries),
     }

@@ -12,6 +12,8 @@ EVENTS_STREAM: Final = "EVENTS"
 EVENTS_SUBJECTS: Final = "events.>"
 DEAD_LETTERS_STREAM: Final = "DEAD_LETTERS"
 DEAD_LETTERS_SUBJECTS: Final = "dead_letters.>"
+REPLAY_STREAM: Final = "REPLAY"
+REPLAY_SUBJECTS: Final = "replay.>"
 DOWNLOAD_STATUS_BUCKET: Final = "download_status"
 
 NO_RESOURCE: Final = "-"
@@ -48,6 +50,11 @@ def type_of(subject: str) -> str | None:
     if len(tokens) < 5 or tokens[0] != "events":
         return None
     return ".".join(unquote(part) for part in tokens[2:4] if part != NO_RESOURCE) or None
+
+
+def replayed(consumer: str, subject: str) -> str:
+    """The subject, or filter, of what is fed to one consumer once more."""
+    return f"replay.{consumer}.{subject}"
 
 
 def filter_for(

@@ -55,6 +55,11 @@ SELECT * FROM JSON_TABLE($1::jsonb, '$[*]' COLUMNS (
 ) ERROR ON ERROR)
 ON CONFLICT DO NOTHING
 """
+MISSING: Final = """
+SELECT count(DISTINCT id) FROM unnest($1::uuid[], $2::timestamptz[]) AS asked (id, occurred_at)
+WHERE NOT EXISTS (
+    SELECT FROM events AS e WHERE e.id = asked.id AND e.occurred_at = asked.occurred_at)
+"""
 ENSURE_PARTITION: Final = "SELECT ensure_events_partition($1)"
 
 
@@ -104,6 +109,17 @@ class EventStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._months: set[tuple[int, int]] = set()
+        self.stored = 0
+        """Events written by this one that were not there before."""
+
+    async def missing(self, batch: Sequence[Delivery]) -> int:
+        """How many events of a batch could be stored and are not."""
+        now = datetime.datetime.now(datetime.UTC)
+        storable = [one.envelope for one in batch if _refusal(one, now) is None]
+        count: int = await self._pool.fetchval(
+            MISSING, [one.id for one in storable], [one.time for one in storable]
+        )
+        return count
 
     async def store(self, batch: Sequence[Delivery]) -> list[Exception | None]:
         """Commits the batch and answers, for each event, None or why it can never be stored.
@@ -148,12 +164,13 @@ class EventStore:
         while True:
             try:
                 await self._ensure_partitions(rows)
-                await self._pool.execute(STORE, payload)
+                status = await self._pool.execute(STORE, payload)
             except AWAY as error:
                 log.warning("events wait for PostgreSQL", extra={"reason": str(error)})
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_LONGEST)
             else:
+                self.stored += int(status.rpartition(" ")[2])  # INSERT 0 12
                 return
 
     async def _ensure_partitions(self, rows: list[_Row]) -> None:

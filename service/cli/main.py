@@ -23,6 +23,10 @@ COMMANDS: Final = {
         "service.cli.dead",
         "Look at dead letters: messages that no consumer could use, with the reason.",
     ),
+    "replay": (
+        "service.cli.replay",
+        "Store again what the stream still holds, or feed old events to a consumer.",
+    ),
     "doctor": (
         "service.cli.doctor",
         "Check that all parts are there and keep up; the exit code is 1 where one does not.",

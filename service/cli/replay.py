@@ -1,122 +1,172 @@
-"""The stream of events read from a moment on, in order, each once, through any outage."""
+"""`mediabus replay`: the history made whole from the stream, or old events for one consumer."""
 
 import asyncio
 import contextlib
 import datetime
+import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
 import click
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import NotFoundError
 
+from consumers.daemon import Delivery
+from consumers.past import Span, count, feed, pages
+from consumers.persister.store import NEWEST_ACCEPTED, EventStore
+from schemas import codec
 from schemas.identity import uuid7
-from schemas.subjects import EVENTS_STREAM
-from service.runtime.bus import Bus, CannotConnect
-from service.runtime.pull import Pull, pulling
+from schemas.subjects import EVENTS_SUBJECTS, REPLAY_STREAM
+from service.cli.face import Face, Moment
+from service.cli.help import examples
+from service.cli.output import local
+from service.cli.problems import Unanswered
+from service.cli.stream import read_stream
+from service.runtime.bus import Bus, PublishFailed
+from service.runtime.database import Pool, open_pool
 
+CONNECT_WITHIN: Final = 10.0
 AT_A_TIME: Final = 500
-LOOK_EVERY: Final = 0.5
-FORGOTTEN_AFTER: Final = 60.0
-"""Seconds after which the server forgets a reader that is gone."""
+MOST_BYTES: Final = 8_000_000
 
 
-class _Interrupted(Exception):
-    """What was on its way may be lost: read again from the last one that came."""
+@click.command(
+    epilog=examples(
+        "mediabus replay --since 30d --dry-run              is anything missing in the history?",
+        "mediabus replay --since 30d                        stores what is missing",
+        "mediabus replay --since 2025-01-01 --to notifier   feeds old events to a consumer",
+    )
+)
+@click.option("--since", type=Moment(), required=True, help="Events from then on: 2d, 2026-11-22.")
+@click.option("--until", type=Moment(), help="Events before then; without it, before now.")
+@click.option("--type", "event_type", metavar="TYPE", help="Only this event type.")
+@click.option("--to", "consumer", metavar="NAME", help="Feed them to this consumer, from history.")
+@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@click.pass_obj
+def replay(
+    face: Face,
+    *,
+    since: datetime.datetime,
+    until: datetime.datetime | None,
+    event_type: str | None,
+    consumer: str | None,
+    dry_run: bool,
+) -> None:
+    """Store again what the stream still holds, or feed old events to a consumer.
+
+    Without --to, the history gets those events that it misses; what it has stays as it is, and
+    nobody else notices. With --to, one consumer of your own gets events out of the history, which
+    reaches further back than the stream: in the order of their times, each as it was.
+    """
+    span = Span(since, until or datetime.datetime.now(datetime.UTC), event_type)
+    asyncio.run(_replay(face, span, consumer, dry_run=dry_run))
 
 
-async def replay(
-    bus: Bus, subjects: str, since: datetime.datetime | None, *, follow: bool
-) -> AsyncIterator[Msg]:
-    """The messages from ``since``, or from now on; without ``follow`` it ends where the stream ends
-    now. Raises CannotConnect where there is no stream."""
-    start = await _start(bus, subjects, since)
-    while True:
-        try:
-            async for message in _read(bus, start, follow=follow):
-                yield message
-                start = _after(message.metadata.sequence.stream, subjects)
-        except _Interrupted:
-            await _until_connected(bus)
-        except (NatsError, APIError, TimeoutError):
-            await asyncio.sleep(LOOK_EVERY)
-            await _until_connected(bus)
+async def _replay(face: Face, span: Span, consumer: str | None, *, dry_run: bool) -> None:
+    async with face.connected() as bus, _history(face) as pool:
+        if consumer is None:
+            await _rebuild(bus, pool, span, dry_run=dry_run)
         else:
-            return
+            await _feed(bus, pool, span, consumer, dry_run=dry_run)
 
 
-async def _until_connected(bus: Bus) -> None:
-    told = False
-    while not bus.is_connected:
-        if not told:
-            click.secho("NATS is gone: waiting for it", dim=True, err=True)
-            told = True
-        await asyncio.sleep(0.1)
-    if told:
-        click.secho("NATS is back", dim=True, err=True)
+@contextlib.asynccontextmanager
+async def _history(face: Face) -> AsyncIterator[Pool]:
+    database = face.resolved_settings().database
+    async with contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            opened = open_pool(database, url=database.events_url, size=2)
+            pool = await stack.enter_async_context(opened)
+        yield pool
 
 
-async def _start(bus: Bus, subjects: str, since: datetime.datetime | None) -> ConsumerConfig:
-    try:
-        state = (await bus.js.stream_info(EVENTS_STREAM)).state
-    except NotFoundError as error:
-        raise CannotConnect(
-            f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, it makes the stream"
-        ) from error
-    if since is None:
-        return _after(state.last_seq, subjects)
-    return ConsumerConfig(
-        deliver_policy=DeliverPolicy.BY_START_TIME,
-        opt_start_time=since,
-        ack_policy=AckPolicy.NONE,
-        filter_subject=subjects,
-        inactive_threshold=FORGOTTEN_AFTER,
+async def _rebuild(bus: Bus, pool: Pool, span: Span, *, dry_run: bool) -> None:
+    store, progress = EventStore(pool), _Progress()
+    missing = refused = 0
+    async for batch in _batches(bus, span):
+        if dry_run:
+            missing += await store.missing(batch)
+        else:
+            outcomes = await store.store(batch)
+            refused += sum(outcome is not None for outcome in outcomes)
+        progress.advance(len(batch), batch[-1].envelope.time)
+    progress.end()
+    click.echo(
+        f"{progress.count} events in the stream, {missing} of them missing in the history"
+        if dry_run
+        else f"{progress.count} events in the stream, {store.stored} stored that were missing"
     )
+    if refused:
+        click.echo(f"{refused} cannot be stored: `mediabus dead list` says why", err=True)
 
 
-def _after(last: int, subjects: str) -> ConsumerConfig:
-    return ConsumerConfig(
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=last + 1,
-        ack_policy=AckPolicy.NONE,
-        filter_subject=subjects,
-        inactive_threshold=FORGOTTEN_AFTER,
-    )
-
-
-async def _read(bus: Bus, start: ConsumerConfig, *, follow: bool) -> AsyncIterator[Msg]:
-    """Reads with a consumer of its own. Messages are not acknowledged, so one that was sent into a
-    broken connection does not come again: a reconnect, or a number left out, interrupts."""
-    config = start.evolve(durable_name=f"tail-{uuid7()}")
-    reconnects = bus.nc.stats["reconnects"]
-    info = await bus.js.add_consumer(EVENTS_STREAM, config)
-    left = info.num_pending or 0
-    expected = 1
-    async with pulling(bus, stream=EVENTS_STREAM, consumer=config, batch=AT_A_TIME) as pull:
+async def _batches(bus: Bus, span: Span) -> AsyncIterator[list[Delivery]]:
+    """What the stream holds of the span. An event arrives after it happened, or as much earlier as
+    clocks may differ."""
+    batch: list[Delivery] = []
+    size = 0
+    start = span.since - NEWEST_ACCEPTED
+    async for message in read_stream(bus, EVENTS_SUBJECTS, start, follow=False):
         try:
-            while follow or left > 0:
-                for message in await _some(pull):
-                    if message.metadata.sequence.consumer != expected:
-                        raise _Interrupted
-                    expected += 1
-                    left -= 1
-                    yield message
-                if bus.nc.stats["reconnects"] != reconnects or not bus.is_connected:
-                    raise _Interrupted
-        finally:
-            await _forget(bus, info)
+            envelope = codec.decode(message.data, message.headers)
+        except codec.InvalidEvent:
+            continue  # it is among the dead letters
+        if span.takes(envelope):
+            batch.append(Delivery(envelope, message.metadata.sequence.stream, 1))
+            size += len(message.data)
+        if len(batch) >= AT_A_TIME or size >= MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-async def _some(pull: Pull) -> list[Msg]:
+async def _feed(bus: Bus, pool: Pool, span: Span, consumer: str, *, dry_run: bool) -> None:
+    await _check_consumer(bus, consumer)
+    total = await count(pool, span)
+    if dry_run:
+        click.echo(f"{total} events for {consumer}")
+        return
+    progress, run = _Progress(of=total), uuid7()
+    async for page in pages(pool, span):
+        try:
+            await feed(bus, consumer, page, run=run)
+        except PublishFailed as error:
+            raise PublishFailed(
+                f"{progress.count} of {total} events were fed, then: {error}; "
+                f"go on with --since {page[0].time.isoformat()}"
+            ) from error
+        progress.advance(len(page), page[-1].time)
+    progress.end()
+    click.echo(f"{progress.count} events are on their way to {consumer}")
+
+
+async def _check_consumer(bus: Bus, consumer: str) -> None:
+    """What nobody waits for would be dropped."""
     try:
-        return await asyncio.wait_for(pull.messages(AT_A_TIME), timeout=LOOK_EVERY)
-    except TimeoutError:
-        return []
+        await bus.js.consumer_info(REPLAY_STREAM, consumer)
+    except NotFoundError as error:
+        raise Unanswered(
+            f"no consumer {consumer!r} of your own ever ran: start it, then feed it"
+        ) from error
 
 
-async def _forget(bus: Bus, info: ConsumerInfo) -> None:
-    if bus.is_connected:
-        with contextlib.suppress(NatsError, APIError, TimeoutError):
-            await bus.js.delete_consumer(EVENTS_STREAM, info.name)
+class _Progress:
+    """How far it is, for who waits at a terminal."""
+
+    def __init__(self, of: int | None = None) -> None:
+        self.count = 0
+        self._of = of
+        self._shown_at = 0.0
+
+    def advance(self, events: int, moment: datetime.datetime) -> None:
+        self.count += events
+        if sys.stderr.isatty() and time.monotonic() - self._shown_at > 0.2:
+            of = f" of {self._of}" if self._of else ""
+            line = f"{self.count}{of} events, up to {local(moment)}"
+            click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+            self._shown_at = time.monotonic()
+
+    def end(self) -> None:
+        if self._shown_at:
+            click.echo("\r\x1b[K", nl=False, err=True)

@@ -12,7 +12,7 @@ from schemas.subjects import EVENTS_SUBJECTS, filter_for
 from service.cli.face import Face, Moment, json_lines
 from service.cli.help import examples
 from service.cli.output import line, plain, what
-from service.cli.replay import replay
+from service.cli.stream import read_stream
 
 
 @click.command(
@@ -64,7 +64,7 @@ async def _tail(
 ) -> None:
 
     async with face.connected() as bus:
-        async for message in replay(bus, subjects, since, follow=follow):
+        async for message in read_stream(bus, subjects, since, follow=follow):
             _show(message, as_json=as_json)
 
 

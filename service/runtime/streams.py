@@ -1,4 +1,4 @@
-"""What mediabus needs in JetStream: two streams and a bucket, made or adapted, never made anew."""
+"""What mediabus needs in JetStream: streams and a bucket, made or adapted, never made anew."""
 
 import asyncio
 import logging
@@ -16,6 +16,8 @@ from schemas.subjects import (
     DOWNLOAD_STATUS_BUCKET,
     EVENTS_STREAM,
     EVENTS_SUBJECTS,
+    REPLAY_STREAM,
+    REPLAY_SUBJECTS,
 )
 from service.runtime.bus import Bus
 from service.runtime.settings import NatsSettings
@@ -41,13 +43,14 @@ class ServerTooOld(Exception):
 
 
 async def ensure_streams(bus: Bus, settings: NatsSettings) -> None:
-    """Makes both streams and the bucket, or adapts what is there; waits while JetStream is not
+    """Makes the streams and the bucket, or adapts what is there; waits while JetStream is not
     ready yet (a cluster without a leader). Raises ServerTooOld."""
     _check_version(bus)
     while True:
         try:
             await _ensure_stream(bus, events_stream(settings))
             await _ensure_stream(bus, dead_letters_stream(settings))
+            await _ensure_stream(bus, replay_stream(settings))
             await _ensure_bucket(bus, settings)
         except BadRequestError:
             raise
@@ -95,6 +98,23 @@ def dead_letters_stream(settings: NatsSettings) -> StreamConfig:
         subjects=[DEAD_LETTERS_SUBJECTS],
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
+        duplicate_window=DUPLICATE_WINDOW,
+        num_replicas=settings.replicas,
+        allow_direct=True,
+    )
+
+
+def replay_stream(settings: NatsSettings) -> StreamConfig:
+    """Old events on their way to one consumer each: a message leaves when that one is done with
+    it. The consumer must be there before its messages are."""
+    return StreamConfig(
+        name=REPLAY_STREAM,
+        description="mediabus: old events, fed to one consumer once more",
+        subjects=[REPLAY_SUBJECTS],
+        retention=RetentionPolicy.INTEREST,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_age=settings.max_age_days * DAY,
         duplicate_window=DUPLICATE_WINDOW,
         num_replicas=settings.replicas,
         allow_direct=True,

@@ -133,6 +133,7 @@ async def test_discarded_letters_are_gone_and_the_newest_are_found_behind_the_ga
             kind="failed",
             reason=f"reason {number}",
             subject="events.a.b.c.-",
+            stream="EVENTS",
             stream_seq=number,
             deliveries=10,
         )
@@ -220,6 +221,7 @@ async def test_letters_are_chosen_and_counted_by_consumer_kind_type_and_reason(b
             kind=kind,
             reason=reason,
             subject=subject,
+            stream="EVENTS",
             stream_seq=int(subject[-1]),
             deliveries=10,
         )

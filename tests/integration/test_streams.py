@@ -10,6 +10,7 @@ from schemas.subjects import (
     DOWNLOAD_STATUS_BUCKET,
     EVENTS_STREAM,
     EVENTS_SUBJECTS,
+    REPLAY_STREAM,
 )
 from service.runtime import streams
 from service.runtime.bus import Bus, connect
@@ -19,7 +20,7 @@ from tests.support.servers import NatsServer
 from tests.support.stream import event, names
 
 
-async def test_both_streams_and_the_bucket_are_made(bus: Bus) -> None:
+async def test_the_streams_and_the_bucket_are_made(bus: Bus) -> None:
     events = (await bus.js.stream_info(EVENTS_STREAM)).config
     assert events.subjects == [EVENTS_SUBJECTS]
     assert events.discard == DiscardPolicy.NEW
@@ -71,7 +72,12 @@ async def test_many_processes_may_make_them_at_once(nats_url: str) -> None:
     await asyncio.gather(*(one(number) for number in range(8)))
     async with connect(settings, name="test", wait=10) as bus:
         found = {info.config.name for info in await bus.js.streams_info()}
-    assert found == {EVENTS_STREAM, DEAD_LETTERS_STREAM, f"KV_{DOWNLOAD_STATUS_BUCKET}"}
+    assert found == {
+        EVENTS_STREAM,
+        DEAD_LETTERS_STREAM,
+        REPLAY_STREAM,
+        f"KV_{DOWNLOAD_STATUS_BUCKET}",
+    }
 
 
 async def test_they_are_waited_for_while_jetstream_cannot_make_them(

@@ -1,0 +1,238 @@
+"""Replay: the history made whole from the stream, and old events fed to one consumer."""
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+import pytest
+from nats.js.api import ConsumerInfo
+
+from consumers.daemon import consume
+from consumers.dead_letters import DeadLetters
+from consumers.past import Span, count, pages
+from consumers.persister.store import EventStore
+from consumers.verdict import Rejected
+from schemas.envelope import Envelope
+from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM
+from service.cli.stream import read_stream
+from service.runtime.bus import Bus
+from service.runtime.database import Pool
+from service.runtime.settings import NatsSettings, Settings
+from tests.support.eventually import eventually
+from tests.support.history import delivery, mediabus, rows
+from tests.support.stream import event
+
+HOUR = datetime.timedelta(hours=1)
+NOW = datetime.datetime.now(datetime.UTC)
+EVER = Span(NOW - 1000 * HOUR, NOW + HOUR)
+
+Handle = Callable[[Envelope], Awaitable[None]]
+
+
+def at(name: str, hours_ago: float) -> Envelope:
+    return msgspec.structs.replace(event(name), time=NOW - hours_ago * HOUR)
+
+
+def name_of(envelope: Envelope) -> str:
+    return str(envelope.fields()["job_name"])
+
+
+@contextlib.asynccontextmanager
+async def consuming(bus: Bus, name: str, handle: Handle) -> AsyncIterator[None]:
+    """A consumer of one's own at work, ready for what is fed to it."""
+    task = asyncio.create_task(consume(name, handle, settings=NatsSettings(url=bus.settings.url)))
+
+    async def is_there() -> bool:
+        return any(one.name == name for one in await bus.js.consumers_info(REPLAY_STREAM))
+
+    try:
+        await eventually(is_there)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class Notebook:
+    """Takes every event, and remembers them in their order."""
+
+    def __init__(self) -> None:
+        self.took: list[Envelope] = []
+
+    async def __call__(self, envelope: Envelope) -> None:
+        self.took.append(envelope)
+
+    @property
+    def names(self) -> list[str]:
+        return [name_of(envelope) for envelope in self.took]
+
+
+async def test_what_the_history_misses_is_stored_from_the_stream_and_a_second_time_nothing(
+    settings: Settings, pool: Pool, bus: Bus
+) -> None:
+    for one in (at("long ago", 100), at("one", 3), at("two", 2), at("other", 1)):
+        await bus.publish_envelope(one)
+    await bus.js.publish("events.a.b.c.-", b"nonsense")
+    await bus.publish_envelope(at("of the future", -1000))
+    before = await mediabus(settings, "replay", "--since", "10h", "--dry-run")
+    assert before.out == "3 events in the stream, 3 of them missing in the history\n"
+    assert await rows(pool) == []
+
+    first = await mediabus(settings, "replay", "--since", "10h")
+    assert first.out == "3 events in the stream, 3 stored that were missing\n"
+    stored = await rows(pool)
+    assert [row["data"]["job_name"] for row in stored] == ["one", "two", "other"]
+    await pool.execute("DELETE FROM events WHERE data ->> 'job_name' = 'two'")
+    second = await mediabus(settings, "replay", "--since", "10h")
+    assert second.out == "3 events in the stream, 1 stored that were missing\n"
+    third = await mediabus(settings, "replay", "--since", "10h")
+    assert third.out == "3 events in the stream, 0 stored that were missing\n"
+    assert await rows(pool) == stored
+
+
+async def test_a_replay_is_of_a_span_and_of_a_type(
+    settings: Settings, pool: Pool, bus: Bus
+) -> None:
+    for one in (at("one", 5), at("two", 3), msgspec.structs.replace(at("x", 3), type="job.other")):
+        await bus.publish_envelope(one)
+    until = (NOW - 2 * HOUR).isoformat()
+    done = await mediabus(
+        settings, "replay", "--since", "4h", "--until", until, "--type", "job.executed"
+    )
+    assert done.out == "1 events in the stream, 1 stored that were missing\n"
+    early = await mediabus(settings, "replay", "--since", "9h", "--until", until, "--type", "x.y")
+    assert early.out == "0 events in the stream, 0 stored that were missing\n"
+    assert [row["data"]["job_name"] for row in await rows(pool)] == ["two"]
+
+
+async def test_what_cannot_be_stored_is_told(settings: Settings, pool: Pool, bus: Bus) -> None:
+    await bus.publish_envelope(at("too new", -100))
+    until = (NOW + 200 * HOUR).isoformat()
+    done = await mediabus(settings, "replay", "--since", "1h", "--until", until)
+    assert done.out == "1 events in the stream, 0 stored that were missing\n"
+    assert done.err == "1 cannot be stored: `mediabus dead list` says why\n"
+    assert await rows(pool) == []
+
+
+async def test_old_events_come_to_one_consumer_in_order_and_to_nobody_else(
+    settings: Settings, pool: Pool, bus: Bus
+) -> None:
+    """Though the stream has none of them any more."""
+    past = [at(f"event {number}", 250 - number) for number in range(230)]
+    shuffled = past[100:] + past[:100]
+    await EventStore(pool).store([delivery(one, 7) for one in shuffled])
+    before = await rows(pool)
+    mine, yours = Notebook(), Notebook()
+    async with consuming(bus, "mine", mine), consuming(bus, "yours", yours):
+        told = await mediabus(settings, "replay", "--since", "1000h", "--to", "mine", "--dry-run")
+        assert told.out == "230 events for mine\n"
+        fed = await mediabus(settings, "replay", "--since", "1000h", "--to", "mine")
+        assert fed.out == "230 events are on their way to mine\n"
+        await eventually(lambda: len(mine.took) >= 230, within=30)
+        again = await mediabus(settings, "replay", "--since", "23h", "--to", "mine")
+        assert again.out == "2 events are on their way to mine\n"
+        await eventually(lambda: len(mine.took) >= 232, within=30)
+        await bus.publish_envelope(event("now"))
+        await eventually(lambda: "now" in mine.names and "now" in yours.names)
+    assert mine.names == [*(f"event {n}" for n in range(230)), "event 228", "event 229", "now"]
+    assert yours.names == ["now"]
+    assert [(one.id, one.time, one.actor, one.resource) for one in mine.took[:230]] == [
+        (one.id, one.time, one.actor, one.resource) for one in past
+    ]
+    assert await rows(pool) == before
+    assert (await bus.js.stream_info(EVENTS_STREAM)).state.last_seq == 1
+    assert (await bus.js.stream_info(REPLAY_STREAM)).state.messages == 0
+
+
+async def test_a_consumer_that_never_ran_is_fed_nothing(settings: Settings, bus: Bus) -> None:
+    assert bus.is_connected
+    refused = await mediabus(settings, "replay", "--since", "1h", "--to", "mnie")
+    assert refused.code == 1
+    assert refused.err == (
+        "mediabus: no consumer 'mnie' of your own ever ran: start it, then feed it\n"
+    )
+
+
+async def test_what_is_fed_and_refused_is_a_dead_letter_and_retried_for_its_consumer_alone(
+    settings: Settings, pool: Pool, bus: Bus
+) -> None:
+    """Its number in the one stream may be that of another message in the other."""
+    old = at("old", 5)
+    await EventStore(pool).store([delivery(old, 1)])
+    yours, took = Notebook(), Notebook()
+    moody = True
+
+    async def mine(envelope: Envelope) -> None:
+        if moody:
+            raise Rejected("not in the mood")
+        await took(envelope)
+
+    async with consuming(bus, "mine", mine), consuming(bus, "yours", yours):
+        await bus.publish_envelope(event("new"))
+        await mediabus(settings, "replay", "--since", "9h", "--to", "mine")
+        await eventually(lambda: has_letters(bus, 2))
+        found = {one.stream: one for one in await DeadLetters(bus).all()}
+        letter = found[REPLAY_STREAM]
+        assert (letter.stream_seq, found[EVENTS_STREAM].stream_seq) == (1, 1)
+        assert (letter.type, letter.consumer) == ("job.executed", "mine")
+        moody = False
+        await DeadLetters(bus).retry(letter.number)
+        await eventually(lambda: took.names == ["old"])
+    assert yours.names == ["new"]
+    assert took.took[0].id == old.id
+
+
+async def has_letters(bus: Bus, number: int) -> bool:
+    return (await bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages == number
+
+
+async def test_events_of_one_moment_are_all_read(pool: Pool) -> None:
+    many = [at("same", 5) for _ in range(250)]
+    await EventStore(pool).store([delivery(one, 1) for one in many])
+    read = [one.id async for page in pages(pool, EVER) for one in page]
+    assert read == sorted(one.id for one in many)
+    assert await count(pool, EVER) == 250
+
+
+async def test_a_read_ends_although_what_was_left_is_gone(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the oldest events leave a stream that is just being read."""
+    await bus.publish_envelope(event("one"))
+    add = bus.js.add_consumer
+
+    async def add_and_purge(stream: str, **options: object) -> ConsumerInfo:
+        info = await add(stream, **options)  # type: ignore[arg-type]
+        await bus.js.purge_stream(EVENTS_STREAM)
+        return info
+
+    monkeypatch.setattr(
+        bus.js, "add_consumer", lambda stream, config: add_and_purge(stream, config=config)
+    )
+    reading = read_stream(bus, EVENTS_SUBJECTS, NOW - HOUR, follow=False)
+    async with asyncio.timeout(20):
+        assert [message async for message in reading] == []
+
+
+async def test_one_process_handles_one_event_at_a_time_old_or_new(
+    settings: Settings, pool: Pool, bus: Bus
+) -> None:
+    await EventStore(pool).store([delivery(at(f"old {n}", 5), 1) for n in range(5)])
+    at_once, most, took = 0, 0, 0
+
+    async def slow(_: Envelope) -> None:
+        nonlocal at_once, most, took
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.05)
+        at_once -= 1
+        took += 1
+
+    async with consuming(bus, "mine", slow):
+        await mediabus(settings, "replay", "--since", "9h", "--to", "mine")
+        for number in range(5):
+            await bus.publish_envelope(event(f"new {number}"))
+        await eventually(lambda: took == 10)
+    assert most == 1

@@ -1,0 +1,31 @@
+"""The table ``events`` as tests see it, and the command line told where both servers are."""
+
+from typing import Any
+
+from consumers.daemon import Delivery
+from schemas.envelope import Envelope
+from service.runtime.database import Pool
+from service.runtime.settings import Settings
+from tests.support import commands
+
+
+async def rows(pool: Pool) -> list[dict[str, Any]]:
+    """Every event, oldest first, with all but the time at which it was stored."""
+    found = await pool.fetch(
+        "SELECT to_jsonb(events) - 'recorded_at' AS row FROM events ORDER BY occurred_at, id"
+    )
+    return [row["row"] for row in found]
+
+
+def delivery(envelope: Envelope, stream_seq: int) -> Delivery:
+    """An event as it comes out of the stream for the first time."""
+    return Delivery(envelope, stream_seq, 1)
+
+
+async def mediabus(settings: Settings, *args: str) -> commands.Outcome:
+    """A command with both servers."""
+    return await commands.mediabus(
+        *args,
+        MEDIABUS_NATS_URL=settings.nats.url or "",
+        MEDIABUS_DATABASE_URL=settings.database.url or "",
+    )
