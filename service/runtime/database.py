@@ -17,7 +17,14 @@ log: Final = logging.getLogger("mediabus.database")
 NEEDS_SERVER: Final = 17
 """The first major version with JSON_TABLE, by which the persister writes a batch."""
 
+STATEMENT_WITHIN: Final = 60.0
+
 MIGRATION_LOCK: Final = 0x6D65646961627573  # "mediabus"
+LIMIT_LOCK_WAIT: Final = "SET LOCAL lock_timeout = '1s'"
+"""Whoever waits for a lock on a table makes all others wait behind it: not for longer than this."""
+MIGRATE_AGAIN_AFTER: Final = 1.0
+NO_HURRY: Final = 86_400.0
+"""Seconds for a migration, instead of those that a statement has."""
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -72,7 +79,7 @@ async def _when_there(dsn: str, settings: DatabaseSettings, size: int) -> Pool:
                 min_size=1,
                 max_size=size,
                 timeout=5,
-                command_timeout=60,
+                command_timeout=STATEMENT_WITHIN,
                 init=_prepare,
                 reset=_leave_as_it_is,
                 server_settings={"application_name": "mediabus", "jit": "off"},
@@ -112,21 +119,47 @@ def migrations() -> dict[int, str]:
 
 
 async def migrate(pool: Pool) -> list[int]:
-    """Applies what is missing, under a lock that lets one process do it, and says which."""
+    """Applies what is missing, under a lock that lets one process do it, and says which. Processes
+    of the version before may be at work meanwhile."""
     applied = []
     async with pool.acquire() as connection:
-        await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
+        await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK, timeout=NO_HURRY)
         try:
             current = await _schema_version(connection)
+            _tell_of_newer(current)
             for number, statements in migrations().items():
                 if number > current:
-                    async with connection.transaction():
-                        await connection.execute(statements)
-                        await connection.execute(RECORD_MIGRATION, number)
+                    await _apply(connection, number, statements)
                     applied.append(number)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK)
     return applied
+
+
+async def _apply(connection: Connection, number: int, statements: str) -> None:
+    """Applies a migration, whole or not at all, once the locks that it needs are free."""
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(LIMIT_LOCK_WAIT)
+                await connection.execute(statements, timeout=NO_HURRY)
+                await connection.execute(RECORD_MIGRATION, number)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            log.warning("migration %d waits until others are done: %s", number, error)
+            await asyncio.sleep(MIGRATE_AGAIN_AFTER)
+        else:
+            return
+
+
+def _tell_of_newer(version: int) -> None:
+    """A migration leaves the version before able to work, so that there is a way back."""
+    known = max(migrations())
+    if version > known:
+        log.warning(
+            "the database is of a newer mediabus: its schema has number %d, this one knows %d",
+            version,
+            known,
+        )
 
 
 async def wait_until_migrated(pool: Pool) -> None:
@@ -135,7 +168,9 @@ async def wait_until_migrated(pool: Pool) -> None:
     while True:
         with contextlib.suppress(*AWAY):
             async with pool.acquire() as connection:
-                if await _schema_version(connection) >= max(migrations()):
+                version = await _schema_version(connection)
+                if version >= max(migrations()):
+                    _tell_of_newer(version)
                     return
         if not told:
             log.info("waiting for the database schema: run `mediabus migrate`")

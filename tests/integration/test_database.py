@@ -86,10 +86,54 @@ async def test_a_schema_that_others_make_is_waited_for(empty: Pool) -> None:
     await asyncio.wait_for(waiting, 5)
 
 
-async def test_a_schema_newer_than_this_program_is_good_enough(pool: Pool) -> None:
+async def test_a_schema_newer_than_this_program_is_good_enough_and_told(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
     await pool.execute("INSERT INTO mediabus_migrations (number) VALUES (1000)")
+    newer = (
+        f"the database is of a newer mediabus: its schema has number 1000, this one knows {ALL[-1]}"
+    )
     await asyncio.wait_for(wait_until_migrated(pool), 5)
+    assert caplog.messages == [newer]
     assert await migrate(pool) == []
+    assert caplog.messages == [newer, newer]
+
+
+async def test_a_migration_does_not_hold_up_those_who_are_at_work(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a reader, and a writer behind it would wait too: so it steps aside."""
+    known = migrations() | {9999: "ALTER TABLE media_items ADD COLUMN note text"}
+    monkeypatch.setattr(database, "migrations", lambda: known)
+    async with pool.acquire() as reader, reader.transaction():
+        await reader.fetch("SELECT * FROM media_items")
+        migrating = asyncio.create_task(migrate(pool))
+        await eventually(lambda: pool.fetchval(WAITING_FOR_A_LOCK))
+        for _ in range(3):
+            await pool.execute("UPDATE media_items SET title = title", timeout=20)
+        assert not migrating.done()
+    assert await asyncio.wait_for(migrating, 30) == [9999]
+
+
+WAITING_FOR_A_LOCK = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'ALTER TABLE%'
+"""
+
+
+async def test_a_migration_may_take_longer_than_a_statement(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so may the wait for another process that migrates."""
+    known = migrations() | {9999: "SELECT pg_sleep(3)"}
+    monkeypatch.setattr(database, "migrations", lambda: known)
+    monkeypatch.setattr(database, "STATEMENT_WITHIN", 2.0)
+
+    async def one() -> list[int]:
+        async with open_pool(DatabaseSettings(url=empty_url), size=2) as pool:
+            return await migrate(pool)
+
+    assert sorted(await asyncio.gather(one(), one())) == [[], [*ALL, 9999]]
 
 
 async def test_a_server_that_is_too_old_is_refused_by_its_version(
