@@ -125,9 +125,9 @@ async def test_a_migration_may_take_longer_than_a_statement(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And so may the wait for another process that migrates."""
-    known = migrations() | {9999: "SELECT pg_sleep(3)"}
+    known = migrations() | {9999: "SELECT pg_sleep(4)"}
     monkeypatch.setattr(database, "migrations", lambda: known)
-    monkeypatch.setattr(database, "STATEMENT_WITHIN", 2.0)
+    monkeypatch.setattr(database, "STATEMENT_WITHIN", 3.0)
 
     async def one() -> list[int]:
         async with open_pool(DatabaseSettings(url=empty_url), size=2) as pool:
