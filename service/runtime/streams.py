@@ -74,7 +74,8 @@ async def keep_streams(bus: Bus) -> None:
 
 def events_stream(settings: NatsSettings) -> StreamConfig:
     """The stream of all events. It refuses rather than drops when a limit is reached, and takes
-    atomic batches."""
+    atomic batches. It has no limit for one message: what it refused for good would hold up the
+    outbox."""
     return StreamConfig(
         name=EVENTS_STREAM,
         description="mediabus: everything that happened",
@@ -83,6 +84,7 @@ def events_stream(settings: NatsSettings) -> StreamConfig:
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
         max_age=settings.max_age_days * DAY,
+        max_msg_size=-1,
         duplicate_window=DUPLICATE_WINDOW,
         num_replicas=settings.replicas,
         allow_atomic=True,
@@ -98,6 +100,7 @@ def dead_letters_stream(settings: NatsSettings) -> StreamConfig:
         subjects=[DEAD_LETTERS_SUBJECTS],
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
+        max_msg_size=-1,
         duplicate_window=DUPLICATE_WINDOW,
         num_replicas=settings.replicas,
         allow_direct=True,
@@ -114,6 +117,7 @@ def replay_stream(settings: NatsSettings) -> StreamConfig:
         retention=RetentionPolicy.INTEREST,
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
+        max_msg_size=-1,
         max_age=settings.max_age_days * DAY,
         duplicate_window=DUPLICATE_WINDOW,
         num_replicas=settings.replicas,
@@ -139,6 +143,7 @@ async def _ensure_stream(bus: Bus, wanted: StreamConfig) -> None:
             "subjects",
             "max_age",
             "discard",
+            "max_msg_size",
             "num_replicas",
             "allow_atomic",
             "allow_direct",

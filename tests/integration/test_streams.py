@@ -48,7 +48,11 @@ async def test_a_stream_of_another_shape_is_adapted_and_keeps_its_messages_and_l
     settings = NatsSettings(url=nats_url, max_age_days=7)
     async with connect(settings, name="test", wait=10) as bus:
         theirs = StreamConfig(
-            name=EVENTS_STREAM, subjects=["events.*.>"], max_bytes=10_000_000, max_age=3600
+            name=EVENTS_STREAM,
+            subjects=["events.*.>"],
+            max_bytes=10_000_000,
+            max_age=3600,
+            max_msg_size=1000,
         )
         await bus.js.add_stream(theirs)
         await bus.publish_envelope(event("kept"))
@@ -59,6 +63,7 @@ async def test_a_stream_of_another_shape_is_adapted_and_keeps_its_messages_and_l
         assert adapted.discard == DiscardPolicy.NEW
         assert adapted.allow_atomic
         assert adapted.max_bytes == 10_000_000
+        assert adapted.max_msg_size == -1
         assert await names(bus) == ["kept"]
 
 
