@@ -141,8 +141,7 @@ class DeadLetters:
 
     async def _left_in_stream(self, found: DeadLetter) -> bytes:
         raw = await self._raw(found.stream, found.stream_seq or 0)
-        # A stream that was made anew counts anew: the number may be another message's.
-        if raw is None or raw.subject != found.subject:
+        if raw is None or not _is_of(found, raw):
             raise NoSuchLetter(
                 f"the message of dead letter {found.number} was too large to be kept with it and "
                 f"is no longer in the stream {found.stream}: nothing is left of it but this letter"
@@ -216,6 +215,12 @@ def _letter(number: int, time: datetime.datetime, headers: Mapping[str, str] | N
         message_id=letter.message_id_of(written),
         headers=letter.original_of(written),
     )
+
+
+def _is_of(found: DeadLetter, raw: RawStreamMsg) -> bool:
+    """Whether this is the letter's message: a stream that was made anew counts anew."""
+    message_id = letter.first_id((raw.headers or {}).get("Nats-Msg-Id"))
+    return (raw.subject, message_id) == (found.subject, found.message_id)
 
 
 def _number(text: str | None) -> int | None:

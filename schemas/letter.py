@@ -59,7 +59,11 @@ def original_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 def message_id_of(headers: Mapping[str, str] | None) -> str | None:
     """The id under which the message was published first, however often it was tried again."""
-    message_id = (headers or {}).get(MESSAGE_ID)
+    return first_id((headers or {}).get(MESSAGE_ID))
+
+
+def first_id(message_id: str | None) -> str | None:
+    """A message's id before it was ever tried again."""
     return None if message_id is None else message_id.partition(RETRY)[0]
 
 
