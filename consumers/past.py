@@ -60,18 +60,23 @@ async def pages(pool: Pool, span: Span) -> AsyncIterator[list[Envelope]]:
         since, after = rows[-1]["occurred_at"], rows[-1]["id"]
 
 
-async def feed(bus: Bus, consumer: str, events: Sequence[Envelope], *, run: UUID) -> None:
+async def feed(
+    bus: Bus, consumer: str, events: Sequence[Envelope], *, run: UUID
+) -> list[codec.InvalidEvent]:
     """Publishes the events to one consumer, in their order; once, however often that is tried in
-    the same ``run``. Raises PublishFailed."""
-    stores = (
-        bus.store(
-            replayed(consumer, subject_of(envelope)),
-            codec.encode(envelope),
-            f"{consumer}.{run}.{envelope.id}",
-        )
-        for envelope in events
-    )
+    the same ``run``. Answers why some cannot be: PostgreSQL may have made a number longer, and the
+    event too large. Raises PublishFailed."""
+    stores, refused = [], []
+    for envelope in events:
+        try:
+            payload = codec.encode(envelope)
+        except codec.InvalidEvent as error:
+            refused.append(error)
+            continue
+        subject = replayed(consumer, subject_of(envelope))
+        stores.append(bus.store(subject, payload, f"{consumer}.{run}.{envelope.id}"))
     await asyncio.gather(*stores)  # one connection: the server keeps the order of the calls
+    return refused
 
 
 def _envelope(row: asyncpg.Record) -> Envelope:

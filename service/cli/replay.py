@@ -127,10 +127,10 @@ async def _feed(bus: Bus, pool: Pool, span: Span, consumer: str, *, dry_run: boo
     if dry_run:
         click.echo(f"{total} events for {consumer}")
         return
-    progress, run = _Progress(of=total), uuid7()
+    progress, run, refused = _Progress(of=total), uuid7(), 0
     async for page in pages(pool, span):
         try:
-            await feed(bus, consumer, page, run=run)
+            refused += len(await feed(bus, consumer, page, run=run))
         except PublishFailed as error:
             raise PublishFailed(
                 f"{progress.count} of {total} events were fed, then: {error}; "
@@ -138,7 +138,9 @@ async def _feed(bus: Bus, pool: Pool, span: Span, consumer: str, *, dry_run: boo
             ) from error
         progress.advance(len(page), page[-1].time)
     progress.end()
-    click.echo(f"{progress.count} events are on their way to {consumer}")
+    click.echo(f"{progress.count - refused} events are on their way to {consumer}")
+    if refused:
+        click.echo(f"{refused} are too large by now: only the history has them", err=True)
 
 
 async def _check_consumer(bus: Bus, consumer: str) -> None:

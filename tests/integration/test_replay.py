@@ -14,6 +14,7 @@ from consumers.dead_letters import DeadLetters
 from consumers.past import Span, count, pages
 from consumers.persister.store import EventStore
 from consumers.verdict import Rejected
+from schemas import codec
 from schemas.envelope import Envelope
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM
 from service.cli.stream import read_stream
@@ -186,6 +187,21 @@ async def test_what_is_fed_and_refused_is_a_dead_letter_and_retried_for_its_cons
 
 async def has_letters(bus: Bus, number: int) -> bool:
     return (await bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages == number
+
+
+async def test_what_is_too_large_by_now_is_told_and_holds_up_nothing(
+    settings: Settings, pool: Pool, bus: Bus
+) -> None:
+    """As an event just below the limit that left out what our envelope says."""
+    data = msgspec.json.encode({"job_name": "x" * codec.MAX_EVENT_BYTES})
+    blown_up = msgspec.structs.replace(at("large", 5), data=msgspec.Raw(data))
+    await EventStore(pool).store([delivery(one, 1) for one in (at("old", 6), blown_up)])
+    took = Notebook()
+    async with consuming(bus, "mine", took):
+        fed = await mediabus(settings, "replay", "--since", "9h", "--to", "mine")
+        assert fed.out == "1 events are on their way to mine\n"
+        assert fed.err == "1 are too large by now: only the history has them\n"
+        await eventually(lambda: took.names == ["old"])
 
 
 async def test_events_of_one_moment_are_all_read(pool: Pool) -> None:
