@@ -1,24 +1,20 @@
-"""Old events, from the table ``events`` to one consumer: in their order, and to nobody else."""
+"""Old events out of the table ``events``, oldest first, each as it was published."""
 
-import asyncio
 import dataclasses
 import datetime
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from schemas import codec
 from schemas.envelope import Envelope
 from schemas.identity import Actor, Resource
-from schemas.subjects import replayed, subject_of
-from service.runtime.bus import Bus
 from service.runtime.database import Pool
 
 AT_A_TIME: Final = 100
-"""Events on a page, and on their way to NATS; each has a megabyte at the most."""
+"""Events on a page; each has a megabyte at the most."""
 
 CHOSEN: Final = """
 FROM events
@@ -58,25 +54,6 @@ async def pages(pool: Pool, span: Span) -> AsyncIterator[list[Envelope]]:
     while rows := await pool.fetch(PAGE, since, span.until, span.type, after):
         yield [_envelope(row) for row in rows]
         since, after = rows[-1]["occurred_at"], rows[-1]["id"]
-
-
-async def feed(
-    bus: Bus, consumer: str, events: Sequence[Envelope], *, run: UUID
-) -> list[codec.InvalidEvent]:
-    """Publishes the events to one consumer, in their order; once, however often that is tried in
-    the same ``run``. Answers why some cannot be: PostgreSQL may have made a number longer, and the
-    event too large. Raises PublishFailed."""
-    stores, refused = [], []
-    for envelope in events:
-        try:
-            payload = codec.encode(envelope)
-        except codec.InvalidEvent as error:
-            refused.append(error)
-            continue
-        subject = replayed(consumer, subject_of(envelope))
-        stores.append(bus.store(subject, payload, f"{consumer}.{run}.{envelope.id}"))
-    await asyncio.gather(*stores)  # one connection: the server keeps the order of the calls
-    return refused
 
 
 def _envelope(row: asyncpg.Record) -> Envelope:

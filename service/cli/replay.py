@@ -7,21 +7,24 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Final
+from uuid import UUID, uuid5
 
 import click
 from nats.js.errors import NotFoundError
 
 from consumers.daemon import Delivery
-from consumers.past import Span, count, feed, pages
+from consumers.past import Span, count, pages
 from consumers.persister.store import NEWEST_ACCEPTED, EventStore
 from schemas import codec
+from schemas.envelope import Envelope
 from schemas.identity import uuid7
-from schemas.subjects import EVENTS_SUBJECTS, REPLAY_STREAM
+from schemas.subjects import EVENTS_SUBJECTS, REPLAY_STREAM, replayed, subject_of
 from service.cli.face import Face, Moment
 from service.cli.help import examples
 from service.cli.output import local
 from service.cli.problems import Unanswered
 from service.cli.stream import read_stream
+from service.outbox.batch import Outgoing, publish_all
 from service.runtime.bus import Bus, PublishFailed
 from service.runtime.database import Pool, open_pool
 
@@ -130,7 +133,7 @@ async def _feed(bus: Bus, pool: Pool, span: Span, consumer: str, *, dry_run: boo
     progress, run, refused = _Progress(of=total), uuid7(), 0
     async for page in pages(pool, span):
         try:
-            refused += len(await feed(bus, consumer, page, run=run))
+            refused += await _publish(bus, consumer, page, run)
         except PublishFailed as error:
             raise PublishFailed(
                 f"{progress.count} of {total} events were fed, then: {error}; "
@@ -141,6 +144,19 @@ async def _feed(bus: Bus, pool: Pool, span: Span, consumer: str, *, dry_run: boo
     click.echo(f"{progress.count - refused} events are on their way to {consumer}")
     if refused:
         click.echo(f"{refused} are too large by now: only the history has them", err=True)
+
+
+async def _publish(bus: Bus, consumer: str, page: list[Envelope], run: UUID) -> int:
+    """Publishes events to one consumer, in their order, and answers how many cannot be: PostgreSQL
+    may have made a number longer, and the event too large."""
+    outgoing = []
+    for envelope in page:
+        with contextlib.suppress(codec.InvalidEvent):
+            subject, payload = replayed(consumer, subject_of(envelope)), codec.encode(envelope)
+            # Under an id of this run: else a second run would be dropped as seen.
+            outgoing.append(Outgoing(uuid5(run, str(envelope.id)), subject, payload))
+    await publish_all(bus, outgoing)
+    return len(page) - len(outgoing)
 
 
 async def _check_consumer(bus: Bus, consumer: str) -> None:

@@ -113,6 +113,7 @@ def replay_stream(settings: NatsSettings) -> StreamConfig:
     return StreamConfig(
         name=REPLAY_STREAM,
         description="mediabus: old events, fed to one consumer once more",
+        allow_atomic=True,
         subjects=[REPLAY_SUBJECTS],
         retention=RetentionPolicy.INTEREST,
         storage=StorageType.FILE,

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import datetime
+import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,8 +20,10 @@ from consumers.verdict import Rejected
 from schemas import codec
 from schemas.envelope import Envelope
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM
+from service.cli import replay as replaying
 from service.cli.stream import read_stream
-from service.runtime.bus import Bus
+from service.outbox.batch import publish_all
+from service.runtime.bus import Bus, PublishFailed
 from service.runtime.database import Pool
 from service.runtime.settings import NatsSettings, Settings
 from tests.support.eventually import eventually
@@ -202,6 +207,32 @@ async def test_what_is_too_large_by_now_is_told_and_holds_up_nothing(
         assert fed.out == "1 events are on their way to mine\n"
         assert fed.err == "1 are too large by now: only the history has them\n"
         await eventually(lambda: took.names == ["old"])
+
+
+async def test_a_replay_that_is_cut_off_says_where_to_go_on_and_until_then_how_far_it_is(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past = [at(f"event {number}", 250 - number) for number in range(150)]
+    await EventStore(pool).store([delivery(one, 1) for one in past])
+    pages_fed = 0
+
+    async def publish(*args: Any) -> None:
+        nonlocal pages_fed
+        pages_fed += 1
+        if pages_fed == 2:
+            raise PublishFailed("NATS is not connected")
+        await publish_all(*args)
+
+    monkeypatch.setattr(replaying, "publish_all", publish)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    went_on = re.escape(
+        "100 of 150 events were fed, then: NATS is not connected; "
+        f"go on with --since {past[100].time.isoformat()}"
+    )
+    async with consuming(bus, "mine", Notebook()):
+        with pytest.raises(PublishFailed, match=went_on):
+            await replaying._feed(bus, pool, EVER, "mine", dry_run=False)
+    assert "100 of 150 events, up to" in capsys.readouterr().err
 
 
 async def test_events_of_one_moment_are_all_read(pool: Pool) -> None:
