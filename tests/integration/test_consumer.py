@@ -182,13 +182,13 @@ async def test_binary_events_of_other_programs_are_understood(bus: Bus, nats_url
 async def test_a_slow_handler_is_not_handed_the_same_event_again(
     bus: Bus, nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "ACK_WAIT", 0.3)
-    monkeypatch.setattr(pull, "ACK_WAIT", 0.3)
+    monkeypatch.setattr(daemon, "ACK_WAIT", 0.8)
+    monkeypatch.setattr(pull, "ACK_WAIT", 0.8)
     jobs = []
 
     async def slow(event: Envelope) -> None:
         jobs.append(event.fields()["job_name"])
-        await asyncio.sleep(1.2)  # the work itself, four times what the server waits by itself
+        await asyncio.sleep(2.0)  # the work itself, more than twice what the server waits by itself
 
     async with consuming(bus, nats_url, slow):
         await say(bus, "a", "b", "c")  # these wait behind the first
