@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from consumers.history import serve_history
 from consumers.persister.run import persist
+from service.clients.reach import allowed_hosts
 from service.clients.sessions import client_settings
 from service.monitor.monitor import monitor
 from service.operations.api import serve_operations
@@ -61,7 +62,9 @@ async def operations_part(bus: Bus, pool: Pool, settings: Settings) -> None:
     clients = client_settings(settings)
     shared = settings.database.events_url in {None, settings.database.url}
     async with (
-        open_operations(pool, bus, clients) as operations,
+        open_operations(
+            pool, bus, clients, allowed_hosts(settings.downloads.allowed_hosts)
+        ) as operations,
         serve_operations(bus, operations),
     ):
         await relay_while_leading(pool, bus, confirm_in_events=shared)

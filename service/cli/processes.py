@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from service.cli.parts import Part, monitor_part, operations_part, persister_part, working
+from service.clients.reach import allowed_hosts
 from service.clients.sessions import client_settings
 from service.runtime import logs
 from service.runtime.database import migrate as apply_migrations
@@ -28,12 +29,13 @@ PERSIST_PORT: Final = 8323
 
 def service(settings: Settings) -> None:
     """The operations over NATS, and the relay."""
+    _must_be_usable(settings)
     _run(settings, SERVICE_PORT, operations_part)
 
 
 def monitor(settings: Settings) -> None:
     """The monitor of the download clients."""
-    client_settings(settings)  # what is wrong with them is said before waiting for servers
+    _must_be_usable(settings)
     _run(settings, MONITOR_PORT, monitor_part)
 
 
@@ -45,7 +47,7 @@ def persist(settings: Settings) -> None:
 def up(settings: Settings, ready: Callable[[Settings], None]) -> None:
     """Everything in one process, with servers of its own where the settings name none. Calls
     ``ready`` with the settings in force once all parts work."""
-    client_settings(settings)
+    _must_be_usable(settings)
     logs.set_up(settings.log)
 
     async def main() -> None:
@@ -72,6 +74,12 @@ def migrate(settings: Settings) -> list[int]:
         return applied
 
     return asyncio.run(main())
+
+
+def _must_be_usable(settings: Settings) -> None:
+    """Says what is wrong with the settings before waiting for servers. Raises SettingsError."""
+    client_settings(settings)
+    allowed_hosts(settings.downloads.allowed_hosts)
 
 
 def _run(settings: Settings, default_port: int, part: Part) -> None:

@@ -15,6 +15,7 @@ from yarl import URL
 
 from schemas.status import ItemId
 from service.clients.port import ClientRefused, Magnet, NzbFile, Source, TorrentFile
+from service.clients.reach import Allowed, Gate
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_REDIRECTS: Final = 10
@@ -24,6 +25,10 @@ SHA256_MULTIHASH: Final = "1220"  # function 0x12, 32 bytes: what a btmh begins 
 
 class SourceUnavailable(Exception):
     """The URL gave nothing that can be downloaded; the message says why."""
+
+
+class SourceNotAllowed(Exception):
+    """The URL leads to where it may not; the message says which setting would let it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +80,8 @@ def parse_magnet(uri: str) -> tuple[ItemId, ...]:
     scheme, _, query = uri.strip().partition("?")
     if scheme.lower() != "magnet:":
         raise ValueError("not a magnet link: it must begin with magnet:?")
+    if not query.isprintable():  # to a client, a second line may be a second URL
+        raise ValueError("not a usable magnet link: it holds a line break or the like")
     topics = [
         value for key, value in urllib.parse.parse_qsl(query) if re.match(r"xt(\.\d+)?$", key)
     ]
@@ -143,29 +150,52 @@ def one_torrent(program: str, item: ItemId) -> ItemId:
     return item
 
 
-async def fetch(url: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYTES) -> Source:
+async def fetch(
+    url: str, allowed: Allowed, *, timeout: float = 30.0, max_bytes: int = MAX_BYTES
+) -> Source:
     """What an http(s) URL leads to: a torrent, an nzb, or a magnet link, itself or at the end of
-    redirects. ``timeout`` in seconds for all of it. Raises ``SourceUnavailable``."""
+    redirects. ``timeout`` in seconds for all of it. Raises ``SourceUnavailable``, and
+    ``SourceNotAllowed`` before anything is sent to where it may not lead."""
     try:
-        async with asyncio.timeout(timeout), aiohttp.ClientSession() as session:
-            return await _follow(session, url, max_bytes)
+        async with asyncio.timeout(timeout):
+            return await _follow(url, allowed, max_bytes)
     except TimeoutError as error:
         raise SourceUnavailable(f"{_shown(url)} did not answer within {timeout:g} s") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise SourceUnavailable(f"cannot fetch {_shown(url)}: {type(error).__name__}") from error
 
 
-async def _follow(session: aiohttp.ClientSession, url: str, max_bytes: int) -> Source:
+async def _follow(url: str, allowed: Allowed, max_bytes: int) -> Source:
     for _ in range(MAX_REDIRECTS):
         if url.lower().startswith("magnet:"):
             return _checked(Magnet(url), url)
-        _must_be_http(url)
-        async with session.get(url, allow_redirects=False) as response:
-            if response.status not in REDIRECTS:
-                return await _read(response, url, max_bytes)
-            location = response.headers.get("Location", "")
-        url = urllib.parse.urljoin(url, location)
+        led = await _step(url, allowed, max_bytes)
+        if not isinstance(led, str):
+            return led
+        url = urllib.parse.urljoin(url, led)
     raise SourceUnavailable(f"{_shown(url)} redirects without end")
+
+
+async def _step(url: str, allowed: Allowed, max_bytes: int) -> Source | str:
+    """What the URL itself gives, or where it redirects to."""
+    host, port = _host_and_port(url)
+    gate = Gate(allowed, host, port)
+    connector = aiohttp.TCPConnector(socket_factory=gate.socket)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get(url, allow_redirects=False) as response,
+        ):
+            if response.status in REDIRECTS:
+                return response.headers.get("Location", "")
+            return await _read(response, url, max_bytes)
+    except aiohttp.ClientConnectorError as error:
+        if gate.refused is None:
+            raise
+        raise SourceNotAllowed(
+            f"{_shown(url)} {gate.refused}: a URL may only lead there where the settings have "
+            f'[downloads] allowed_hosts = ["{host}"], or MEDIABUS_DOWNLOADS_ALLOWED_HOSTS={host}'
+        ) from error
 
 
 async def _read(response: aiohttp.ClientResponse, url: str, max_bytes: int) -> Source:
@@ -204,10 +234,11 @@ def _checked(source: Source | None, url: str) -> Source:
     return source
 
 
-def _must_be_http(url: str) -> None:
+def _host_and_port(url: str) -> tuple[str, int | None]:
     parsed = URL(url)
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise SourceUnavailable(f"not an http, https or magnet URL: {_shown(url)}")
+    return parsed.host, parsed.port
 
 
 def _shown(url: str) -> str:

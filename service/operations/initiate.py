@@ -22,8 +22,9 @@ from service.clients.port import (
     Source,
     TorrentFile,
 )
+from service.clients.reach import Allowed
 from service.clients.sessions import NoSuchClient, Sessions
-from service.clients.sources import SourceUnavailable, fetch, infohash
+from service.clients.sources import SourceNotAllowed, SourceUnavailable, fetch, infohash
 from service.downloads import table
 from service.downloads.row import DownloadRow, Transition
 from service.downloads.status import Statuses
@@ -46,7 +47,15 @@ MAX_TORRENT_BYTES: Final = 5_000_000
 class Initiate:
     """The operation that begins a download."""
 
-    def __init__(self, pool: Pool, outbox: Outbox, sessions: Sessions, statuses: Statuses) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        outbox: Outbox,
+        sessions: Sessions,
+        statuses: Statuses,
+        allowed: Allowed,
+    ) -> None:
+        self._allowed = allowed
         self._pool = pool
         self._outbox = outbox
         self._sessions = sessions
@@ -58,7 +67,7 @@ class Initiate:
         """Hands a download to a client. 400 for what cannot be downloaded, 404 for an unknown media
         item, 409 ``duplicate_download``, 502 where the URL or the client says no: a client's no
         leaves the row as failed, with its event."""
-        source = await _source(request)
+        source = await _source(request, self._allowed)
         client = self._choose(request, source)
         row = await self._insert(request, client, source, actor, correlation_id)
         try:
@@ -133,7 +142,7 @@ class Initiate:
         return row.shown()
 
 
-async def _source(request: InitiateDownload) -> Source:
+async def _source(request: InitiateDownload, allowed: Allowed) -> Source:
     """What the request wants downloaded, looked through."""
     match request:
         case InitiateDownload(magnet=str(uri)):
@@ -143,7 +152,7 @@ async def _source(request: InitiateDownload) -> Source:
         case InitiateDownload(nzb=bytes(content)):
             return NzbFile(content, request.title)
         case _:
-            return _checked("url", await _fetched(request.url or ""))
+            return _checked("url", await _fetched(request.url or "", allowed))
 
 
 def _checked(field: str, source: Source) -> Source:
@@ -156,9 +165,11 @@ def _checked(field: str, source: Source) -> Source:
     return source
 
 
-async def _fetched(url: str) -> Source:
+async def _fetched(url: str, allowed: Allowed) -> Source:
     try:
-        return await fetch(url)
+        return await fetch(url, allowed)
+    except SourceNotAllowed as error:
+        raise OperationError(problem(400, "url_not_allowed", str(error), "url")) from error
     except SourceUnavailable as error:
         raise OperationError(problem(502, "source_unavailable", str(error), "url")) from error
 

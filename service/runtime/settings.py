@@ -76,6 +76,13 @@ class MonitorSettings(_Section, frozen=True):
     discovered_after: Seconds = 10.0
 
 
+class DownloadsSettings(_Section, frozen=True):
+    """``allowed_hosts``: where the URLs of ``downloads.initiate`` may lead beside the internet,
+    such as to an indexer at home: hosts, with a port or for every port, and networks."""
+
+    allowed_hosts: list[str] = []
+
+
 class PersisterSettings(_Section, frozen=True):
     """``batch`` is the most events written at once, ``writers`` how many batches are under way.
     ``keep_months`` drops events older than that; without it they stay."""
@@ -93,6 +100,7 @@ class Settings(_Section, frozen=True):
     database: DatabaseSettings = DatabaseSettings()
     log: LogSettings = LogSettings()
     http: HttpSettings = HttpSettings()
+    downloads: DownloadsSettings = DownloadsSettings()
     monitor: MonitorSettings = MonitorSettings()
     persister: PersisterSettings = PersisterSettings()
     clients: list[dict[str, Any]] = []
@@ -166,6 +174,8 @@ def _override(tables: dict[str, Any], environ: Mapping[str, str]) -> None:
             table = tables.setdefault(field.name, {})
             for key in msgspec.structs.fields(field.type):
                 _take(table, key.name, f"{PREFIX}{field.name}_{key.name}".upper(), environ)
+                if key.type == list[str] and isinstance(table.get(key.name), str):
+                    table[key.name] = [item.strip() for item in table[key.name].split(",")]
         else:
             _take(tables, field.name, f"{PREFIX}{field.name}".upper(), environ)
     clients = {

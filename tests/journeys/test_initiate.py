@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
-from service.runtime.settings import Settings
+from service.runtime.settings import DownloadsSettings, Settings
 from tests.support import daemons, torrents
 from tests.support.library import Refused, library, with_clients
 
@@ -47,6 +48,13 @@ async def indexer() -> AsyncIterator[tuple[dict[str, bytes], str]]:
         await runner.cleanup()
 
 
+def at_home(settings: Settings) -> Settings:
+    """The settings of somebody whose indexer is on this machine."""
+    return msgspec.structs.replace(
+        settings, downloads=DownloadsSettings(allowed_hosts=["127.0.0.1"])
+    )
+
+
 async def test_a_url_a_torrent_and_a_magnet_lead_to_downloads(
     settings: Settings,
     daemon: daemons.Daemon,
@@ -62,7 +70,7 @@ async def test_a_url_a_torrent_and_a_magnet_lead_to_downloads(
         by_file.infohash: {"torrent": base64.b64encode(by_file.content).decode()},
         by_magnet.infohash: {"magnet": by_magnet.magnet},
     }
-    async with library(with_clients(settings, daemon.settings())) as user:
+    async with library(with_clients(at_home(settings), daemon.settings())) as user:
         replies = []
         for infohash, source in asked.items():
             reply = await user.ask("downloads.initiate", {"title": "It", **source})
@@ -91,6 +99,7 @@ async def test_what_cannot_be_downloaded_is_refused_and_leaves_nothing(
         ({"magnet": "magnet:?dn=no+infohash"}, 400, "magnet"),
         ({"magnet": "http://not.a.magnet"}, 400, "magnet"),
         ({"url": "file:///etc/passwd"}, 400, "url"),
+        ({"url": f"{url.replace('127.0.0.1', '127.0.0.2')}/it.torrent"}, 400, "url"),
         ({"url": f"{url}/missing.torrent"}, 502, "url"),
         ({"url": f"{url}/page.html"}, 502, "url"),
         ({"torrent": good, "client": "nobody"}, 400, "client"),
@@ -98,7 +107,7 @@ async def test_what_cannot_be_downloaded_is_refused_and_leaves_nothing(
         ({"nzb": good}, 400, "client"),
         ({"torrent": good, "media_item_id": UNKNOWN}, 404, "media_item_id"),
     ]
-    async with library(with_clients(settings, daemon.settings())) as user:
+    async with library(with_clients(at_home(settings), daemon.settings())) as user:
         for request, code, field in cases:
             with pytest.raises(Refused) as refused:
                 await user.ask("downloads.initiate", {"title": "It", **request})

@@ -67,6 +67,13 @@ def test_variables_win_over_the_file(file: str) -> None:
     assert settings.clients[0]["priority"] == "3"  # the client's own settings make a number of it
 
 
+def test_a_variable_names_several_hosts_with_commas() -> None:
+    settings = load(None, {"MEDIABUS_DOWNLOADS_ALLOWED_HOSTS": "prowlarr, jackett:9117"})
+    assert settings.downloads.allowed_hosts == ["prowlarr", "jackett:9117"]
+    with pytest.raises(SettingsError, match="MEDIABUS_PERSISTER_BATCH"):
+        load(None, {"MEDIABUS_PERSISTER_BATCH": "1,2"})
+
+
 def test_a_secret_may_come_from_a_file(file: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("pass word\n")

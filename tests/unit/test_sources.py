@@ -12,12 +12,14 @@ from aiohttp import web
 
 from schemas.status import ItemId
 from service.clients.port import ClientRefused, Magnet, NzbFile, Source, TorrentFile
+from service.clients.reach import allowed_hosts
 from service.clients.sources import (
     SourceUnavailable,
     fetch,
     infohash,
     infohashes,
     one_torrent,
+    parse_magnet,
     parse_torrent,
     recognise,
     torrent_for,
@@ -147,6 +149,12 @@ def test_content_is_recognised_by_its_looks(content: bytes, source: Source | str
     assert recognise(content, name="Dune.nzb") == expected
 
 
+@pytest.mark.parametrize("mark", ["\n", "\r", "\t", "\0", "\u2028"])
+def test_a_magnet_link_cannot_smuggle_a_second_url(mark: str) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        parse_magnet(f"magnet:?xt=urn:btih:{HEX}&dn=a{mark}http://127.0.0.1/")
+
+
 def test_a_torrent_client_is_not_asked_about_anything_else() -> None:
     fine = TorrentFile(torrent())
 
@@ -163,6 +171,9 @@ def test_an_id_that_could_mean_more_than_one_torrent_is_refused(item: str) -> No
     with pytest.raises(ClientRefused, match="Attic has no download"):
         one_torrent("Attic", ItemId(item))
 
+
+HERE = allowed_hosts(["127.0.0.1"])
+"""A URL may lead to the servers of these tests."""
 
 Serve = Callable[[str], str]
 
@@ -216,13 +227,13 @@ async def serve() -> AsyncIterator[Serve]:
     ],
 )
 async def test_a_url_leads_to_a_download(serve: Serve, path: str, source: Source) -> None:
-    assert await fetch(serve(path)) == source
+    assert await fetch(serve(path), HERE) == source
 
 
 async def test_a_magnet_link_is_taken_for_a_url_too() -> None:
     uri = f"magnet:?xt=urn:btih:{HEX}"
 
-    assert await fetch(uri) == Magnet(uri)
+    assert await fetch(uri, HERE) == Magnet(uri)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +254,7 @@ async def test_a_url_that_leads_nowhere_says_why_and_no_secret(
     serve: Serve, path: str, why: str
 ) -> None:
     with pytest.raises(SourceUnavailable, match=why) as unavailable:
-        await fetch(serve(path), timeout=0.3, max_bytes=200_000)
+        await fetch(serve(path), HERE, timeout=0.3, max_bytes=200_000)
 
     assert "secret" not in str(unavailable.value)
 
@@ -261,4 +272,4 @@ async def test_a_url_that_leads_nowhere_says_why_and_no_secret(
 )
 async def test_what_is_no_url_to_fetch_is_refused(url: str, why: str) -> None:
     with pytest.raises(SourceUnavailable, match=why):
-        await fetch(url)
+        await fetch(url, HERE)
