@@ -20,7 +20,7 @@ from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM, repl
 from service.runtime import metrics
 from service.runtime.bus import Bus, connect
 from service.runtime.pull import ACK_WAIT, Pull, place_of, pulling
-from service.runtime.settings import NatsSettings, load
+from service.runtime.settings import NatsSettings, load, resolved
 
 log: Final = logging.getLogger("mediabus.consumer")
 
@@ -81,7 +81,7 @@ async def consume(
     live = durable(name, subjects=subjects, from_start=from_start)
     old = durable(name, subjects=replayed(name, subjects))
     async with (
-        connect(settings or load(None).nats, name=f"mediabus {name}") as bus,
+        connect(settings or resolved(load(None)).nats, name=f"mediabus {name}") as bus,
         asyncio.TaskGroup() as tasks,
     ):
         # One by one: what is fetched ahead, and waits for a slow handler, counts as being handled.

@@ -18,6 +18,7 @@ from service.runtime.database import migrate as apply_migrations
 from service.runtime.database import open_pool
 from service.runtime.embedded import data_dir_lock, embedded_nats, embedded_postgres
 from service.runtime.lifecycle import run
+from service.runtime.private import write_private
 from service.runtime.settings import CONNECTION_FILE, Settings
 
 log: Final = logging.getLogger("mediabus.process")
@@ -103,9 +104,8 @@ async def _servers(settings: Settings) -> AsyncIterator[Settings]:
             nats_url = await stack.enter_async_context(embedded_nats(data_dir))
         if database_url is None:
             database_url = await stack.enter_async_context(embedded_postgres(data_dir))
-        found = data_dir / CONNECTION_FILE
-        found.write_text(json.dumps({"nats_url": nats_url, "database_url": database_url}))
-        found.chmod(0o600)
+        urls = {"nats_url": nats_url, "database_url": database_url}
+        write_private(data_dir / CONNECTION_FILE, json.dumps(urls))
         yield msgspec.structs.replace(
             settings,
             nats=msgspec.structs.replace(settings.nats, url=nats_url),

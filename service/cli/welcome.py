@@ -1,23 +1,29 @@
 """What `mediabus up` says once everything runs."""
 
+from pathlib import Path
+
 import click
 
-from service.runtime.settings import Settings
+from service.runtime.bus import without_password
+from service.runtime.settings import CONNECTION_FILE, Settings
 
 
 def say(settings: Settings) -> None:
     """Prints where everything is and what to try next, for the terminal beside this one."""
+    where = ", ".join(map(without_password, (settings.nats.url or "").split(",")))
     prefix = "mediabus"
     if settings.data_dir != type(settings)().data_dir:
         prefix = f"mediabus --data-dir {settings.data_dir}"
+    found = Path(settings.data_dir) / CONNECTION_FILE
     click.echo(
         f"""
-{click.style("mediabus is up.", fg="green", bold=True)}  NATS: {settings.nats.url}
+{click.style("mediabus is up.", fg="green", bold=True)}  NATS: {where}
 
 Try, in another terminal:
 
   {prefix} tail                        follow what happens
-  nats --server {settings.nats.url} req media.create \\
+  export NATS_URL=$(grep -o 'nats://[^"]*' {found})
+  nats req media.create \\
       '{{"type": "movie", "title": "Dune", "year": 2021}}'
   {prefix} publish job.executed --data '{{"job_name": "hello"}}'
   {prefix} history                     what happened

@@ -139,7 +139,7 @@ async def _connected(
     except (NatsError, OSError, TimeoutError) as error:
         await nc.close()
         raise CannotConnect(
-            f"no NATS server at {', '.join(map(_without_password, servers))} "
+            f"no NATS server at {', '.join(map(without_password, servers))} "
             f"({'; '.join(voice.heard) or error}): is mediabus running? `mediabus up` starts "
             "one, MEDIABUS_NATS_URL names another"
         ) from error
@@ -199,7 +199,8 @@ def _why(nc: Client, error: Exception) -> str:
     return f"NATS did not confirm it: {str(error) or type(error).__name__}"
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """The URL of a server as it may be shown."""
     scheme, separator, rest = url.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 

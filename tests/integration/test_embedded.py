@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,13 +18,14 @@ import nats
 import psutil
 import pytest
 
+from service.runtime.bus import CannotConnect, connect
 from service.runtime.embedded import (
     ServerFailed,
     data_dir_lock,
     embedded_nats,
     embedded_postgres,
 )
-from service.runtime.settings import SettingsError
+from service.runtime.settings import NatsSettings, SettingsError
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +97,12 @@ def servers_on(data_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def files_with(folder: Path, secrets: set[str]) -> list[Path]:
+    """The files that hold one of the secrets."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if any(one.encode() in path.read_bytes() for one in secrets)]
+
+
 NOBODY = 65534
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 PLAIN = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -160,6 +168,43 @@ async def test_postgresql_is_durable_and_speaks_to_nobody_else(home: Path) -> No
         assert await fetch(dsn, "SHOW synchronous_commit") == "on"
         assert await fetch(dsn, "SHOW listen_addresses") == ""
         assert await fetch(dsn, "SHOW unix_socket_permissions") == "0700"
+
+
+async def test_nobody_gets_in_without_the_password(home: Path) -> None:
+    async with up(home) as (url, dsn):
+        nobody = NatsSettings(url=f"nats://{url.rpartition('@')[2]}")
+        with pytest.raises(CannotConnect, match="Authorization Violation"):
+            async with connect(nobody, name="nobody", wait=1):
+                pass
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await fetch(f"postgresql://postgres@/postgres?host={dsn.partition('host=')[2]}", "")
+        password = url.removeprefix("nats://mediabus:").partition("@")[0]
+        passwords = (home / "postgres.passwords").read_text()
+        secrets = {password, passwords.strip().rpartition(":")[2]}
+        assert [len(secret) for secret in secrets] == [48, 48]
+        for server in servers_on(home):
+            assert not any(secret in word for word in server.cmdline() for secret in secrets)
+            listening = [one.laddr.ip for one in server.net_connections("inet") if not one.raddr]
+            assert set(listening) <= {"127.0.0.1"}
+    holding = files_with(home, secrets)
+    assert {path.name for path in holding} == {
+        "nats-server.conf",
+        "password",
+        "postgres.passwords",
+    }
+    assert {stat.S_IMODE(path.stat().st_mode) for path in holding} == {0o600}
+
+
+async def test_a_cluster_from_before_there_were_passwords_gets_one(home: Path) -> None:
+    async with embedded_postgres(home) as dsn:
+        await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+    rules = home / "postgres" / "pg_hba.conf"
+    rules.write_text(rules.read_text().replace("scram-sha-256", "trust"))
+    (home / "postgres.passwords").unlink()
+    async with embedded_postgres(home) as dsn:
+        assert await fetch(dsn, "SELECT answer FROM kept") == 42
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await fetch(f"postgresql://postgres@/postgres?host={dsn.partition('host=')[2]}", "")
 
 
 async def test_nats_gives_way_to_who_has_its_port_and_then_keeps_the_new_one(

