@@ -17,9 +17,8 @@ PARTITIONS: Final = """
 SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'events'::regclass ORDER BY c.relname
 """
-# PostgreSQL itself stumbles where two sessions make and drop partitions of one table at once.
-ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtext('mediabus.events_partition'))"
 ENSURE_PARTITION: Final = "SELECT ensure_events_partition($1)"
+DROP_PARTITION: Final = "SELECT drop_events_partition($1)"
 
 
 async def keep_partitions(pool: Pool, keep_months: int | None) -> None:
@@ -43,9 +42,7 @@ async def drop_expired(pool: Pool, keep_months: int, now: datetime.datetime) -> 
     names = [row["relname"] for row in await pool.fetch(PARTITIONS)]
     expired = [name for name in names if is_expired(name, keep_months, now)]
     for name in expired:
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.execute(ONE_AT_A_TIME)
-            await connection.execute(f'DROP TABLE IF EXISTS "{name}"')  # another may be faster
+        await pool.execute(DROP_PARTITION, name)  # another persister may be faster
         log.info("month dropped", extra={"partition": name})
     return expired
 

@@ -118,9 +118,14 @@ def migrations() -> dict[int, str]:
     return {number: numbered[number].read_text(encoding="utf-8") for number in sorted(numbered)}
 
 
+def _file(name: str) -> str:
+    return (resources.files("service.runtime") / name).read_text(encoding="utf-8")
+
+
 async def migrate(pool: Pool) -> list[int]:
     """Applies what is missing, under a lock that lets one process do it, and says which. Processes
-    of the version before may be at work meanwhile."""
+    of the version before may be at work meanwhile. Whatever roles there are may do their work
+    afterwards."""
     applied = []
     async with pool.acquire() as connection:
         await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK, timeout=NO_HURRY)
@@ -131,6 +136,7 @@ async def migrate(pool: Pool) -> list[int]:
                 if number > current:
                     await _apply(connection, number, statements)
                     applied.append(number)
+            await connection.execute(_file("grants.sql"))
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK)
     return applied
@@ -163,10 +169,11 @@ def _tell_of_newer(version: int) -> None:
 
 
 async def wait_until_migrated(pool: Pool) -> None:
-    """Waits until ``mediabus migrate`` has brought the schema to what this program knows."""
+    """Waits until ``mediabus migrate`` has brought the schema to what this program knows, and has
+    let this role read it."""
     told = False
     while True:
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*AWAY, asyncpg.InsufficientPrivilegeError):
             async with pool.acquire() as connection:
                 version = await _schema_version(connection)
                 if version >= max(migrations()):
