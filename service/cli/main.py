@@ -38,6 +38,10 @@ COMMANDS: Final = {
     "service": ("service.cli.daemons", "Run the operations on media and downloads."),
     "monitor": ("service.cli.daemons", "Run the monitor of the download clients."),
     "persist": ("service.cli.daemons", "Run a persister, which stores every event."),
+    "secure": (
+        "service.cli.secure",
+        "Make keys, certificates and roles in DIR, and a nats.conf that uses them.",
+    ),
     "migrate": ("service.cli.daemons", "Bring the database schema up to date."),
 }
 

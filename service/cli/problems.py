@@ -5,7 +5,7 @@ from typing import Final
 
 from consumers.dead_letters import NoSuchLetter, TooLarge
 from schemas.codec import InvalidEvent
-from service.runtime.bus import CannotConnect, PublishFailed
+from service.runtime.bus import CannotConnect, NotAllowed, PublishFailed
 from service.runtime.database import AWAY, DatabaseTooOld
 from service.runtime.settings import SettingsError
 from service.runtime.streams import ServerTooOld
@@ -20,6 +20,7 @@ EXPECTED: Final = (
     DatabaseTooOld,
     InvalidEvent,
     NoSuchLetter,
+    NotAllowed,
     PublishFailed,
     ServerTooOld,
     SettingsError,

@@ -14,7 +14,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from schemas.identity import uuid7
 from schemas.subjects import EVENTS_STREAM
-from service.runtime.bus import Bus, CannotConnect
+from service.runtime.bus import Bus, CannotConnect, NotAllowed
 from service.runtime.pull import Pull, pulling
 
 AT_A_TIME: Final = 500
@@ -40,6 +40,8 @@ async def read_stream(
                 start = _after(message.metadata.sequence.stream, subjects)
         except _Interrupted:
             await _until_connected(bus)
+        except NotAllowed:
+            raise
         except (NatsError, APIError, TimeoutError):
             await asyncio.sleep(LOOK_EVERY)
             await _until_connected(bus)

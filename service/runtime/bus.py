@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -17,6 +19,7 @@ from schemas.envelope import Envelope
 from schemas.events import Event
 from schemas.identity import Actor, Resource
 from schemas.subjects import EVENTS_STREAM, subject_of
+from service.runtime.credentials import credentials
 from service.runtime.settings import NatsSettings
 
 log: Final = logging.getLogger("mediabus.bus")
@@ -27,8 +30,16 @@ DEAF_AFTER: Final = 5.0
 silently, on a message that it cannot parse."""
 
 
+FORBIDDEN_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]*)"')
+"""In the words of the server, which nats-py makes lower case."""
+
+
 class PublishFailed(Exception):
     """NATS did not confirm that it stored an event. It may have: publish the same one again."""
+
+
+class NotAllowed(NatsError):
+    """NATS knows who we are, and does not let us do this."""
 
 
 class CannotConnect(Exception):
@@ -86,6 +97,8 @@ class Bus:
             raise PublishFailed(
                 f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, it makes the stream"
             ) from error
+        except NotAllowed as error:
+            raise PublishFailed(f"NATS does not let this user publish to {subject}") from error
         except (NatsError, APIError, TimeoutError) as error:
             raise PublishFailed(_why(self.nc, error)) from error
 
@@ -116,15 +129,15 @@ async def connect(
 async def _connected(
     servers: list[str], settings: NatsSettings, voice: "_Voice", *, name: str, wait: float | None
 ) -> "_Client":
-    nc = _Client()
+    options = credentials(settings)
+    logging.getLogger("asyncio").addFilter(_is_worth_saying)
+    nc = _Client(needs_tls="tls" in options)
     try:
         async with asyncio.timeout(wait):
             await nc.connect(  # it tries for ever: max_reconnect_attempts is for the first time too
                 servers,
                 name=name,
-                user=settings.user,
-                password=settings.password,
-                user_credentials=settings.credentials,
+                **options,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,  # type: ignore[arg-type] # seconds, and it sleeps them
@@ -147,9 +160,38 @@ async def _connected(
     return nc
 
 
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """Not what asyncio has to say of nats-py's streams, whenever a connection with TLS ends."""
+    return "eof_received() has no effect" not in record.getMessage()
+
+
 class _Client(Client):
     """nats-py's client, less two ways to its end: for good on most of what a server calls an error,
-    and silently on a subject that is not UTF-8. And it reads headers at a third of the cost."""
+    and silently on a subject that is not UTF-8. What the server forbids fails at once, and not by
+    its timeout; where TLS is needed, a server without it is no server. And it reads headers at a
+    third of the cost."""
+
+    def __init__(self, *, needs_tls: bool) -> None:
+        super().__init__()
+        self._needs_tls = needs_tls
+        self._asked: WeakKeyDictionary[asyncio.Future[Msg], str] = WeakKeyDictionary()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._needs_tls and not info.get("tls_required"):
+            raise NatsError("nats: the server does not speak TLS, which nats.tls_ca asks for")
+        await super()._process_info(info, initial_connection)
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        reply: str = "",
+        headers: dict[str, Any] | None = None,
+    ) -> None:
+        future = self._resp_map.get(reply.rpartition(".")[2]) if reply else None
+        if future is not None:
+            self._asked[future] = subject
+        await super().publish(subject, payload, reply, headers)
 
     def hang_up(self) -> None:
         """Ends the connection to a server that takes nothing, and would never let it be closed."""
@@ -160,8 +202,16 @@ class _Client(Client):
     async def _process_err(self, err_msg: str) -> None:
         if "permissions violation" in err_msg:
             await super()._process_err(err_msg)
+            self._refuse(err_msg)
         else:  # the server hangs up, which is no reason to stay away
             await self._process_op_err(NatsError(f"nats: {err_msg}"))
+
+    def _refuse(self, words: str) -> None:
+        """Fails the requests to the subject that the server named."""
+        found = FORBIDDEN_PUBLISH.search(words)
+        for future, subject in list(self._asked.items()):
+            if found and subject.lower() == found[1] and not future.done():
+                future.set_exception(NotAllowed(f"NATS does not let this user ask {subject}"))
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
@@ -194,8 +244,6 @@ async def _reconnect_when_deaf(nc: "_Client") -> None:
 def _why(nc: Client, error: Exception) -> str:
     if not nc.is_connected:
         return "NATS is not connected"
-    if nc.last_error and "permissions violation" in str(nc.last_error).lower():
-        return f"NATS does not allow it: {nc.last_error}"
     return f"NATS did not confirm it: {str(error) or type(error).__name__}"
 
 

@@ -28,13 +28,17 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 class NatsSettings(_Section, frozen=True):
     """``url`` may hold several servers, separated by commas. Without one, ``mediabus up`` starts a
-    server of its own and the other commands look for that. ``max_age_days`` is how long the
-    stream keeps an event for replay; ``replicas`` is how many servers of a cluster keep each."""
+    server of its own and the other commands look for that. ``nkey_seed_file`` says who we are,
+    ``tls_ca`` who signed the server's certificate: with it, a server without TLS is refused.
+    ``max_age_days`` is how long the stream keeps an event for replay; ``replicas`` is how many
+    servers of a cluster keep each."""
 
     url: str | None = None
     credentials: str | None = None
     user: str | None = None
     password: str | None = None
+    nkey_seed_file: str | None = None
+    tls_ca: str | None = None
     replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
     max_age_days: Annotated[float, msgspec.Meta(gt=0)] = 30.0
 

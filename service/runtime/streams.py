@@ -1,6 +1,7 @@
 """What mediabus needs in JetStream: streams and a bucket, made or adapted, never made anew."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Final
 
@@ -19,7 +20,7 @@ from schemas.subjects import (
     REPLAY_STREAM,
     REPLAY_SUBJECTS,
 )
-from service.runtime.bus import Bus
+from service.runtime.bus import Bus, NotAllowed
 from service.runtime.settings import NatsSettings
 
 log: Final = logging.getLogger("mediabus.streams")
@@ -44,7 +45,8 @@ class ServerTooOld(Exception):
 
 async def ensure_streams(bus: Bus, settings: NatsSettings) -> None:
     """Makes the streams and the bucket, or adapts what is there; waits while JetStream is not
-    ready yet (a cluster without a leader). Raises ServerTooOld."""
+    ready yet (a cluster without a leader), or for who may make them where we may not. Raises
+    ServerTooOld."""
     _check_version(bus)
     while True:
         try:
@@ -152,8 +154,9 @@ async def _ensure_stream(bus: Bus, wanted: StreamConfig) -> None:
         if (getattr(wanted, name) or None) != (getattr(existing, name) or None)
     }
     if changed:
-        await bus.js.update_stream(existing.evolve(**changed))
-        log.info("stream adapted", extra={"stream": wanted.name, "changed": sorted(changed)})
+        with contextlib.suppress(NotAllowed):  # `mediabus service` may, and does
+            await bus.js.update_stream(existing.evolve(**changed))
+            log.info("stream adapted", extra={"stream": wanted.name, "changed": sorted(changed)})
 
 
 async def _ensure_bucket(bus: Bus, settings: NatsSettings) -> None:

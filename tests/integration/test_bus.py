@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from nats.errors import Error as NatsError
 from schemas.events import JobExecuted
 from schemas.subjects import EVENTS_STREAM
 from service.runtime import bus as connections
-from service.runtime.bus import Bus, CannotConnect, PublishFailed, connect
+from service.runtime.bus import Bus, CannotConnect, NotAllowed, PublishFailed, connect
 from service.runtime.settings import NatsSettings
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
@@ -143,9 +144,12 @@ def guarded(tmp_path: Path) -> Iterator[NatsServer]:
 async def test_a_forbidden_publish_says_so(guarded: NatsServer) -> None:
     settings = NatsSettings(url=guarded.url, user="guest", password="guest")
     async with connect(settings, name="test", wait=10) as bus:
-        bus.js = bus.nc.jetstream(timeout=0.5)
-        with pytest.raises(PublishFailed, match="NATS does not allow it"):
+        began = time.monotonic()
+        with pytest.raises(PublishFailed, match=r"does not let this user publish to events\."):
             await bus.publish_envelope(event("one"))
+        with pytest.raises(NotAllowed, match=r"does not let this user ask events\.a"):
+            await bus.nc.request("events.a", timeout=20)
+        assert time.monotonic() - began < 4  # and not after a timeout of 5 s and one of 20 s
 
 
 async def test_a_wrong_password_is_said_while_it_waits(guarded: NatsServer) -> None:

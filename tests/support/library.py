@@ -105,14 +105,14 @@ async def library(settings: Settings, parts: Sequence[Part] = ALL) -> AsyncItera
         pool = await stack.enter_async_context(open_pool(settings.database, size=2))
         user = Library(bus.nc, pool)
         if operations_part in parts:
-            await eventually(lambda: _answers(user), within=10)
+            await eventually(lambda: answers(user), within=10)
         yield user
         for work in works:
             assert not work.done() or work.cancelled(), work
         await asyncio.sleep(0)
 
 
-async def _answers(user: Library) -> bool:
+async def answers(user: Library) -> bool:
     try:
         await user.ask("media.list", timeout=0.5)
         await user.ask("downloads.list", timeout=0.5)
