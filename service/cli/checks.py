@@ -42,7 +42,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def examine(face: Face) -> AsyncIterator[Finding]:
-    """Looks at everything that can be seen by way of NATS, and at nothing more without it."""
+    """Looks at the settings, and at everything that can be seen by way of NATS."""
+    for line in face.exposed():
+        found, _, advice = line.partition(": ")
+        yield _problem("settings", found, advice)
     try:
         async with face.connected() as bus:
             yield _server(bus)

@@ -1,10 +1,25 @@
 """The commands that run for ever, and the one that prepares the database for them."""
 
+import logging
+from typing import Final
+
 import click
 
 from service.cli import processes, welcome
 from service.cli.face import Face
 from service.cli.help import examples
+from service.runtime import logs
+from service.runtime.settings import Settings
+
+log: Final = logging.getLogger("mediabus.process")
+
+
+def _begun(face: Face, settings: Settings) -> Settings:
+    """The settings, with a word about those that others may read."""
+    logs.set_up(settings.log)
+    for line in face.exposed():
+        log.warning(line)
+    return settings
 
 
 @click.command(
@@ -21,7 +36,7 @@ def up(face: Face) -> None:
     NATS and PostgreSQL are started too, with their data in the data directory, unless the settings
     name servers. Stop it with Ctrl-C.
     """
-    processes.up(face.settings(), welcome.say)
+    processes.up(_begun(face, face.settings()), welcome.say)
 
 
 @click.command(epilog=examples("mediabus service", "mediabus --config mediabus.toml service"))
@@ -32,7 +47,7 @@ def service(face: Face) -> None:
     They are NATS services; the outbox relay runs beside them. Any number of these processes may
     run side by side.
     """
-    processes.service(face.resolved_settings())
+    processes.service(_begun(face, face.resolved_settings()))
 
 
 @click.command(epilog=examples("mediabus monitor", "mediabus --config mediabus.toml monitor"))
@@ -42,7 +57,7 @@ def monitor(face: Face) -> None:
 
     It tells what happens to downloads inside them.
     """
-    processes.monitor(face.resolved_settings())
+    processes.monitor(_begun(face, face.resolved_settings()))
 
 
 @click.command(epilog=examples("mediabus persist", "MEDIABUS_PERSISTER_WRITERS=4 mediabus persist"))
@@ -53,7 +68,7 @@ def persist(face: Face) -> None:
     It writes to PostgreSQL, and answers `mediabus history`. Any number of these processes may run
     side by side.
     """
-    processes.persist(face.resolved_settings())
+    processes.persist(_begun(face, face.resolved_settings()))
 
 
 @click.command(

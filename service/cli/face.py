@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
+import os
 import re
 from collections.abc import AsyncIterator
 from typing import Final
@@ -13,6 +14,7 @@ import msgspec
 
 from schemas.identity import Actor, Resource
 from service.runtime.bus import Bus, connect
+from service.runtime.exposed import exposed
 from service.runtime.settings import Settings, load, resolved
 
 CONNECT_WITHIN: Final = 2.0
@@ -42,6 +44,10 @@ class Face:
         """The settings, with the servers of a running ``mediabus up`` where they name none."""
 
         return resolved(self.settings())
+
+    def exposed(self) -> list[str]:
+        """A line for each file with secrets that others may read."""
+        return exposed(self.config or os.environ.get("MEDIABUS_CONFIG"), self.settings())
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[Bus]:

@@ -6,7 +6,7 @@ from typing import Final
 from consumers.dead_letters import NoSuchLetter, TooLarge
 from schemas.codec import InvalidEvent
 from service.runtime.bus import CannotConnect, NotAllowed, PublishFailed
-from service.runtime.database import AWAY, DatabaseTooOld
+from service.runtime.database import AWAY, CannotLogIn, DatabaseTooOld
 from service.runtime.settings import SettingsError
 from service.runtime.streams import ServerTooOld
 
@@ -17,6 +17,7 @@ class Unanswered(Exception):
 
 EXPECTED: Final = (
     CannotConnect,
+    CannotLogIn,
     DatabaseTooOld,
     InvalidEvent,
     NoSuchLetter,

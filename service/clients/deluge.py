@@ -32,6 +32,7 @@ from service.clients.port import (
 from service.clients.rencode import Value
 from service.clients.settings import ClientSettings
 from service.clients.sources import infohashes, one_torrent, torrent_for
+from service.runtime.redact import without_secrets
 
 AT_REST: Final = frozenset({Phase.QUEUED, Phase.PAUSED, Phase.COMPLETED, Phase.FAILED})
 """What changes no more, unless an event says so: not asked for at every look."""
@@ -89,7 +90,7 @@ def address(text: str) -> tuple[str, int]:
     if url.scheme != "deluge" or not url.host:
         raise ValueError(
             f"url must look like deluge://host:{PORT}, which is the daemon's and not that of the"
-            f" web page, not {text!r}"
+            f" web page, not {without_secrets(text)!r}"
         )
     return url.host, url.port or PORT
 

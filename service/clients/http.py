@@ -13,6 +13,7 @@ import msgspec
 from yarl import URL
 
 from service.clients.port import ClientUnavailable
+from service.runtime.redact import without_secrets
 
 T = TypeVar("T")
 
@@ -30,7 +31,8 @@ def base_url(text: str) -> URL:
     """An http(s) address with a host, perhaps a path, no slash at its end. ValueError if not."""
     url = URL(text.strip())
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"url must look like http://host:port or https://host/path, not {text!r}")
+        shown = without_secrets(text)
+        raise ValueError(f"url must look like http://host:port or https://host/path, not {shown!r}")
     return url.with_path(url.path.rstrip("/")).with_query(None).with_fragment(None)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.status import DownloadStatus, ItemId, UnreachableReason
+from service.runtime.redact import without_secrets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +42,15 @@ class ClientUnavailable(Exception):
     """The client could not be asked: nothing is known, nothing was done."""
 
     def __init__(self, reason: UnreachableReason, message: str) -> None:
-        super().__init__(message)
+        super().__init__(without_secrets(message))
         self.reason: UnreachableReason = reason
 
 
 class ClientRefused(Exception):
     """The client was asked and said no, in its own words."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Final, NoReturn, Protocol
 
 from service.clients.http import Http, Patience, base_url, basic_auth, http_session
 from service.clients.port import ClientUnavailable
+from service.runtime.redact import without_secrets
 
 LARGEST: Final = 256 * 1024 * 1024
 """Bytes of an answer; 10,000 torrents make some eight million."""
@@ -141,4 +142,7 @@ def _opener(url: str) -> Callable[[], "asyncio.Future[Streams]"]:
         return lambda: asyncio.ensure_future(asyncio.open_connection(host, port))
     if not parts.netloc and len(path) > 1:
         return lambda: asyncio.ensure_future(asyncio.open_unix_connection(path))
-    raise ValueError(f"url must look like scgi://host:port or scgi:///path/of/socket, not {url!r}")
+    shown = without_secrets(url)
+    raise ValueError(
+        f"url must look like scgi://host:port or scgi:///path/of/socket, not {shown!r}"
+    )

@@ -25,6 +25,7 @@ from service.monitor.stall_clock import StallClock
 from service.runtime import metrics
 from service.runtime.bus import Bus
 from service.runtime.database import AWAY
+from service.runtime.redact import without_secrets
 from service.runtime.settings import MonitorSettings, NatsSettings
 from service.runtime.streams import download_status, ensure_streams
 
@@ -210,15 +211,21 @@ def kind_of(settings: ClientSettings) -> str:
 
 
 def plain(status: DownloadStatus) -> DownloadStatus:
-    """The status with texts that PostgreSQL takes, whatever a client calls its downloads."""
+    """The status with texts that PostgreSQL takes, whatever a client calls its downloads, and that
+    hold no key: some are called by the URL that they came from until their name is known."""
     texts = {
-        name: value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        name: cleaned
         for name in ("title", "save_path", "category", "message", "warning")
-        if "\0" in (value := getattr(status, name) or "")
+        if (value := getattr(status, name)) and (cleaned := _plain_text(value)) != value
     }
     if not (texts.get("title") or status.title).strip():
         texts["title"] = status.item
     return msgspec.structs.replace(status, **texts) if texts else status
+
+
+def _plain_text(value: str) -> str:
+    text = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return without_secrets(text) if "://" in text or "magnet:" in text else text
 
 
 def _now() -> datetime.datetime:

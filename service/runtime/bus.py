@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
@@ -20,7 +21,7 @@ from schemas.events import Event
 from schemas.identity import Actor, Resource
 from schemas.subjects import EVENTS_STREAM, subject_of
 from service.runtime.credentials import credentials
-from service.runtime.settings import NatsSettings
+from service.runtime.settings import NatsSettings, SettingsError
 
 log: Final = logging.getLogger("mediabus.bus")
 
@@ -108,8 +109,8 @@ async def connect(
     settings: NatsSettings, *, name: str, wait: float | None = None
 ) -> AsyncIterator[Bus]:
     """The connection, made as soon as a server is there; it waits ``wait`` seconds, or for ever.
-    Raises CannotConnect."""
-    servers = (settings.url or DEFAULT_URL).split(",")
+    Raises CannotConnect and SettingsError."""
+    servers = _servers(settings.url or DEFAULT_URL)
     voice = _Voice()
     nc = await _connected(servers, settings, voice, name=name, wait=wait)
     watchdog = asyncio.create_task(_reconnect_when_deaf(nc), name="bus watchdog")
@@ -124,6 +125,19 @@ async def connect(
             await asyncio.wait_for(nc.close(), timeout=1)
         except TimeoutError:
             nc.hang_up()
+
+
+def _servers(url: str) -> list[str]:
+    """The URL of each server. Raises SettingsError, which does not quote what may be a password."""
+    servers = url.split(",")
+    try:
+        parts = [urlsplit(one if "://" in one else f"nats://{one}") for one in servers]
+        is_usable = all(part.hostname and (part.port or True) for part in parts)
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise SettingsError("settings: nats.url is no URL of NATS servers: nats://host:4222")
+    return servers
 
 
 async def _connected(

@@ -52,6 +52,16 @@ class DatabaseTooOld(Exception):
     """The PostgreSQL server lacks what mediabus relies on."""
 
 
+class CannotLogIn(Exception):
+    """PostgreSQL does not take our name or password, or has no such database."""
+
+
+NOT_LET_IN: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
 @contextlib.asynccontextmanager
 async def open_pool(
     settings: DatabaseSettings, *, url: str | None = None, size: int | None = None
@@ -84,6 +94,10 @@ async def _when_there(dsn: str, settings: DatabaseSettings, size: int) -> Pool:
                 reset=_leave_as_it_is,
                 server_settings={"application_name": "mediabus", "jit": "off"},
             )
+        except ValueError:  # it would quote the password
+            raise SettingsError("settings: database.url is no URL of PostgreSQL") from None
+        except NOT_LET_IN as error:
+            raise CannotLogIn(f"PostgreSQL does not let us in: {error}") from error
         except AWAY as error:
             if not told:
                 log.info("waiting for PostgreSQL", extra={"reason": str(error)})

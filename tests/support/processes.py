@@ -38,6 +38,9 @@ class Process:
             "MEDIABUS_DATABASE_URL": settings.database.url or "",
             "MEDIABUS_HTTP_PORT": str(self.port),
             "MEDIABUS_LOG_FORMAT": "json",
+            "MEDIABUS_DOWNLOADS_ALLOWED_HOSTS": ",".join(
+                settings.downloads.allowed_hosts or ["::1"]
+            ),
             "MEDIABUS_MONITOR_UNREACHABLE_AFTER": str(settings.monitor.unreachable_after),
         }
         self._process: subprocess.Popen[bytes] | None = None
