@@ -5,7 +5,12 @@ from typing import Final
 
 import msgspec
 
-from schemas.subjects import DEAD_LETTERS_STREAM, DOWNLOAD_STATUS_BUCKET, EVENTS_STREAM
+from schemas.subjects import (
+    DEAD_LETTERS_STREAM,
+    DOWNLOAD_STATUS_BUCKET,
+    EVENTS_STREAM,
+    REPLAY_STREAM,
+)
 
 EVENTS: Final = EVENTS_STREAM
 DEAD: Final = DEAD_LETTERS_STREAM
@@ -16,6 +21,7 @@ API: Final = "$JS.API"
 INFO: Final = (
     f"{API}.STREAM.INFO.{EVENTS}",
     f"{API}.STREAM.INFO.{DEAD}",
+    f"{API}.STREAM.INFO.{REPLAY_STREAM}",
     f"{API}.STREAM.INFO.{BUCKET}",
 )
 STATUS: Final = (f"{API}.DIRECT.GET.{BUCKET}.>",)
@@ -68,9 +74,10 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 ROLES: Final = {
     "service": Role(
-        what="`mediabus service`, which also makes the streams; and `mediabus dead retry`",
+        what="`mediabus service`, which makes the streams; `mediabus dead retry` and `replay`",
         publish=(
             "events.>",
+            "replay.>",
             "mediabus.outbox.recorded",
             "mediabus.monitor.look.*",
             f"{API}.STREAM.CREATE.*",
@@ -79,8 +86,10 @@ ROLES: Final = {
             *STATUS,
             *READ_DEAD,
             f"{API}.STREAM.MSG.DELETE.{DEAD}",
-            f"{API}.CONSUMER.INFO.{PERSISTER}",
+            *OWN_CONSUMERS,
+            f"{API}.CONSUMER.INFO.{REPLAY_STREAM}.*",
         ),
+        deny=NOT_THE_PERSISTER,
         subscribe=("media.>", "downloads.>", "$SRV.>", "mediabus.outbox.recorded"),
         answers=True,
     ),

@@ -28,7 +28,12 @@ def secured(tmp_path: Path) -> Iterator[SecuredNats]:
 
 API = "$JS.API"
 MAY: dict[str, list[str]] = {
-    "service": ["events.a", f"{API}.STREAM.CREATE.EVENTS", f"{API}.STREAM.UPDATE.EVENTS"],
+    "service": [
+        "events.a",
+        "replay.a",
+        f"{API}.STREAM.CREATE.EVENTS",
+        f"{API}.STREAM.UPDATE.EVENTS",
+    ],
     "monitor": ["events.a", "$KV.download_status.a", f"{API}.STREAM.INFO.KV_download_status"],
     "persister": [
         "dead_letters.persister.invalid",
@@ -58,6 +63,7 @@ MAY_NOT: dict[str, list[str]] = {
     "monitor": ["media.create", f"{API}.STREAM.CREATE.EVENTS", "dead_letters.persister.invalid"],
     "persister": [
         "events.a",
+        "replay.a",
         "media.create",
         f"{API}.STREAM.CREATE.EVENTS",
         f"{API}.CONSUMER.DURABLE.CREATE.EVENTS.other",

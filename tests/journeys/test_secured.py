@@ -20,7 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.library import Library, answers, with_clients
 from tests.support.secured import SecuredNats, secured_nats
 
-STREAMS = ("events", "dead_letters", "kv_download_status")
+STREAMS = ("events", "dead_letters", "replay", "kv_download_status")
 PARTS = {"persister": persister_part, "monitor": monitor_part, "service": operations_part}
 
 
@@ -96,6 +96,10 @@ async def test_everything_works_with_the_least_of_rights(
             outcome = await mediabus(*command, stdin=b"", **viewer)
             assert (outcome.code, outcome.err) == (0, ""), command
             assert words in outcome.out
+        operator = {**secured.variables("service"), "MEDIABUS_DATABASE_URL": database_url}
+        outcome = await mediabus("replay", "--since", "1h", "--dry-run", stdin=b"", **operator)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "0 of them missing" in outcome.out
     forbidden = set(re.findall(r'violation for \w+ to "([^"]*)"', caplog.text))
     # They look whether somebody has to make the streams; only the service may.
     assert forbidden <= {f"$js.api.stream.create.{name}" for name in STREAMS}

@@ -23,7 +23,7 @@ def pieced_together(path: Path) -> list[str]:
 
 
 def formatted_names(path: Path) -> list[str]:
-    """The names of statements that are texts with something put in."""
+    """The names of statements that are texts with something put in that is no constant."""
     return [
         f"{path.relative_to(ROOT)}: {ast.unparse(node.target)}"
         for node in ast.walk(ast.parse(path.read_text()))
@@ -32,7 +32,12 @@ def formatted_names(path: Path) -> list[str]:
         and any(
             word in ast.unparse(node.value) for word in ("SELECT", "INSERT", "UPDATE", "DELETE")
         )
+        and not all(ast.unparse(part).isupper() for part in put_in(node.value))
     ]
+
+
+def put_in(text: ast.JoinedStr) -> list[ast.expr]:
+    return [part.value for part in text.values if isinstance(part, ast.FormattedValue)]
 
 
 def test_no_statement_is_pieced_together() -> None:
