@@ -66,6 +66,7 @@ class DownloadStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     upload_rate: int = 0
     eta: int | None = None
     idle_for: int = 0  # seconds seen downloading without a byte, in steps; see the stall clock
+    by_restart: bool = False  # the client's restart paused it or let it run, and nobody else
     save_path: str | None = None
     category: str | None = None
     reason: FailureReason | None = None  # with phase failed

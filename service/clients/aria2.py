@@ -127,6 +127,7 @@ class Aria2:
         self._settings = settings
         self._observing = asyncio.Lock()
         self._seen: _Seen | None = None
+        self._run: SessionInfo | None = None  # that answered last
         self._names: dict[str, str] = {}  # by gid, of what is no torrent or has no metadata yet
 
     async def version(self) -> str:
@@ -181,9 +182,10 @@ class Aria2:
             frozenset(download.gid for download in active),
             await self._statuses(everything),
         )
-        self._seen = looked
+        run, self._seen, self._run = self._run, looked, looked.session
         if seen is None or seen.session != looked.session:
-            return Snapshot(list(looked.statuses.values()))
+            restarted = run not in (None, looked.session)
+            return Snapshot(list(looked.statuses.values()), restarted)
         return Delta(
             [it for item, it in looked.statuses.items() if it != seen.statuses.get(item)],
             [item for item in seen.statuses if item not in looked.statuses],

@@ -121,6 +121,7 @@ class Deluge:
         )
         self._observing = asyncio.Lock()
         self._seen: _Seen | None = None
+        self._wire: Wire | None = None  # over which it was observed last
         self._touched: dict[ItemId, float] = {}  # what events named, and when
         self._added: dict[ItemId, float] = {}  # and not seen to be started yet
         self._started = asyncio.Event()  # it has told that all its torrents are loaded
@@ -154,10 +155,12 @@ class Deluge:
         wire = await self._settled()
         if seen is None or seen.wire is not wire:
             seen = _Seen(wire, time.monotonic(), await self._everything(wire))
-            observation: Observation = Snapshot(list(seen.statuses.values()))
+            # The connection outlives no restart; nor does it a network that was away.
+            restarted = self._wire not in (None, wire)
+            observation: Observation = Snapshot(list(seen.statuses.values()), restarted)
         else:
             observation = await self._changes(seen)
-        self._seen = seen
+        self._seen, self._wire = seen, wire
         return observation
 
     async def _changes(self, seen: _Seen) -> Delta:

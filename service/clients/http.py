@@ -91,6 +91,11 @@ class Http:
         async with self._session.request(method, url, allow_redirects=False, **options) as response:
             return Answer(response.status, response.headers, await response.read())
 
+    def cookies(self, name: str) -> dict[str, str]:
+        """The cookies whose names contain ``name``."""
+        cookies = self._session.cookie_jar.filter_cookies(self._base)
+        return {key: cookie.value for key, cookie in cookies.items() if name in key}
+
     def decode(self, answer: Answer, kind: type[T]) -> T:
         """The JSON body as a ``kind``; anything else is not the program that was expected."""
         try:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NoReturn, TypeVar
 
@@ -120,6 +121,7 @@ class NzbGet:
         self._http = http
         self._settings = settings
         self._patience = Patience()
+        self._looked_at: float | None = None
         self._listed: set[int] = set()  # what was there when last seen
         self._arrived: dict[int, int] = {}  # and the bytes of what was in the queue
         self._explained: dict[int, str] = {}  # failures and what the log says of them
@@ -128,6 +130,7 @@ class NzbGet:
         return await self._ask(str, "version")
 
     async def observe(self) -> Observation:
+        now = time.monotonic()
         state = await self._ask(State, "status")
         groups, entries = await self._both()
         trouble = await self._trouble(groups, state)
@@ -136,7 +139,8 @@ class NzbGet:
         items = {group.nzb_id: queued(client, group, state, trouble) for group in groups}
         for entry in entries:
             items[entry.nzb_id] = finished(client, entry, self._explained.get(entry.nzb_id, ""))
-        return Snapshot(list(items.values()))
+        since, self._looked_at = now - (self._looked_at or now), now
+        return Snapshot(list(items.values()), restarted=state.up_time_sec < since)
 
     async def _both(self) -> tuple[list[Group], list[Finished]]:
         """Queue and history. An entry is in one of them; in this order none that ends between the

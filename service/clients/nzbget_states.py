@@ -142,6 +142,7 @@ class State(msgspec.Struct, frozen=True, rename="pascal"):
     download_paused: bool
     download_rate: int
     server_time: int
+    up_time_sec: int
 
 
 def phase_of(group: Group, state: State) -> Phase:

@@ -55,9 +55,11 @@ class ClientRefused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """All that the client has at this moment."""
+    """All that the client has at this moment. ``restarted`` if the program was started anew since
+    this session's last observation, as far as that can be told; never in the first one."""
 
     items: Sequence[DownloadStatus]
+    restarted: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,6 +158,7 @@ class QBittorrent:
         self._logins = 0
         self._observing = asyncio.Lock()
         self._rid = 0
+        self._run: dict[str, str] | None = None  # the session's cookie: it outlives no restart
         self._records: dict[str, dict[str, object]] = {}
         self._explained: dict[str, str] = {}  # torrents in error and what the log says of them
 
@@ -175,8 +176,9 @@ class QBittorrent:
             self._merge(data)
             items = await self._statuses(data.torrents)
             self._rid = data.rid
+        run, self._run = self._run, self._http.cookies("SID")
         if data.full_update:
-            return Snapshot(items)
+            return Snapshot(items, restarted=run not in (None, self._run))
         return Delta(items, [ItemId(item.lower()) for item in data.torrents_removed])
 
     def _merge(self, data: MainData) -> None:

@@ -69,7 +69,8 @@ class RTorrent:
         self._way = way
         self._settings = settings
         self._observing = asyncio.Lock()
-        self._run: object = None  # the process that was observed last
+        self._run: object = None  # the process whose torrents are known
+        self._process: object = None  # the process that answered last
         self._known: dict[str, Torrent] = {}
 
     async def version(self) -> str:
@@ -82,10 +83,12 @@ class RTorrent:
             process, rows = await self._together(("system.pid",), _rows_of("main"))
             torrents = self._torrents(rows)
             before, self._known = self._known, torrents
-            self._run = process
+            restarted = self._process not in (None, process)
+            self._run = self._process = process
         client = self._settings.client_name
         if run is None or run != process:
-            return Snapshot([status_of(client, torrent) for torrent in torrents.values()])
+            statuses = [status_of(client, torrent) for torrent in torrents.values()]
+            return Snapshot(statuses, restarted)
         changed = [it for key, it in torrents.items() if before.get(key) != it]
         gone = before.keys() - torrents.keys()
         return Delta(

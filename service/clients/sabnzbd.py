@@ -147,6 +147,8 @@ class Sabnzbd:
         self._settings = settings
         self._patience = Patience()
         self._observing = asyncio.Lock()
+        self._known = False  # it was observed before
+        self._away = False  # and could not be asked since
         self._history: tuple[History, float] | None = None  # and when it was asked for in full
         self._listed: set[str] = set()  # what was there when last seen
         self._left: dict[str, int] = {}  # and the bytes to come of what was in the queue
@@ -157,14 +159,20 @@ class Sabnzbd:
 
     async def observe(self) -> Observation:
         async with self._observing:
-            queue, history = await self._both()
+            try:
+                queue, history = await self._both()
+            except ClientUnavailable as error:
+                self._away = self._known and error.reason == "connection"
+                raise
             statuses = await self._in_queue(queue)
             await self._explain(history.slots)
         items = {status.item: status for status in statuses}
         for entry in history.slots:
             status = past(self._settings.client_name, entry, self._explained.get(entry.nzo_id, ""))
             items[status.item] = status
-        return Snapshot(list(items.values()))
+        # It tells nobody for how long it runs: one that was away counts as started anew.
+        restarted, self._away, self._known = self._away, False, True
+        return Snapshot(list(items.values()), restarted)
 
     async def _both(self) -> tuple[Queue, History]:
         """Queue and history. An entry is in one of them, or for a moment, between download and

@@ -140,6 +140,18 @@ class Added(
     present: Listed | None = None
 
 
+class ThisRun(msgspec.Struct, frozen=True, rename="camel"):
+    """Of the statistics of this run, what matters here."""
+
+    seconds_active: int
+
+
+class Stats(msgspec.Struct, frozen=True, rename="kebab"):
+    """Of session-stats, what matters here."""
+
+    current_stats: ThisRun
+
+
 class Session(msgspec.Struct, frozen=True):
     """Of session-get, what matters here."""
 
@@ -201,6 +213,7 @@ class Transmission:
         self._met = -SETTLING  # when that session id was new to us
         self._observing = asyncio.Lock()
         self._observed: tuple[str, float] | None = None  # in which session of its, and when
+        self._looked_at: float | None = None
         self._known: dict[int, Torrent] = {}  # by the ids of this run, which removals name
 
     async def version(self) -> str:
@@ -213,7 +226,7 @@ class Transmission:
             observed, self._observed = self._observed, None
             now = time.clock_gettime(CLOCK)
             seen = await self._recent(observed, now) or await self._everything()
-            self._observed = (self._session_id, now)
+            self._observed, self._looked_at = (self._session_id, now), now
         return seen
 
     async def _recent(self, observed: tuple[str, float] | None, now: float) -> Delta | None:
@@ -230,8 +243,19 @@ class Transmission:
 
     async def _everything(self) -> Snapshot:
         answer = await self._settled()
+        restarted = await self._was_restarted()
         self._known = {torrent.id: torrent for torrent in answer.torrents}
-        return Snapshot([status_of(self._settings.client_name, it) for it in answer.torrents])
+        statuses = [status_of(self._settings.client_name, it) for it in answer.torrents]
+        return Snapshot(statuses, restarted=restarted)
+
+    async def _was_restarted(self) -> bool:
+        """Whether it runs for less long than since the last look. A new session id by itself means
+        nothing: there is one every hour."""
+        if self._looked_at is None:
+            return False
+        stats = await self._ask(Stats, "session-stats")
+        since = time.clock_gettime(CLOCK) - self._looked_at
+        return stats.current_stats.seconds_active < since
 
     def _status(self, torrent: Torrent) -> DownloadStatus:
         """Its status, but not yet paused at the first sight of it as stopped when it is new or was

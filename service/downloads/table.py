@@ -68,7 +68,8 @@ WITH op AS (
         asked_by_id = CASE WHEN ask.stays THEN d.asked_by_id END,
         asked_correlation_id = CASE WHEN ask.stays THEN d.asked_correlation_id END,
         asked_at = CASE WHEN ask.stays THEN d.asked_at END,
-        completed_at = CASE WHEN $7 = 'completed' THEN now() ELSE d.completed_at END,
+        completed_at = CASE WHEN $7 = 'completed' AND d.state <> 'completed' THEN now()
+                            ELSE d.completed_at END,
         updated_at = now()
     FROM (
         SELECT coalesce(

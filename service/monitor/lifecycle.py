@@ -19,7 +19,7 @@ from schemas.events import (
     DownloadStalled,
 )
 from schemas.identity import Actor
-from schemas.status import DownloadStatus, Phase
+from schemas.status import DownloadStatus, FailureReason, Phase
 from service.downloads.row import MONITOR, Ask, DownloadRow, Transition
 
 SETTLES_WITHIN: Final = 5.0
@@ -77,7 +77,7 @@ def next_step(row: DownloadRow, seen: DownloadStatus | Gone, stalled_after: floa
         case "failed":
             return _after_failure(row, seen)
         case "completed" | "removed" | "cancelled":
-            return None if row.state == "completed" else _hold(row)
+            return _after_completion(row, seen) if row.state == "completed" else _hold(row)
         case _:
             assert_never(row.state)
 
@@ -98,6 +98,8 @@ def _while_active(row: DownloadRow, seen: DownloadStatus) -> Step:
         case Phase.PAUSED:
             event = DownloadPaused(**row.facts(size=seen.size), progress=seen.progress)
             asker = _asker(row, "pause")
+            if seen.by_restart and not asker:
+                return Transition("paused", (), size=seen.size)
             step = Transition("paused", (row.says(event, asker or MONITOR),), size=seen.size)
             return step if asker else _unless_unsettled(row, step)
         case Phase.COMPLETED:
@@ -164,6 +166,17 @@ def _after_failure(row: DownloadRow, seen: DownloadStatus) -> Step:
             assert_never(seen.phase)
 
 
+def _after_completion(row: DownloadRow, seen: DownloadStatus) -> Transition | None:
+    """It stays completed. That its client has trouble with it since, as when its files are missing,
+    is written down until all is well again, and nothing is told."""
+    if seen.phase is Phase.FAILED and row.reason is None:
+        reason, words = _trouble(row, seen)
+        return Transition("completed", (), reason=reason, error_message=words)
+    if seen.phase is Phase.COMPLETED and row.reason is not None:
+        return Transition("completed", ())
+    return None
+
+
 def _gone(row: DownloadRow, seen: Gone) -> Step:
     progress = seen.last.progress if seen.last else None
     match row.state:
@@ -197,6 +210,8 @@ def _never_handed_over(row: DownloadRow) -> Transition | None:
 def _resumed(row: DownloadRow, seen: DownloadStatus) -> Transition | Hold:
     event = DownloadResumed(**row.facts(size=seen.size))
     asker = _asker(row, "resume")
+    if seen.by_restart and not asker and row.state == "paused":
+        return Transition("active", (), size=seen.size)
     step = Transition("active", (row.says(event, asker or MONITOR),), size=seen.size)
     return step if asker else _unless_unsettled(row, step)
 
@@ -213,11 +228,15 @@ def _completed(row: DownloadRow, seen: DownloadStatus) -> Transition:
 
 
 def _failed(row: DownloadRow, seen: DownloadStatus) -> Transition:
-    reason = seen.reason or "client_error"
-    words = seen.message or f"{row.client} says {seen.client_state or 'failed'}"
+    reason, words = _trouble(row, seen)
     event = DownloadFailed(**row.facts(size=seen.size), reason=reason, error_message=words)
     told = row.says(event, MONITOR)
     return Transition("failed", (told,), size=seen.size, reason=reason, error_message=words)
+
+
+def _trouble(row: DownloadRow, seen: DownloadStatus) -> tuple[FailureReason, str]:
+    words = seen.message or f"{row.client} says {seen.client_state or 'failed'}"
+    return seen.reason or "client_error", words
 
 
 def _asker(row: DownloadRow, what: Ask) -> Actor | None:

@@ -17,10 +17,17 @@ from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
 from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Phase
 from schemas.subjects import item_of_key, status_key
-from service.clients.port import ClientRefused, ClientUnavailable, DownloadClient, Observation
+from service.clients.port import (
+    ClientRefused,
+    ClientUnavailable,
+    DownloadClient,
+    Observation,
+    Snapshot,
+)
 from service.clients.settings import ClientSettings
 from service.downloads.status import LOOK_SUBJECT
 from service.monitor.mirror import Mirror
+from service.monitor.restarts import Restarts
 from service.monitor.stall_clock import StallClock
 from service.runtime import metrics
 from service.runtime.bus import Bus
@@ -69,6 +76,7 @@ class Watcher:
         self._expected = expected
         self._mirror = Mirror(monitor.removed_after)
         self._clock = StallClock(step=min(monitor.stalled_after, 60.0))
+        self._restarts = Restarts()
         self._status: ClientStatus | None = None
         self._away_since: datetime.datetime | None = None
         self._look = asyncio.Event()
@@ -113,7 +121,11 @@ class Watcher:
     def _take(self, seen: Observation) -> None:
         now = asyncio.get_running_loop().time()
         self._mirror.take(seen, now)
+        if isinstance(seen, Snapshot) and seen.restarted:
+            log.info("client was restarted", extra={"client": self._name})
+            self._restarts.was_restarted(now)
         self._mirror.amend(self._clock.look(self._mirror.shown(), now))
+        self._mirror.amend(self._restarts.look(self._mirror.shown(), now))
 
     def _pause(self) -> float:
         busy = any(status.phase in BUSY for status in self._mirror.shown())
@@ -169,6 +181,7 @@ class Watcher:
             await watch.stop()  # type: ignore[no-untyped-call]
         self._mirror.start_with(written)
         self._clock.start_with(written.values())
+        self._restarts.start_with(written.values())
         with contextlib.suppress(KeyNotFoundError):
             entry = await bucket.get(self._name)
             self._status = msgspec.json.decode(entry.value or b"", type=ClientStatus)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from schemas.status import Phase
@@ -25,6 +26,9 @@ async def test_a_killed_client_is_out_of_reach_and_then_back_in_the_same_session
 ) -> None:
     item = await add(client, swarm.share(rate=1))
     await eventually(lambda: daemon.keeps(item))
+    first = await view.refresh()
+    assert isinstance(first, Snapshot)
+    assert not first.restarted
 
     daemon.kill()
 
@@ -36,6 +40,29 @@ async def test_a_killed_client_is_out_of_reach_and_then_back_in_the_same_session
     back = await view.refresh()
     assert isinstance(back, Snapshot)
     assert [status.item for status in back.items] == [item]
+    assert back.restarted
+    again = await view.refresh()
+    assert not isinstance(again, Snapshot) or not again.restarted
+
+
+async def test_a_client_that_was_only_out_of_reach_was_not_restarted(
+    daemon: Daemon, swarm: Swarm
+) -> None:
+    patience = msgspec.structs.replace(daemon.settings(), timeout=2.0)
+    async with patience.connect() as client:
+        item = await add(client, swarm.share(rate=1))
+        await client.observe()
+
+        daemon.pause()
+        with pytest.raises(ClientUnavailable) as away:
+            await client.observe()
+        daemon.resume()
+
+        assert away.value.reason == "connection"
+        back = await client.observe()
+        assert isinstance(back, Snapshot)
+        assert [status.item for status in back.items] == [item]
+        assert back.restarted is daemon.forgets_connections
 
 
 async def test_a_session_that_ends_is_renewed_unseen(

@@ -12,7 +12,9 @@ import msgspec
 
 from schemas.commands import CancelDownload, DownloadById
 from schemas.identity import Actor, uuid7
+from schemas.status import ClientName, ItemId, Phase
 from service.clients.sessions import Sessions
+from service.downloads.shown import read
 from service.downloads.status import Statuses
 from service.monitor.monitor import monitor
 from service.operations.downloads import Downloads
@@ -150,6 +152,63 @@ async def test_a_cancel_that_meets_another_change_is_still_told_in_its_asker_s_n
         ended = await canceller
     assert ended.state == "cancelled"
     assert await said(pool) == [("download.paused", "pauser"), ("download.cancelled", "canceller")]
+
+
+async def test_what_a_restart_of_the_client_did_is_not_told_and_what_a_person_did_is(
+    pool: Pool, bus: Bus
+) -> None:
+    script, settings = scripted()
+    for item, state, phase in (("ran", "active", "downloading"), ("rested", "paused", "paused")):
+        await pool.execute(INSERT, uuid7(), state, item, None, None)
+        script.show(item, phase)
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: is_shown(bus, "ran", Phase.DOWNLOADING))
+        await eventually(lambda: is_shown(bus, "rested", Phase.PAUSED))
+        script.show("ran", "paused")
+        script.show("rested", "downloading")
+        script.restart()
+        await eventually(lambda: has(pool, "paused", "ran"))
+        await eventually(lambda: has(pool, "active", "rested"))
+    # Another monitor takes over, and does not tell it either: what it tells is a person's doing.
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: pool.fetchval("SELECT 1 FROM download_clients WHERE reachable"))
+        await pool.execute("UPDATE downloads SET updated_at = now() - interval '1 minute'")
+        script.show("ran", "downloading")
+        await eventually(lambda: has(pool, "active", "ran"))
+        assert await said(pool) == [("download.resumed", "download_monitor")]
+    # What was done while none watched is told, for the client was not restarted.
+    await pool.execute("UPDATE downloads SET updated_at = now() - interval '1 minute'")
+    script.show("rested", "paused")
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: has(pool, "paused", "rested"))
+    assert [kind for kind, _ in await said(pool)] == ["download.resumed", "download.paused"]
+
+
+async def is_shown(bus: Bus, item: str, phase: Phase) -> bool:
+    shown = await read(bus)
+    status = shown.downloads.get((ClientName("script"), ItemId(item)))
+    return status is not None and status.phase is phase
+
+
+async def test_a_completed_download_stays_so_whatever_its_client_says_later(
+    pool: Pool, bus: Bus
+) -> None:
+    script, settings = scripted()
+    await pool.execute(INSERT, uuid7(), "completed", "it", None, None)
+    await pool.execute("UPDATE downloads SET completed_at = '2026-01-01Z'")
+    trouble = "SELECT reason, error_message, state, completed_at::date::text FROM downloads"
+    script.show("it", "failed", reason="missing_files", message="No data found")
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: pool.fetchval("SELECT reason FROM downloads"))
+        found = tuple(await pool.fetchrow(trouble) or ())
+        assert found == ("missing_files", "No data found", "completed", "2026-01-01")
+        script.show("it", "downloading", progress=0.5)
+        await eventually(lambda: is_shown(bus, "it", Phase.DOWNLOADING))
+        script.show("it", "completed")
+        await eventually(lambda: pool.fetchval("SELECT reason IS NULL FROM downloads"))
+        found = tuple(await pool.fetchrow(trouble) or ())
+        assert found == (None, None, "completed", "2026-01-01")
+    assert await said(pool) == []
 
 
 async def test_postgresql_may_go_away_under_the_monitor(bus: Bus) -> None:

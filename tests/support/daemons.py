@@ -49,6 +49,9 @@ class Daemon(abc.ABC):
     vanished = Phase.FAILED
     """What it calls a complete download whose files are gone, once it was started again."""
 
+    forgets_connections = False
+    """Whether it cannot be told from one that was restarted, after it was out of reach."""
+
     def kept(self, category: str) -> str | None:
         """What is left of a download's category, as it shows it."""
         return category
@@ -106,6 +109,18 @@ class Daemon(abc.ABC):
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self._end(signal.SIGKILL, 10.0)
+
+    def pause(self) -> None:
+        """Stop it in the middle of whatever it does, until ``resume``."""
+        process = self._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Let it go on as if nothing had been."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         """Stop it orderly and start it again, same port and profile."""

@@ -24,6 +24,7 @@ class Deluge(Daemon):
 
     program = "deluged"
     scheme = "deluge"
+    forgets_connections = True
 
     def configure(self) -> None:
         configuration = DELUGE_JSON | {"download_location": str(self.downloads)}

@@ -26,10 +26,15 @@ class Script:
         self.items: dict[ItemId, DownloadStatus] = {}
         self.shown: dict[ItemId, DownloadStatus] | None = None
         self.version_fails = 0
+        self.restarted = False
 
     def show(self, item: str, phase: str, **facts: Any) -> None:
         status = {"client": "script", "item": item, "title": item, "phase": phase, **facts}
         self.items[ItemId(item)] = msgspec.convert(status, DownloadStatus)
+
+    def restart(self) -> None:
+        """The next look is the first one after a restart."""
+        self.shown, self.restarted = None, True
 
     async def version(self) -> str:
         if self.version_fails:
@@ -40,7 +45,8 @@ class Script:
     async def observe(self) -> Observation:
         before, self.shown = self.shown, dict(self.items)
         if before is None:
-            return Snapshot(list(self.items.values()))
+            restarted, self.restarted = self.restarted, False
+            return Snapshot(list(self.items.values()), restarted)
         changed = [status for item, status in self.items.items() if before.get(item) != status]
         return Delta(changed, list(before.keys() - self.items.keys()))
 

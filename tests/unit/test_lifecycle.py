@@ -123,7 +123,8 @@ def test_what_the_client_shows_is_told_by_the_monitor(
 @pytest.mark.parametrize("state", [s for s in STATES if s not in {"initiating", "stalled"}])
 @pytest.mark.parametrize("phase", list(Phase))
 def test_everything_else_says_nothing(state: DownloadState, phase: Phase) -> None:
-    if (state, phase) not in {(known, shown) for known, shown, _, _ in TABLE}:
+    told_elsewhere = ("completed", Phase.FAILED)
+    if (state, phase) not in {told_elsewhere, *((known, shown) for known, shown, _, _ in TABLE)}:
         assert next_step(row(state), shows(phase)) is None
 
 
@@ -143,6 +144,56 @@ def test_a_download_without_a_byte_for_long_has_stalled_until_one_comes(phase: P
 @pytest.mark.parametrize("phase", [Phase.QUEUED, *BETWEEN])
 def test_what_stalled_stays_so_while_no_byte_is_due(phase: Phase) -> None:
     assert next_step(row("stalled"), shows(phase)) is None
+
+
+BY_RESTART = [
+    ("active", Phase.PAUSED, "paused"),
+    ("stalled", Phase.PAUSED, "paused"),
+    *[("paused", phase, "active") for phase in BUSY],
+]
+
+
+@pytest.mark.parametrize(("state", "phase", "target"), BY_RESTART)
+def test_what_a_restart_of_the_client_did_is_written_down_and_not_told(
+    state: DownloadState, phase: Phase, target: DownloadState
+) -> None:
+    step = next_step(row(state), shows(phase, by_restart=True))
+    assert told(step) == []
+    assert isinstance(step, Transition)
+    assert step.state == target
+    asked: Ask = "pause" if target == "paused" else "resume"
+    assert told(next_step(row(state, asked=asked), shows(phase, by_restart=True)))
+
+
+def test_a_download_first_seen_after_a_restart_was_initiated_all_the_same() -> None:
+    step = next_step(row("initiating", asked="initiate"), shows(Phase.PAUSED, by_restart=True))
+    assert told(step) == [(DownloadInitiated, USER)]
+    assert isinstance(step, Transition)
+    assert step.state == "paused"
+
+
+def test_a_failed_download_that_a_restart_tries_again_has_resumed() -> None:
+    step = next_step(row("failed"), shows(Phase.DOWNLOADING, by_restart=True))
+    assert told(step) == [(DownloadResumed, MONITOR)]
+
+
+def test_trouble_after_completion_is_written_down_until_all_is_well_and_not_told() -> None:
+    missing = shows(Phase.FAILED, reason="missing_files", message="No data found")
+    step = next_step(row("completed"), missing)
+    assert told(step) == []
+    assert isinstance(step, Transition)
+    assert (step.state, step.reason, step.error_message) == (
+        "completed",
+        "missing_files",
+        "No data found",
+    )
+    troubled = msgspec.structs.replace(row("completed"), reason="missing_files")
+    for seen in (missing, shows(Phase.DOWNLOADING), shows(Phase.PAUSED)):
+        assert next_step(troubled, seen) is None
+    well = next_step(troubled, shows(Phase.COMPLETED))
+    assert told(well) == []
+    assert isinstance(well, Transition)
+    assert (well.state, well.reason) == ("completed", None)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +310,12 @@ def test_a_failure_carries_the_client_s_own_words() -> None:
 
 
 ANYTHING = st.one_of(
-    st.builds(shows, st.sampled_from(Phase), idle_for=st.sampled_from([0, STALLED_AFTER])),
+    st.builds(
+        shows,
+        st.sampled_from(Phase),
+        idle_for=st.sampled_from([0, STALLED_AFTER]),
+        by_restart=st.booleans(),
+    ),
     st.just(Gone()),
 )
 ROWS = st.builds(
@@ -286,6 +342,7 @@ def stepped(before: DownloadRow, step: Transition) -> DownloadRow:
     return msgspec.structs.replace(
         before,
         state=step.state,
+        reason=step.reason,
         asked=None,
         asked_by_type=None,
         asked_by_id=None,
@@ -308,13 +365,27 @@ def test_the_same_status_again_and_again_says_nothing_twice(
 
 
 @given(ROWS, ANYTHING)
-def test_no_event_without_a_transition_and_no_transition_without_an_event(
+def test_no_event_without_a_transition_and_none_is_silent_but_for_two_reasons(
     before: DownloadRow, seen: DownloadStatus | Gone
 ) -> None:
     step = next_step(before, seen)
-    if isinstance(step, Transition):
-        assert step.events
+    if not isinstance(step, Transition):
+        return
+    if step.events:
         assert step.state != before.state
+    else:
+        assert isinstance(seen, DownloadStatus)
+        assert seen.by_restart or before.state == "completed" == step.state
+
+
+@given(ROWS, ANYTHING)
+def test_once_a_status_was_looked_at_it_has_nothing_left_to_lead_to(
+    before: DownloadRow, seen: DownloadStatus | Gone
+) -> None:
+    steps, current = 0, before
+    while isinstance(step := next_step(current, seen), Transition):
+        current, steps = stepped(current, step), steps + 1
+        assert steps <= 2
 
 
 @given(st.lists(ANYTHING, max_size=30))

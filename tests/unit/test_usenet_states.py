@@ -7,8 +7,8 @@ from service.clients import nzb, nzbget, nzbget_states, sabnzbd, sabnzbd_states
 from service.clients.nzbget_states import Finished, Group, State
 
 CLIENT = ClientName("attic")
-RUNNING = State(download_paused=False, download_rate=0, server_time=0)
-ALL_PAUSED = State(download_paused=True, download_rate=0, server_time=0)
+RUNNING = State(download_paused=False, download_rate=0, server_time=0, up_time_sec=9)
+ALL_PAUSED = State(download_paused=True, download_rate=0, server_time=0, up_time_sec=9)
 
 NZBGET_QUEUE = {
     "QUEUED": Phase.QUEUED,
@@ -129,7 +129,7 @@ def test_nzbget_numbers_are_passed_on_in_64_bits() -> None:
         total_articles=90,
         failed_articles=3,
     )
-    state = State(download_paused=False, download_rate=1 << 20, server_time=0)
+    state = State(download_paused=False, download_rate=1 << 20, server_time=0, up_time_sec=9)
 
     status = nzbget_states.queued(CLIENT, group, state)
 
