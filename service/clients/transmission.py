@@ -213,7 +213,7 @@ class Transmission:
         self._met = -SETTLING  # when that session id was new to us
         self._observing = asyncio.Lock()
         self._observed: tuple[str, float] | None = None  # in which session of its, and when
-        self._looked_at: float | None = None
+        self._last: tuple[str, float] | None = None  # the same, and kept over an outage
         self._known: dict[int, Torrent] = {}  # by the ids of this run, which removals name
 
     async def version(self) -> str:
@@ -226,7 +226,7 @@ class Transmission:
             observed, self._observed = self._observed, None
             now = time.clock_gettime(CLOCK)
             seen = await self._recent(observed, now) or await self._everything()
-            self._observed, self._looked_at = (self._session_id, now), now
+            self._observed = self._last = (self._session_id, now)
         return seen
 
     async def _recent(self, observed: tuple[str, float] | None, now: float) -> Delta | None:
@@ -249,12 +249,12 @@ class Transmission:
         return Snapshot(statuses, restarted=restarted)
 
     async def _was_restarted(self) -> bool:
-        """Whether it runs for less long than since the last look. A new session id by itself means
-        nothing: there is one every hour."""
-        if self._looked_at is None:
+        """Whether it runs for less long than since the last look. A new session id by itself does
+        not say so: there is one every hour."""
+        if self._last is None or self._last[0] == self._session_id:
             return False
         stats = await self._ask(Stats, "session-stats")
-        since = time.clock_gettime(CLOCK) - self._looked_at
+        since = time.clock_gettime(CLOCK) - self._last[1]
         return stats.current_stats.seconds_active < since
 
     def _status(self, torrent: Torrent) -> DownloadStatus:

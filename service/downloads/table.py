@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from schemas.identity import Actor
 from schemas.status import ClientName, ItemId
 from service.downloads.row import Ask, DownloadRow, Transition
@@ -45,7 +47,7 @@ WHERE client = $1 AND client_item IS NOT NULL
 ASK: Final = """
 UPDATE downloads SET asked = $2, asked_by_type = $3, asked_by_id = $4, asked_correlation_id = $5,
                      asked_at = now(), updated_at = now()
-WHERE id = $1
+WHERE id = $1 RETURNING asked_at
 """
 FORGET: Final = """
 UPDATE downloads SET asked = NULL, asked_by_type = NULL, asked_by_id = NULL,
@@ -77,7 +79,7 @@ WITH op AS (
             OR asked = 'pause' AND $7 IN ('active', 'stalled'), false) AS stays
         FROM downloads WHERE id = $5
     ) AS ask
-    WHERE d.id = $5 AND d.state = $6
+    WHERE d.id = $5 AND d.state = $6 AND d.asked_at IS NOT DISTINCT FROM $13
     RETURNING d.id
 )
 SELECT record_events($1, $2, $3, $4) AS recorded FROM op
@@ -113,9 +115,17 @@ async def expected_items(pool: Pool, client: ClientName) -> set[ItemId]:
 
 async def ask(
     pool: Pool, row: DownloadRow, what: Ask, actor: Actor, correlation_id: str | None
-) -> None:
-    """Writes down who wants what, before the client is asked for it."""
-    await pool.execute(ASK, row.id, what, actor.type, actor.id, correlation_id)
+) -> DownloadRow:
+    """Writes down who wants what, before the client is asked for it. The row as it is then."""
+    asked_at = await pool.fetchval(ASK, row.id, what, actor.type, actor.id, correlation_id)
+    return msgspec.structs.replace(
+        row,
+        asked=what,
+        asked_by_type=actor.type,
+        asked_by_id=actor.id,
+        asked_correlation_id=correlation_id,
+        asked_at=asked_at,
+    )
 
 
 async def forget(pool: Pool, row: DownloadRow, what: Ask) -> None:
@@ -125,7 +135,8 @@ async def forget(pool: Pool, row: DownloadRow, what: Ask) -> None:
 
 async def step(outbox: Outbox, row: DownloadRow, transition: Transition) -> bool:
     """Takes the step and records its events in one statement, unless the row has left the state
-    in which it was read: then somebody else took a step, and this one did not happen."""
+    in which it was read, or what was asked of it has changed: it may have come back to that state
+    in between. Then this step did not happen."""
     done = await outbox.perform(
         STEP,
         row.id,
@@ -136,6 +147,7 @@ async def step(outbox: Outbox, row: DownloadRow, transition: Transition) -> bool
         transition.save_path,
         transition.reason,
         transition.error_message,
+        row.asked_at,
         events=transition.events,
     )
     return bool(done)

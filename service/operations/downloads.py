@@ -144,7 +144,7 @@ class Downloads:
         if row.state not in change.sources or row.client_item is None:
             raise _wrong_state(row, change)
         status = await self._statuses.of(row)
-        await self._order(row, change, actor, correlation_id)
+        row = await self._order(row, change, actor, correlation_id)
         while row.state in change.sources:
             told = row.says(change.event(row, status), actor, correlation_id)
             if await table.step(self._outbox, row, Transition(change.target, (told,))):
@@ -154,15 +154,16 @@ class Downloads:
 
     async def _order(
         self, row: DownloadRow, change: _Change, actor: Actor, correlation_id: str | None
-    ) -> None:
+    ) -> DownloadRow:
         """Asks the client, having written down who wants it; takes that back after a no."""
-        await table.ask(self._pool, row, change.ask, actor, correlation_id)
+        row = await table.ask(self._pool, row, change.ask, actor, correlation_id)
         try:
             await change.order(self._sessions.client(row.client), ItemId(row.client_item or ""))
         except (ClientRefused, ClientUnavailable, NoSuchClient) as error:
             await table.forget(self._pool, row, change.ask)
             raise client_said_no(row.client, error) from error
         await self._statuses.look_soon(row.client)
+        return row
 
     async def _row(self, download_id: UUID) -> DownloadRow:
         row = await table.by_id(self._pool, download_id)

@@ -15,8 +15,9 @@ from schemas.status import ItemId, Phase, UnreachableReason
 from service.clients.http import FIRST_WAIT, LONGEST_WAIT, Patience
 from service.clients.port import ClientRefused, ClientUnavailable, Delta, Magnet, Snapshot
 from service.clients.qbittorrent import QBittorrentSettings
-from service.clients.transmission import Torrent, Transmission, TransmissionSettings
+from service.clients.transmission import Stats, Torrent, Transmission, TransmissionSettings
 from tests.support import daemons
+from tests.support.eventually import eventually
 from tests.unit.test_client_states import transmission_torrent
 
 ITEM = ItemId("ab" * 20)
@@ -296,6 +297,23 @@ async def test_transmission_is_asked_for_everything_after_a_long_silence() -> No
             client._observed = session, at - 51
 
             assert isinstance(await client.observe(), Snapshot)
+
+
+async def test_transmission_s_new_session_id_of_every_hour_is_no_restart() -> None:
+    with daemons.transmission() as daemon:
+        async with daemon.settings().connect() as client:
+            assert isinstance(client, Transmission)
+
+            async def has_run_for_a_while() -> bool:
+                stats = await client._ask(Stats, "session-stats")
+                return stats.current_stats.seconds_active > 1
+
+            await eventually(has_run_for_a_while)
+            await client.observe()
+            assert client._observed is not None
+            client._observed = client._last = "the last hour's", client._observed[1]
+
+            assert await client.observe() == Snapshot([], restarted=False)
 
 
 async def test_after_an_answer_that_was_lost_qbittorrent_is_asked_for_everything() -> None:

@@ -363,7 +363,9 @@ async def killed_and_back(daemon: AnyUsenetDaemon, news: NewsServer, view: View)
         await view.client.observe()
     assert away.value.reason == "connection"
     daemon.start()
-    await view.refresh()
+    back = await view.refresh()
+    assert isinstance(back, Snapshot)
+    assert back.restarted
     assert list(view.items) == [item]
     news.release()
     done = await view.until(item, is_over, within=60)

@@ -14,8 +14,11 @@ from schemas.commands import CancelDownload, DownloadById
 from schemas.identity import Actor, uuid7
 from schemas.status import ClientName, ItemId, Phase
 from service.clients.sessions import Sessions
+from service.downloads import table
+from service.downloads.row import Transition
 from service.downloads.shown import read
 from service.downloads.status import Statuses
+from service.monitor.lifecycle import next_step
 from service.monitor.monitor import monitor
 from service.operations.downloads import Downloads
 from service.outbox.outbox import open_outbox
@@ -209,6 +212,30 @@ async def test_a_completed_download_stays_so_whatever_its_client_says_later(
         found = tuple(await pool.fetchrow(trouble) or ())
         assert found == (None, None, "completed", "2026-01-01")
     assert await said(pool) == []
+
+
+async def test_a_row_that_came_back_to_its_state_takes_no_step_that_was_due_before(
+    pool: Pool, bus: Bus
+) -> None:
+    """The monitor is about to tell of a pause that was asked for; meanwhile it has been told, and
+    the download resumed."""
+    script, settings = scripted()
+    download = uuid7()
+    await pool.execute(INSERT, download, "active", "it", None, None)
+    script.show("it", "downloading")
+    user = Actor("user", "42")
+    async with open_outbox(pool, bus) as outbox:
+        downloads = Downloads(pool, outbox, Sessions([(settings, script)]), Statuses(bus))
+        row = await table.by_id(pool, download)
+        assert row
+        stale = await table.ask(pool, row, "pause", user, None)
+        shown = msgspec.structs.replace(script.items[ItemId("it")], phase=Phase.PAUSED)
+        paused = next_step(msgspec.structs.replace(stale, asked_for=0.1), shown, 60)
+        assert isinstance(paused, Transition)
+        await downloads.pause(DownloadById(id=download), user)
+        await downloads.resume(DownloadById(id=download), user)
+        assert not await table.step(outbox, stale, paused)
+    assert await said(pool) == [("download.paused", "42"), ("download.resumed", "42")]
 
 
 async def test_postgresql_may_go_away_under_the_monitor(bus: Bus) -> None:

@@ -306,3 +306,77 @@ async def test_a_download_without_a_byte_has_stalled_until_one_comes(
         "download.completed",
     ]
     assert set(types[1:-1]) == {"download.stalled", "download.recovered"}
+
+
+async def test_a_client_that_is_killed_and_comes_back_otherwise_than_it_went_tells_nothing(
+    settings: Settings, daemon: daemons.Daemon, swarm: torrents.Swarm
+) -> None:
+    """As it was last saved: that may be before the resume."""
+    shared = swarm.share(size=4_000_000, rate=SLOW)
+    async with library(with_clients(settings, daemon.settings())) as user:
+        initiated = await user.ask("downloads.initiate", request_for(shared))
+        download = initiated["id"]
+        await arriving(user, download)
+        await user.ask("downloads.pause", {"id": download})
+        await eventually(lambda: daemon.keeps(initiated["client_item"]))
+        await user.ask("downloads.resume", {"id": download})
+        await eventually(lambda: shown(user, download, "downloading"), within=20)
+        daemon.kill()
+        await user.event("download_client.unreachable", daemon.settings().name)
+        daemon.start()
+        await user.event("download_client.recovered", daemon.settings().name)
+        back = await eventually(lambda: settled(user, download), within=40)
+        if back == "paused":
+            await user.ask("downloads.resume", {"id": download})
+        swarm.limit(shared, 0)
+        await user.event("download.completed", download, within=60)
+        types = await user.types(download)
+    resumed = ["download.resumed"] if back == "paused" else []
+    assert types == [
+        "download.initiated",
+        "download.paused",
+        "download.resumed",
+        *resumed,
+        "download.completed",
+    ]
+
+
+async def shown(user: Library, download: str, *phases: str) -> Any:
+    """The download, if its client shows it in one of the phases."""
+    now = await user.ask("downloads.get", {"id": download})
+    return now if now["status"]["phase"] in phases else None
+
+
+async def settled(user: Library, download: str) -> str | None:
+    """The download's state, once its client shows the same."""
+    now = await shown(user, download, "downloading", "paused")
+    if now is None or (now["state"] == "paused") != (now["status"]["phase"] == "paused"):
+        return None
+    return str(now["state"])
+
+
+async def test_a_completed_download_whose_files_vanish_stays_completed_and_says_so(
+    settings: Settings, daemon: daemons.Daemon, swarm: torrents.Swarm
+) -> None:
+    shared = swarm.share(size=300_000)
+    async with library(with_clients(settings, daemon.settings())) as user:
+        initiated = await user.ask("downloads.initiate", request_for(shared))
+        download = initiated["id"]
+        await user.event("download.completed", download, within=60)
+        await eventually(lambda: daemon.keeps(initiated["client_item"]))
+        daemon.stop()
+        (daemon.downloads / shared.name).unlink()
+        swarm.limit(shared, 1)
+        daemon.start()
+        await eventually(lambda: shown(user, download, daemon.vanished), within=30)
+
+        async def is_written_down() -> Any:
+            return (await user.ask("downloads.get", {"id": download}))["reason"]
+
+        if daemon.vanished == "failed":
+            assert await eventually(is_written_down) == "missing_files"
+        row = await user.ask("downloads.get", {"id": download})
+        types = await user.types(download)
+    assert row["state"] == "completed"
+    assert bool(row["error_message"]) is (daemon.vanished == "failed")
+    assert types == ["download.initiated", "download.completed"]
