@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -37,6 +38,19 @@ SELECT id, title FROM media_items
 WHERE type = $1 AND normal_title(title) = normal_title($2) AND ($3::integer IS NULL OR year = $3)
 LIMIT 2
 """
+# The same item in a client that the settings no longer know. NZBGet counts its ids from 1: what is
+# from usenet must have the same size too.
+ADOPT: Final = """
+WITH known AS (
+    SELECT d.client, d.state FROM downloads AS d
+    JOIN download_clients AS c ON c.name = d.client AND c.name <> ALL($3)
+    WHERE d.client_item = $2 AND d.protocol = $4 AND (d.protocol = 'torrent' OR d.size = $5)
+    ORDER BY d.id DESC LIMIT 1
+)
+UPDATE downloads AS d SET client = $1 FROM known
+WHERE d.client = known.client AND d.client_item = $2 AND known.state NOT IN ('removed', 'cancelled')
+RETURNING known.client AS old_name
+"""
 INSERT: Final = """
 WITH op AS (
     INSERT INTO downloads (id, title, state, client, client_item, protocol, category, size,
@@ -50,13 +64,23 @@ SELECT record_events($1, $2, $3, $4) AS recorded FROM op
 
 
 class Discovery:
-    """Notices the strangers of one client. ``after`` in seconds that one must have been there."""
+    """Notices the strangers of one client. ``after`` in seconds that one must have been there,
+    ``names`` those of all clients of the settings."""
 
-    def __init__(self, pool: Pool, outbox: Outbox, *, protocol: Protocol, after: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        outbox: Outbox,
+        *,
+        protocol: Protocol,
+        after: float,
+        names: Sequence[str],
+    ) -> None:
         self._pool = pool
         self._outbox = outbox
         self._protocol: Protocol = protocol
         self._after = after
+        self._names = names
         self._first_seen: dict[ItemId, float] = {}
 
     def forget(self, item: ItemId) -> None:
@@ -66,6 +90,8 @@ class Discovery:
     async def take(self, seen: DownloadStatus) -> Hold | None:
         """Tells of a stranger once it has been there for long enough."""
         now = asyncio.get_running_loop().time()
+        if seen.item not in self._first_seen and await self._is_adopted(seen):
+            return Hold(0.1)  # it has a row now: look again
         there_for = now - self._first_seen.setdefault(seen.item, now)
         if there_for < self._after:
             return Hold(self._after - there_for)
@@ -74,6 +100,16 @@ class Discovery:
         await self._tell(seen, await self._media_item(seen.title))
         self.forget(seen.item)
         return Hold(0.1)  # its row now says where it is in its life: look again
+
+    async def _is_adopted(self, seen: DownloadStatus) -> bool:
+        """Whether it was known under a name that its client had before: it goes on by the new."""
+        rows = await self._pool.fetch(
+            ADOPT, seen.client, seen.item, self._names, self._protocol, seen.size
+        )
+        if rows:
+            names = {"client": seen.client, "before": rows[0]["old_name"], "item": seen.item}
+            log.info("client was renamed: a download goes on", extra=names)
+        return bool(rows)
 
     async def _media_item(self, name: str) -> tuple[UUID, str] | None:
         """The one media item that the name is of, beyond doubt."""

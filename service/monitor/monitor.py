@@ -18,13 +18,14 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.kv import KV_DEL, KV_OP, KV_PURGE
 
 from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Protocol
-from schemas.subjects import DOWNLOAD_STATUS_BUCKET, item_of_key
+from schemas.subjects import item_of_key
 from service.clients.settings import ClientSettings
 from service.downloads import table
 from service.downloads.row import DownloadRow, Transition
 from service.monitor.discovery import Discovery
 from service.monitor.lifecycle import SETTLES_WITHIN, Gone, Hold, is_stranger, next_step
 from service.monitor.reachability import Reachability
+from service.monitor.unwatched import STREAM, SUBJECT, stop_showing_unwatched
 from service.monitor.watcher import Watcher
 from service.outbox.outbox import Outbox
 from service.runtime import metrics
@@ -36,8 +37,6 @@ from service.runtime.settings import MonitorSettings, Settings
 
 log: Final = logging.getLogger("mediabus.monitor")
 
-STREAM: Final = f"KV_{DOWNLOAD_STATUS_BUCKET}"
-SUBJECT: Final = f"$KV.{DOWNLOAD_STATUS_BUCKET}."
 BATCH: Final = 500
 FORGOTTEN_AFTER: Final = 60.0
 """Seconds without a monitor after which the server drops its consumer; a new one sees every key."""
@@ -56,10 +55,13 @@ async def monitor(
     clients: Sequence[ClientSettings],
 ) -> None:
     """Monitors every enabled client for ever."""
+    names = [client.name for client in clients]
     async with asyncio.TaskGroup() as tasks:
+        watched = [client.name for client in clients if client.enabled]
+        tasks.create_task(stop_showing_unwatched(bus, watched), name="stop showing unwatched")
         for client in clients:
             if client.enabled:
-                unit = _Unit(bus, pool, outbox, settings, client)
+                unit = _Unit(bus, pool, outbox, settings, client, names=names)
                 work = while_leading(pool, f"monitor.{client.name}", unit.run)
                 tasks.create_task(work, name=f"monitor {client.name}")
         if not any(client.enabled for client in clients):
@@ -77,10 +79,12 @@ class _Unit:
         outbox: Outbox,
         settings: Settings,
         client: ClientSettings,
+        *,
+        names: Sequence[str],
     ) -> None:
         self._bus = bus
         self._client = client
-        self._follower = Follower(pool, outbox, settings.monitor, client.protocol)
+        self._follower = Follower(pool, outbox, settings.monitor, client.protocol, names)
 
         async def expected(name: ClientName) -> set[ItemId]:
             return await table.expected_items(pool, name)
@@ -119,17 +123,22 @@ class _Unit:
 
 
 class Follower:
-    """Turns what the bucket says into steps."""
+    """Turns what the bucket says into steps. ``names`` are those of all clients of the settings."""
 
     def __init__(
-        self, pool: Pool, outbox: Outbox, settings: MonitorSettings, protocol: Protocol
+        self,
+        pool: Pool,
+        outbox: Outbox,
+        settings: MonitorSettings,
+        protocol: Protocol,
+        names: Sequence[str],
     ) -> None:
         self._pool = pool
         self._outbox = outbox
         self._stalled_after = settings.stalled_after
         self._reachability = Reachability(pool, outbox)
         self._discovery = Discovery(
-            pool, outbox, protocol=protocol, after=settings.discovered_after
+            pool, outbox, protocol=protocol, after=settings.discovered_after, names=names
         )
         self._last: dict[ItemId, DownloadStatus] = {}
 

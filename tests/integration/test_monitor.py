@@ -1,10 +1,8 @@
 """The monitor on real servers, beside a client that shows what no real one can be brought to."""
 
 import asyncio
-import contextlib
 import functools
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +10,21 @@ import msgspec
 
 from schemas.commands import CancelDownload, DownloadById
 from schemas.identity import Actor, uuid7
-from schemas.status import ClientName, ItemId, Phase
+from schemas.status import ItemId, Phase
 from service.clients.sessions import Sessions
 from service.downloads import table
 from service.downloads.row import Transition
-from service.downloads.shown import read
 from service.downloads.status import Statuses
 from service.monitor.lifecycle import next_step
-from service.monitor.monitor import monitor
 from service.operations.downloads import Downloads
 from service.outbox.outbox import open_outbox
 from service.runtime.bus import Bus
 from service.runtime.database import Pool, migrate, open_pool
-from service.runtime.settings import DatabaseSettings, MonitorSettings, Settings
+from service.runtime.settings import DatabaseSettings
 from tests.support.eventually import eventually
-from tests.support.scripted import ScriptedSettings, scripted
+from tests.support.monitored import INSERT, has, is_shown, monitored, said
+from tests.support.scripted import scripted
 from tests.support.servers import postgres_server
-
-INSERT = """
-INSERT INTO downloads (id, title, state, client, client_item, protocol, media_item_id, asked,
-                       asked_by_type, asked_by_id, asked_at, updated_at, created_at)
-VALUES ($1, 'It', $2, 'script', $3, 'torrent', $4, $5,
-        CASE WHEN $5::text IS NOT NULL THEN 'user' END,
-        CASE WHEN $5::text IS NOT NULL THEN '42' END,
-        CASE WHEN $5::text IS NOT NULL THEN now() - interval '3 minutes' END,
-        now() - interval '3 minutes', now() - interval '3 minutes')
-"""
-
-
-@contextlib.asynccontextmanager
-async def monitored(pool: Pool, bus: Bus, settings: ScriptedSettings) -> AsyncIterator[None]:
-    """A monitor of one scripted client that must not end by itself."""
-    quick = MonitorSettings(unreachable_after=0.5, removed_after=0.5, discovered_after=0.3)
-    async with open_outbox(pool, bus) as outbox:
-        work = monitor(bus, pool, outbox, Settings(monitor=quick), [settings])
-        working = asyncio.create_task(work)
-        try:
-            yield
-            assert not working.done(), "the monitor has ended"
-        finally:
-            working.cancel()
-            await asyncio.wait([working])
-
-
-async def has(pool: Pool, state: str, item: str | None = None) -> object:
-    """Whether there is such a download."""
-    query = "SELECT id FROM downloads WHERE state = $1 AND ($2::text IS NULL OR client_item = $2)"
-    return await pool.fetchval(query, state, item)
-
-
-async def said(pool: Pool) -> list[tuple[str, str]]:
-    """The types of the recorded events, and who did it."""
-    rows = await pool.fetch("SELECT payload FROM outbox ORDER BY position")
-    events = [msgspec.json.decode(row["payload"]) for row in rows]
-    return [(event["type"], event["actorid"]) for event in events]
 
 
 async def test_a_download_that_may_not_go_on_stops_no_other(pool: Pool, bus: Bus) -> None:
@@ -185,12 +144,6 @@ async def test_what_a_restart_of_the_client_did_is_not_told_and_what_a_person_di
     async with monitored(pool, bus, settings):
         await eventually(lambda: has(pool, "paused", "rested"))
     assert [kind for kind, _ in await said(pool)] == ["download.resumed", "download.paused"]
-
-
-async def is_shown(bus: Bus, item: str, phase: Phase) -> bool:
-    shown = await read(bus)
-    status = shown.downloads.get((ClientName("script"), ItemId(item)))
-    return status is not None and status.phase is phase
 
 
 async def test_a_completed_download_stays_so_whatever_its_client_says_later(

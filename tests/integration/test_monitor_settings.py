@@ -1,0 +1,108 @@
+"""Clients that are renamed, disabled, taken out of the settings or wiped: four different things."""
+
+import functools
+
+import msgspec
+
+from schemas.identity import uuid7
+from schemas.status import ClientName, DownloadStatus, ItemId, Phase
+from service.downloads.shown import read
+from service.monitor.discovery import Discovery
+from service.outbox.outbox import open_outbox
+from service.runtime.bus import Bus
+from service.runtime.database import Pool
+from tests.support.eventually import eventually
+from tests.support.monitored import INSERT, has, is_shown, monitored, said
+from tests.support.scripted import scripted
+
+RENAME = "UPDATE downloads SET client = $2 WHERE client_item = $1"
+MEET = "INSERT INTO download_clients (name, kind, reachable, since) VALUES ($1, 'x', true, now())"
+
+
+async def test_the_downloads_of_a_renamed_client_go_on_under_its_new_name(
+    pool: Pool, bus: Bus
+) -> None:
+    """Those of a client that is in the settings, though it is disabled, stay where they are."""
+    script, settings = scripted()
+    _, disabled = scripted("disabled")
+    disabled = msgspec.structs.replace(disabled, enabled=False)
+    for item, state in (("runs", "active"), ("gone", "active"), ("shared", "active")):
+        await pool.execute(INSERT, uuid7(), state, item, None, None)
+        await pool.execute(RENAME, item, "old_name" if item != "shared" else "disabled")
+    for name in ("old_name", "disabled"):
+        await pool.execute(MEET, name)
+    script.show("runs", "paused")
+    script.show("shared", "downloading")
+    async with monitored(pool, bus, settings, disabled):
+        await eventually(lambda: has(pool, "paused", "runs"))
+        await eventually(lambda: pool.fetchval("SELECT count(*) = 4 FROM downloads"))
+    rows = await pool.fetch("SELECT client, client_item, state FROM downloads ORDER BY 1, 2")
+    assert [tuple(row) for row in rows] == [
+        ("disabled", "shared", "active"),
+        ("old_name", "gone", "active"),
+        ("script", "runs", "paused"),
+        ("script", "shared", "active"),
+    ]
+    types = sorted(kind for kind, _ in await said(pool))
+    assert types == ["download.discovered", "download.paused"]
+
+
+async def test_the_same_number_in_another_usenet_client_is_another_download(
+    pool: Pool, bus: Bus
+) -> None:
+    await pool.execute(INSERT, uuid7(), "active", "5", None, None)
+    await pool.execute("UPDATE downloads SET client = 'old_name', protocol = 'usenet', size = 7")
+    await pool.execute(MEET, "old_name")
+    other = DownloadStatus(
+        client=ClientName("new"), item=ItemId("5"), title="It", phase=Phase.QUEUED, size=8
+    )
+    same = msgspec.structs.replace(other, size=7)
+    async with open_outbox(pool, bus) as outbox:
+        for seen, client in ((other, "old_name"), (same, "new")):
+            strangers = Discovery(pool, outbox, protocol="usenet", after=60, names=["new"])
+            await strangers.take(seen)
+            assert await pool.fetchval("SELECT client FROM downloads") == client
+
+
+async def test_a_client_that_is_not_watched_is_not_shown_and_back_it_tells_what_changed(
+    pool: Pool, bus: Bus
+) -> None:
+    """Disabled, or taken out of the settings for a while."""
+    script, settings = scripted()
+    for item in ("a", "b"):
+        await pool.execute(INSERT, uuid7(), "active", item, None, None)
+        script.show(item, "downloading")
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: is_shown(bus, "b", Phase.DOWNLOADING))
+    _, other = scripted("other")
+    async with monitored(pool, bus, msgspec.structs.replace(settings, enabled=False), other):
+        await eventually(functools.partial(shows_only, bus, "other"))
+    assert await said(pool) == []
+    script.show("a", "completed")
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: has(pool, "completed", "a"))
+        await eventually(lambda: is_shown(bus, "b", Phase.DOWNLOADING))
+        assert await has(pool, "active", "b")
+    assert await said(pool) == [("download.completed", "download_monitor")]
+
+
+async def shows_only(bus: Bus, client: str) -> bool:
+    shown = await read(bus)
+    return list(shown.clients) == [client] and not shown.downloads
+
+
+async def test_a_client_that_was_wiped_has_removed_its_downloads_and_no_others(
+    pool: Pool, bus: Bus
+) -> None:
+    script, settings = scripted()
+    for item in ("a", "b"):
+        await pool.execute(INSERT, uuid7(), "active", item, None, None)
+        script.show(item, "downloading")
+    await pool.execute(INSERT, uuid7(), "failed", "c", None, None)
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: is_shown(bus, "b", Phase.DOWNLOADING))
+        script.items.clear()
+        script.restart()
+        await eventually(lambda: has(pool, "removed", "a"))
+        await eventually(lambda: has(pool, "removed", "b"))
+    assert await said(pool) == [("download.removed", "download_monitor")] * 2

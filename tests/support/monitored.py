@@ -1,0 +1,81 @@
+"""A monitor in the test's process beside scripted clients, and what came of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from schemas.identity import uuid7
+from schemas.status import ClientName, ItemId, Phase
+from service.downloads.shown import read
+from service.monitor.monitor import monitor
+from service.outbox.outbox import open_outbox
+from service.runtime.bus import Bus
+from service.runtime.database import Pool
+from service.runtime.settings import MonitorSettings, Settings
+from tests.support.eventually import eventually
+from tests.support.scripted import ScriptedSettings, scripted
+
+
+async def test_a_download_that_may_not_go_on_stops_no_other(pool: Pool, bus: Bus) -> None:
+    """Its media item is being downloaded anew: only one may be active."""
+    script, settings = scripted()
+    media_item = uuid7()
+    create = "INSERT INTO media_items (id, type, title) VALUES ($1, 'tv_show', 'It')"
+    await pool.execute(create, media_item)
+    await pool.execute(INSERT, uuid7(), "failed", "old", media_item, None)
+    await pool.execute(INSERT, uuid7(), "active", "new", media_item, None)
+    await pool.execute(INSERT, uuid7(), "active", "other", None, None)
+    for item in ("old", "new"):
+        script.show(item, "downloading")
+    script.show("other", "completed")
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: has(pool, "completed", "other"))
+        assert await has(pool, "failed", "old")
+    assert await said(pool) == [("download.completed", "download_monitor")]
+
+
+INSERT = """
+INSERT INTO downloads (id, title, state, client, client_item, protocol, media_item_id, asked,
+                       asked_by_type, asked_by_id, asked_at, updated_at, created_at)
+VALUES ($1, 'It', $2, 'script', $3, 'torrent', $4, $5,
+        CASE WHEN $5::text IS NOT NULL THEN 'user' END,
+        CASE WHEN $5::text IS NOT NULL THEN '42' END,
+        CASE WHEN $5::text IS NOT NULL THEN now() - interval '3 minutes' END,
+        now() - interval '3 minutes', now() - interval '3 minutes')
+"""
+
+
+@contextlib.asynccontextmanager
+async def monitored(pool: Pool, bus: Bus, *clients: ScriptedSettings) -> AsyncIterator[None]:
+    """A monitor of scripted clients that must not end by itself."""
+    quick = MonitorSettings(unreachable_after=0.5, removed_after=0.5, discovered_after=0.3)
+    async with open_outbox(pool, bus) as outbox:
+        work = monitor(bus, pool, outbox, Settings(monitor=quick), clients)
+        working = asyncio.create_task(work)
+        try:
+            yield
+            assert not working.done(), "the monitor has ended"
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+
+
+async def has(pool: Pool, state: str, item: str | None = None) -> object:
+    """Whether there is such a download."""
+    query = "SELECT id FROM downloads WHERE state = $1 AND ($2::text IS NULL OR client_item = $2)"
+    return await pool.fetchval(query, state, item)
+
+
+async def said(pool: Pool) -> list[tuple[str, str]]:
+    """The types of the recorded events, and who did it."""
+    rows = await pool.fetch("SELECT payload FROM outbox ORDER BY position")
+    events = [msgspec.json.decode(row["payload"]) for row in rows]
+    return [(event["type"], event["actorid"]) for event in events]
+
+
+async def is_shown(bus: Bus, item: str, phase: Phase) -> bool:
+    shown = await read(bus)
+    status = shown.downloads.get((ClientName("script"), ItemId(item)))
+    return status is not None and status.phase is phase
