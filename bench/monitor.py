@@ -35,9 +35,9 @@ from service.runtime.bus import Bus
 from service.runtime.settings import MonitorSettings, NatsSettings
 from tests.support import daemons, torrents
 
-PROGRAMS = {
-    "qbittorrent": ("qbittorrent-nox", daemons.qbittorrent),
-    "transmission": ("transmission-daemon", daemons.transmission),
+PROGRAMS: dict[str, type[daemons.Daemon]] = {
+    "qbittorrent": daemons.QBittorrent,
+    "transmission": daemons.Transmission,
 }
 
 
@@ -154,7 +154,7 @@ async def scripted(count: int, active: int, seconds: float) -> Figures:
 
 async def real(kind: str, count: int, seconds: float) -> Figures:
     """A real client with paused torrents of a few bytes."""
-    with PROGRAMS[kind][1]() as daemon, tempfile.TemporaryDirectory() as folder:
+    with PROGRAMS[kind].started() as daemon, tempfile.TemporaryDirectory() as folder:
         async with torrents.swarm(Path(folder)) as swarm, daemon.settings().connect() as client:
             for number in range(count):
                 shared = torrents.make_torrent(f"paused {number}", b"x" * 64, swarm.tracker)
@@ -175,8 +175,8 @@ def main() -> None:
     print("client                    shown first look s  CPU %  RSS MB  writes/s")
     name = f"scripted, {arguments.active} active"
     _print(name, asyncio.run(scripted(arguments.scripted, arguments.active, arguments.seconds)))
-    for kind, (program, _) in PROGRAMS.items():
-        if shutil.which(program):
+    for kind, daemon in PROGRAMS.items():
+        if shutil.which(daemon.program):
             _print(f"{kind}, paused", asyncio.run(real(kind, arguments.real, arguments.seconds)))
 
 

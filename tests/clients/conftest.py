@@ -9,24 +9,27 @@ import pytest
 from schemas.status import DownloadStatus, ItemId
 from service.clients.port import Delta, DownloadClient, Observation, Snapshot, TorrentFile
 from tests.support import daemons, torrents
-from tests.support.aria2_daemon import aria2
-from tests.support.deluge_daemon import deluge
+from tests.support.aria2_daemon import Aria2
+from tests.support.deluge_daemon import Deluge
 from tests.support.eventually import eventually
-from tests.support.rtorrent_daemon import rtorrent
+from tests.support.rtorrent_daemon import RTorrent
 
-KINDS = {
-    "aria2": aria2,
-    "deluge": deluge,
-    "qbittorrent": daemons.qbittorrent,
-    "rtorrent": rtorrent,
-    "transmission": daemons.transmission,
+KINDS: dict[str, type[daemons.Daemon]] = {
+    "aria2": Aria2,
+    "deluge": Deluge,
+    "qbittorrent": daemons.QBittorrent,
+    "rtorrent": RTorrent,
+    "transmission": daemons.Transmission,
 }
 """The torrent clients: all pass the same tests."""
+
+WITH_PASSWORD = sorted(kind for kind, daemon in KINDS.items() if daemon.has_password)
+"""rTorrent knows none: test_rtorrent asks a web server before it."""
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
 def shared_daemon(request: pytest.FixtureRequest) -> Iterator[daemons.Daemon]:
-    with KINDS[request.param]() as running:
+    with KINDS[request.param].started() as running:
         yield running
 
 

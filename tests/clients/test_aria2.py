@@ -24,7 +24,6 @@ from service.clients.port import (
 )
 from tests.clients.conftest import View, add, everything
 from tests.support import aria2_daemon
-from tests.support.aria2_daemon import aria2
 from tests.support.daemons import HOST, PASSWORD
 from tests.support.eventually import eventually
 from tests.support.torrents import Swarm
@@ -32,7 +31,7 @@ from tests.support.torrents import Swarm
 
 @pytest.fixture(scope="module")
 def shared_daemon() -> Iterator[aria2_daemon.Aria2]:
-    with aria2() as running:
+    with aria2_daemon.Aria2.started() as running:
         yield running
 
 
@@ -254,7 +253,7 @@ async def test_a_password_that_the_proxy_wants_is_asked_for(daemon: aria2_daemon
 
 
 async def test_notices_are_heard_again_after_a_restart() -> None:
-    with aria2() as daemon:
+    with aria2_daemon.Aria2.started() as daemon:
         async with daemon.settings().connect() as client:
             assert isinstance(client, Aria2)
             await everything(client)

@@ -19,10 +19,9 @@ from service.clients.port import (
     NzbFile,
     TorrentFile,
 )
-from tests.clients.conftest import View, add, everything
-from tests.support.daemons import Daemon, Transmission
+from tests.clients.conftest import WITH_PASSWORD, View, add, everything
+from tests.support.daemons import Daemon
 from tests.support.eventually import eventually
-from tests.support.rtorrent_daemon import RTorrent
 from tests.support.torrents import Swarm
 
 NOWHERE = ItemId("0" * 40)
@@ -250,14 +249,7 @@ async def test_any_name_comes_back_as_it_is(
 
     status = await view.until(item, lambda _: True)
 
-    if "🎬" in name and isinstance(daemon, Transmission) and await client.version() == "3.00":
-        # 3.00 writes U+1F3AC as five hex digits, which is another letter and a C to JSON.
-        assert status.title == name.replace("🎬", "\u1f3ac")
-    elif isinstance(daemon, RTorrent):
-        # Its XML library has no letters of four bytes.
-        assert status.title == name.replace("🎬", "????")
-    else:
-        assert status.title == name
+    assert status.title == daemon.shown_name(name, await client.version())
 
 
 async def test_a_category_is_kept_as_well_as_the_client_can(
@@ -331,9 +323,8 @@ async def test_removing_all_by_a_word_removes_nothing(
     await view.until(there, lambda _: True)
 
 
+@pytest.mark.parametrize("shared_daemon", WITH_PASSWORD, indirect=True)
 async def test_a_wrong_password_is_said_and_tried_once(daemon: Daemon) -> None:
-    if isinstance(daemon, RTorrent):
-        pytest.skip("rTorrent knows no password; test_rtorrent asks a web server before it")
     async with daemon.settings(password="not this one").connect() as stranger:
         with pytest.raises(ClientUnavailable, match="refused") as refused:
             await stranger.observe()
@@ -351,11 +342,10 @@ async def test_a_directory_that_cannot_be_written_is_a_failure_with_its_reason(
     daemon.downloads.write_bytes(b"a file where the directory should be")
     try:
         item = await add(client, swarm.share())
-        failed = await view.until(item, lambda status: status.phase is Phase.FAILED, within=30)
+        failed = await view.until(item, lambda status: status.phase is Phase.FAILED, within=45)
     finally:
         daemon.downloads.unlink()
         aside.rename(daemon.downloads)
 
     assert failed.reason == "not_writable"
-    words = "cannot open the files" if isinstance(daemon, RTorrent) else "Not a directory"
-    assert words in (failed.message or "")
+    assert daemon.not_writable in (failed.message or "")

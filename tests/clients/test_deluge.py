@@ -16,7 +16,7 @@ from service.clients.port import ClientUnavailable, Delta, DownloadClient
 from tests.clients.conftest import View, add, everything
 from tests.support import deluge_daemon
 from tests.support.daemons import HOST
-from tests.support.deluge_daemon import PASSWORD, deluge
+from tests.support.deluge_daemon import PASSWORD
 from tests.support.eventually import eventually
 from tests.support.torrents import Swarm
 
@@ -25,7 +25,7 @@ Speaker = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @pytest.fixture(scope="module")
 def shared_daemon() -> Iterator[deluge_daemon.Deluge]:
-    with deluge() as running:
+    with deluge_daemon.Deluge.started() as running:
         yield running
 
 

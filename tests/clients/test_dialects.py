@@ -286,7 +286,7 @@ async def test_transmission_shutting_us_out_is_said_in_its_words(
 
 
 async def test_transmission_is_asked_for_everything_after_a_long_silence() -> None:
-    with daemons.transmission() as daemon:
+    with daemons.Transmission.started() as daemon:
         async with daemon.settings().connect() as client:
             assert isinstance(client, Transmission)
             assert isinstance(await client.observe(), Snapshot)
@@ -300,7 +300,7 @@ async def test_transmission_is_asked_for_everything_after_a_long_silence() -> No
 
 
 async def test_transmission_s_new_session_id_of_every_hour_is_no_restart() -> None:
-    with daemons.transmission() as daemon:
+    with daemons.Transmission.started() as daemon:
         async with daemon.settings().connect() as client:
             assert isinstance(client, Transmission)
 
@@ -317,7 +317,7 @@ async def test_transmission_s_new_session_id_of_every_hour_is_no_restart() -> No
 
 
 async def test_after_an_answer_that_was_lost_qbittorrent_is_asked_for_everything() -> None:
-    with daemons.qbittorrent() as daemon:
+    with daemons.QBittorrent.started() as daemon:
         async with daemon.settings().connect() as client:
             assert isinstance(await client.observe(), Snapshot)
             assert isinstance(await client.observe(), Delta)

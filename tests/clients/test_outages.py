@@ -7,7 +7,6 @@ import pytest
 
 from schemas.status import Phase
 from service.clients.port import ClientUnavailable, Delta, DownloadClient, Magnet, Snapshot
-from service.clients.qbittorrent import QBittorrent
 from tests.clients.conftest import KINDS, View, add, everything
 from tests.support.daemons import Daemon
 from tests.support.eventually import eventually
@@ -17,7 +16,7 @@ from tests.support.torrents import Swarm
 @pytest.fixture(params=sorted(KINDS))
 def shared_daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """Shared with nobody here: these tests end it and start it."""
-    with KINDS[request.param]() as running:
+    with KINDS[request.param].started() as running:
         yield running
 
 
@@ -71,10 +70,7 @@ async def test_a_session_that_ends_is_renewed_unseen(
     item = await add(client, swarm.share(rate=1))
     await view.until(item, lambda status: status.phase is Phase.DOWNLOADING)
 
-    if isinstance(client, QBittorrent):
-        await client._call("POST", "auth/logout")
-    else:
-        daemon.restart()
+    await daemon.end_session(client)
 
     await client.pause(item)
     assert isinstance(await view.refresh(), Snapshot)

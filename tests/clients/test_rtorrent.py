@@ -26,7 +26,7 @@ NOBODY = "http://127.0.0.1:9/announce"
 
 @pytest.fixture(scope="module")
 def shared_daemon() -> Iterator[rtorrent_daemon.RTorrent]:
-    with rtorrent_daemon.rtorrent() as running:
+    with rtorrent_daemon.RTorrent.started() as running:
         yield running
 
 
@@ -122,7 +122,7 @@ async def test_its_two_kinds_of_pause_are_both_seen_and_ended(
 
 
 async def test_a_pause_outlives_a_restart(swarm: Swarm) -> None:
-    with rtorrent_daemon.rtorrent() as own:
+    with rtorrent_daemon.RTorrent.started() as own:
         async with own.settings().connect() as session:
             view = View(session)
             item = await add(session, swarm.share(rate=1))

@@ -9,14 +9,12 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.nzbget import NzbGet
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
@@ -25,38 +23,34 @@ from service.clients.port import (
     Snapshot,
     TorrentFile,
 )
-from service.clients.sabnzbd import Sabnzbd
 from tests.clients.conftest import View
 from tests.support import nntp, nzbget_daemon, sabnzbd_daemon
 from tests.support.daemons import needed
 from tests.support.eventually import eventually
 from tests.support.nntp import NewsServer, Post
+from tests.support.usenet_daemon import UsenetDaemon
 
-AnyUsenetDaemon = nzbget_daemon.NzbGet | sabnzbd_daemon.Sabnzbd
-KINDS: dict[str, Callable[[], AbstractContextManager[AnyUsenetDaemon]]] = {
-    "nzbget": nzbget_daemon.nzbget
-}
+KINDS: dict[str, type[UsenetDaemon]] = {"nzbget": nzbget_daemon.NzbGet}
 if shutil.which(sabnzbd_daemon.PROGRAM):
-    KINDS["sabnzbd"] = sabnzbd_daemon.sabnzbd
+    KINDS["sabnzbd"] = sabnzbd_daemon.Sabnzbd
+REFUSING = sorted(kind for kind, daemon in KINDS.items() if daemon.refuses_the_same_again)
 NOT_THERE = [ItemId("999999"), ItemId("all"), ItemId("1,2"), ItemId("")]
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
-def shared_daemon(request: pytest.FixtureRequest) -> Iterator[AnyUsenetDaemon]:
-    with KINDS[request.param]() as running:
+def shared_daemon(request: pytest.FixtureRequest) -> Iterator[UsenetDaemon]:
+    with KINDS[request.param].started() as running:
         yield running
 
 
 @pytest.fixture
-async def news(shared_daemon: AnyUsenetDaemon) -> AsyncIterator[NewsServer]:
+async def news(shared_daemon: UsenetDaemon) -> AsyncIterator[NewsServer]:
     async with nntp.news_server(shared_daemon.news_port) as running:
         yield running
 
 
 @pytest.fixture
-async def daemon(
-    shared_daemon: AnyUsenetDaemon, news: NewsServer
-) -> AsyncIterator[AnyUsenetDaemon]:
+async def daemon(shared_daemon: UsenetDaemon, news: NewsServer) -> AsyncIterator[UsenetDaemon]:
     """Running, and emptied after the test, while its news server is there to let go of."""
     yield shared_daemon
     news.release()
@@ -149,28 +143,20 @@ async def test_a_pause_and_a_resume_are_seen(
     await view.until(item, lambda status: status.phase is Phase.COMPLETED, within=30)
 
 
-async def pause_all(client: DownloadClient, *, pause: bool) -> None:
-    """Pause the whole client, or resume it, as a person would in its page."""
-    if isinstance(client, NzbGet):
-        await client._ask(bool, "pausedownload" if pause else "resumedownload")
-    elif isinstance(client, Sabnzbd):
-        await client._command("pause" if pause else "resume")
-
-
 async def test_a_pause_of_the_whole_client_is_a_pause_of_each_download(
-    client: DownloadClient, news: NewsServer, view: View
+    client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
 ) -> None:
     news.hold(after=3)
     item = await add(client, news.post("d.bin"))
     await view.until(item, is_midway)
 
-    await pause_all(client, pause=True)
+    await daemon.pause_all(client, pause=True)
     try:
         await view.until(item, lambda status: status.phase is Phase.PAUSED)
         with pytest.raises(ClientRefused, match="as a whole is paused"):
             await client.resume(item)
     finally:
-        await pause_all(client, pause=False)
+        await daemon.pause_all(client, pause=False)
 
     await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=20)
 
@@ -248,7 +234,7 @@ async def test_many_missing_articles_are_a_failure_with_that_reason(
 
 
 async def test_one_missing_article_without_repair_data_is_never_passed_over(
-    client: DownloadClient, news: NewsServer, view: View
+    client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
 ) -> None:
     post = news.post("j.bin", size=4 << 20)
     news.missing.add(post.articles[7])
@@ -256,12 +242,10 @@ async def test_one_missing_article_without_repair_data_is_never_passed_over(
     item = await add(client, post)
 
     ended = await view.until(item, is_over, within=60)
-    if isinstance(client, NzbGet):
-        assert (ended.phase, ended.reason) == (Phase.FAILED, "missing_articles")
-        assert "1 of 64" in (ended.message or "")
-    else:
-        assert (ended.phase, ended.reason) == (Phase.COMPLETED, None)
-        assert "missing" in (ended.warning or "")
+    phase, words = daemon.one_article_missing
+    assert ended.phase is phase
+    assert ended.reason == ("missing_articles" if phase is Phase.FAILED else None)
+    assert words in (ended.message or ended.warning or "")
 
 
 def locked_archive(directory: Path) -> bytes:
@@ -284,7 +268,7 @@ async def test_an_archive_with_a_password_is_a_failure_with_that_reason(
 
 
 async def test_a_directory_that_cannot_be_written_is_a_failure_with_its_reason(
-    client: DownloadClient, daemon: AnyUsenetDaemon, news: NewsServer, view: View
+    client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
 ) -> None:
     aside = daemon.downloads.rename(daemon.home / "aside")
     daemon.downloads.write_bytes(b"a file where the directory should be")
@@ -314,7 +298,7 @@ async def test_a_news_server_that_is_away_is_no_failure(
 
 
 async def test_an_account_that_is_refused_is_no_failure_but_is_shown(
-    client: DownloadClient, news: NewsServer, view: View
+    client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
 ) -> None:
     news.password = "another"
 
@@ -323,8 +307,7 @@ async def test_an_account_that_is_refused_is_no_failure_but_is_shown(
     stuck = await view.until(item, lambda status: status.message, within=30)
     assert stuck.phase in (Phase.DOWNLOADING, Phase.QUEUED)
     assert "481" in (stuck.message or "")
-    if isinstance(client, Sabnzbd):  # else it would wait ten minutes, and so would the next test
-        await client._command("status", name="unblock_server", value=nntp.HOST)
+    await daemon.unblock(client)
 
 
 async def test_a_silent_news_server_is_no_failure_and_no_progress(
@@ -342,7 +325,7 @@ async def test_a_silent_news_server_is_no_failure_and_no_progress(
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_a_client_killed_in_mid_download_goes_on_when_it_is_back(kind: str) -> None:
-    with KINDS[kind]() as daemon:
+    with KINDS[kind].started() as daemon:
         async with (
             nntp.news_server(daemon.news_port) as news,
             daemon.settings().connect() as client,
@@ -350,7 +333,7 @@ async def test_a_client_killed_in_mid_download_goes_on_when_it_is_back(kind: str
             await killed_and_back(daemon, news, View(client))
 
 
-async def killed_and_back(daemon: AnyUsenetDaemon, news: NewsServer, view: View) -> None:
+async def killed_and_back(daemon: UsenetDaemon, news: NewsServer, view: View) -> None:
     post = news.post("o.bin", size=2 << 20)
     news.hold(after=10)
     item = await add(view.client, post)
@@ -424,11 +407,10 @@ async def test_a_category_is_kept(client: DownloadClient, news: NewsServer, view
     assert Path(done.save_path or "").parent.name == "tv"
 
 
+@pytest.mark.parametrize("shared_daemon", REFUSING, indirect=True)
 async def test_the_same_articles_twice_are_refused_and_leave_nothing(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
-    if isinstance(client, Sabnzbd):
-        pytest.skip("SABnzbd downloads them twice unless it is configured not to")
     news.hold()
     post = news.post("t.bin")
     item = await add(client, post)
@@ -441,7 +423,7 @@ async def test_the_same_articles_twice_are_refused_and_leave_nothing(
 
 
 async def test_what_is_no_nzb_is_refused_and_leaves_nothing(
-    client: DownloadClient, daemon: AnyUsenetDaemon, view: View
+    client: DownloadClient, daemon: UsenetDaemon, view: View
 ) -> None:
     assert daemon.running
     for source, why in (
@@ -471,7 +453,7 @@ async def test_a_command_for_an_unknown_download_is_refused(
     assert (await view.until(there, lambda _: True)).phase is not Phase.PAUSED
 
 
-async def test_a_wrong_password_is_said_and_tried_once(daemon: AnyUsenetDaemon) -> None:
+async def test_a_wrong_password_is_said_and_tried_once(daemon: UsenetDaemon) -> None:
     async with daemon.settings(password="not this one").connect() as stranger:
         with pytest.raises(ClientUnavailable, match="refused") as refused:
             await stranger.observe()

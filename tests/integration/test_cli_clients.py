@@ -12,7 +12,7 @@ from tests.support.library import library, with_clients
 
 async def test_clients_and_downloads_are_shown(settings: Settings, tmp_path: Path) -> None:
     nats = ("--nats", settings.nats.url or "")
-    with daemons.transmission() as daemon:
+    with daemons.Transmission.started() as daemon:
         away = daemon.settings(name="away", password="wrong")
         watched = with_clients(settings, daemon.settings(name="home"), away)
         async with torrents.swarm(tmp_path) as swarm, library(watched) as user:

@@ -22,7 +22,7 @@ MONITOR = ("system", "download_monitor")
 
 @pytest.fixture(params=sorted(KINDS))
 def daemon(request: pytest.FixtureRequest) -> Iterator[daemons.Daemon]:
-    with KINDS[request.param]() as running:
+    with KINDS[request.param].started() as running:
         yield running
 
 

@@ -18,7 +18,7 @@ UNKNOWN = "01a20362-8ad5-7edb-ab30-b204b10c0f03"
 
 @pytest.fixture
 def daemon() -> Iterator[daemons.Daemon]:
-    with daemons.transmission() as running:
+    with daemons.Transmission.started() as running:
         yield running
 
 

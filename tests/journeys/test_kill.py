@@ -274,7 +274,7 @@ MONITOR = ("system", "download_monitor")
 
 @pytest.fixture
 def transmission() -> Iterator[daemons.Daemon]:
-    with daemons.transmission() as running:
+    with daemons.Transmission.started() as running:
         yield running
 
 

@@ -16,7 +16,7 @@ MONITOR = ("system", "download_monitor")
 
 @pytest.fixture
 def daemon() -> Iterator[nzbget_daemon.NzbGet]:
-    with nzbget_daemon.nzbget() as running:
+    with nzbget_daemon.NzbGet.started() as running:
         yield running
 
 

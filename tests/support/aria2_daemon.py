@@ -1,15 +1,11 @@
 """A real aria2, told to speak to loopback only."""
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from schemas.status import ItemId, Phase
 from service.clients.aria2 import Aria2Settings
 from service.clients.sources import parse_torrent
-from tests.support.daemons import HOST, PASSWORD, Daemon, running
+from tests.support.daemons import HOST, PASSWORD, Daemon
 
 
 class Aria2(Daemon):
@@ -47,13 +43,6 @@ class Aria2(Daemon):
 
     def settings(self, *, name: str = "", password: str = PASSWORD) -> Aria2Settings:
         return Aria2Settings(name=name or "aria2", url=self.url, password=password, sees_files=True)
-
-
-@contextlib.contextmanager
-def aria2() -> Iterator[Aria2]:
-    """A running aria2, ended on leaving, its profile and downloads removed."""
-    with tempfile.TemporaryDirectory(prefix="mediabus-aria2-") as home:
-        yield from running(Aria2(Path(home)))
 
 
 ARIA2_CONF: Final = """\

@@ -14,12 +14,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Self
 
 import pytest
 
 from schemas.status import ItemId, Phase
-from service.clients import AnyClientSettings
+from service.clients import AnyClientSettings, qbittorrent
+from service.clients.port import DownloadClient
 from service.clients.qbittorrent import QBittorrentSettings
 from service.clients.transmission import TransmissionSettings
 from tests.support.ports import free_port
@@ -41,8 +42,8 @@ def needed(program: str) -> str:
 
 
 class Daemon(abc.ABC):
-    """One daemon, its profile and its process, and what is true of its kind. Made by functions such
-    as ``qbittorrent`` and ``transmission``."""
+    """One daemon, its profile and its process, and what is true of its kind. Made by
+    ``started``."""
 
     program: str
     scheme = "http"
@@ -51,6 +52,17 @@ class Daemon(abc.ABC):
 
     forgets_connections = False
     """Whether it cannot be told from one that was restarted, after it was out of reach."""
+    has_password = True
+    not_writable = "Not a directory"
+    """Of its words about a directory that it cannot write."""
+
+    def shown_name(self, name: str, version: str) -> str:  # noqa: ARG002 - one of them changed
+        """What it makes of a download's name."""
+        return name
+
+    async def end_session(self, client: DownloadClient) -> None:  # noqa: ARG002
+        """Ends the session of a client that has one with it; else, or by, its own restart."""
+        self.restart()
 
     def kept(self, category: str) -> str | None:
         """What is left of a download's category, as it shows it."""
@@ -66,6 +78,18 @@ class Daemon(abc.ABC):
         self.url = f"{self.scheme}://{HOST}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.configure()
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls) -> Iterator[Self]:
+        """A running one, ended on leaving, its profile and downloads removed."""
+        with tempfile.TemporaryDirectory(prefix=f"mediabus-{cls.__name__.lower()}-") as home:
+            daemon = cls(Path(home))
+            try:
+                daemon.start()
+                yield daemon
+            finally:
+                daemon.kill()
 
     @abc.abstractmethod
     def configure(self) -> None:
@@ -175,6 +199,10 @@ class QBittorrent(Daemon):
     def keeps(self, item: ItemId) -> bool:
         return (self.home / "qBittorrent/data/BT_backup" / f"{item}.fastresume").exists()
 
+    async def end_session(self, client: DownloadClient) -> None:
+        assert isinstance(client, qbittorrent.QBittorrent)
+        await client._call("POST", "auth/logout")
+
     def settings(self, *, name: str = "", password: str = PASSWORD) -> QBittorrentSettings:
         return QBittorrentSettings(
             name=name or "qbittorrent", url=self.url, username=USERNAME, password=password
@@ -202,36 +230,14 @@ class Transmission(Daemon):
     def keeps(self, item: ItemId) -> bool:
         return any((self.home / "torrents").glob(f"*{item[:16]}*"))
 
+    def shown_name(self, name: str, version: str) -> str:
+        """3.00 writes U+1F3AC as five hex digits, which is another letter and a C to JSON."""
+        return name.replace("\N{CLAPPER BOARD}", "\u1f3ac") if version == "3.00" else name
+
     def settings(self, *, name: str = "", password: str = PASSWORD) -> TransmissionSettings:
         return TransmissionSettings(
             name=name or "transmission", url=self.url, username=USERNAME, password=password
         )
-
-
-AnyDaemon = TypeVar("AnyDaemon", bound=Daemon)
-
-
-@contextlib.contextmanager
-def qbittorrent() -> Iterator[QBittorrent]:
-    """A running qBittorrent, ended on leaving, its profile and downloads removed."""
-    with tempfile.TemporaryDirectory(prefix="mediabus-qbittorrent-") as home:
-        yield from running(QBittorrent(Path(home)))
-
-
-@contextlib.contextmanager
-def transmission() -> Iterator[Transmission]:
-    """A running Transmission, ended on leaving, its profile and downloads removed."""
-    with tempfile.TemporaryDirectory(prefix="mediabus-transmission-") as home:
-        yield from running(Transmission(Path(home)))
-
-
-def running(daemon: AnyDaemon) -> Iterator[AnyDaemon]:
-    """Started, and ended when the generator is."""
-    try:
-        daemon.start()
-        yield daemon
-    finally:
-        daemon.kill()
 
 
 def _pbkdf2(password: str) -> str:

@@ -1,17 +1,14 @@
 """A real Deluge, born quiet: see ``quiet_deluged``."""
 
-import contextlib
 import json
 import pickletools
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from schemas.status import ItemId
 from service.clients.deluge import DelugeSettings
 from service.clients.deluge_torrents import label_of
-from tests.support.daemons import HOST, USERNAME, Daemon, running
+from tests.support.daemons import HOST, USERNAME, Daemon
 
 PASSWORD: Final = "open sesame, ünïcode"
 """Deluge keeps ``user:password:level`` on a line: no password has a colon."""
@@ -56,13 +53,6 @@ class Deluge(Daemon):
         return DelugeSettings(
             name=name or "deluge", url=self.url, username=USERNAME, password=password
         )
-
-
-@contextlib.contextmanager
-def deluge() -> Iterator[Deluge]:
-    """A running Deluge, ended on leaving, its profile and downloads removed."""
-    with tempfile.TemporaryDirectory(prefix="mediabus-deluge-") as home:
-        yield from running(Deluge(Path(home)))
 
 
 DELUGE_JSON: Final[dict[str, object]] = {

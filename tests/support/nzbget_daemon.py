@@ -1,29 +1,29 @@
 """A real NZBGet with a throw-away profile; its only news server is the test's."""
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-from schemas.status import ItemId
+from schemas.status import ItemId, Phase
+from service.clients import nzbget
 from service.clients.nzbget import NzbGetSettings
-from tests.support.daemons import HOST, Daemon, running
-from tests.support.ports import free_port
+from service.clients.port import DownloadClient
+from tests.support.daemons import HOST
+from tests.support.usenet_daemon import UsenetDaemon
 
 USERNAME = "librarian"
 PASSWORD = "open sesame"
 """ASCII: NZBGet compares the bytes of its configuration."""
 
 
-class NzbGet(Daemon):
-    """nzbget; its configuration is the one of 13 and later. ``news_port`` is where it looks for
-    its news server."""
+class NzbGet(UsenetDaemon):
+    """nzbget; its configuration is the one of 13 and later."""
 
     program = "nzbget"
+    one_article_missing = (Phase.FAILED, "1 of 64")
 
-    def __init__(self, home: Path) -> None:
-        self.news_port = free_port()
-        super().__init__(home)
+    async def pause_all(self, client: DownloadClient, *, pause: bool) -> None:
+        assert isinstance(client, nzbget.NzbGet)
+        await client._ask(bool, "pausedownload" if pause else "resumedownload")
+
+    async def unblock(self, client: DownloadClient) -> None:
+        """It does so by itself."""
 
     def configure(self) -> None:
         configuration = NZBGET_CONF.format(
@@ -47,13 +47,6 @@ class NzbGet(Daemon):
         return NzbGetSettings(
             name=name or "nzbget", url=self.url, username=USERNAME, password=password
         )
-
-
-@contextlib.contextmanager
-def nzbget() -> Iterator[NzbGet]:
-    """A running NZBGet, ended on leaving, its profile and downloads removed."""
-    with tempfile.TemporaryDirectory(prefix="mediabus-nzbget-") as home:
-        yield from running(NzbGet(Path(home)))
 
 
 NZBGET_CONF = """\

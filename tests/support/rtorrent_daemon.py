@@ -1,16 +1,12 @@
 """A real rTorrent with a throw-away profile, quiet beyond loopback before it starts."""
 
-import contextlib
 import socket
-import tempfile
 import xmlrpc.client
-from collections.abc import Iterator
-from pathlib import Path
 
 from schemas.status import ItemId
 from service.clients.rtorrent import RTorrentSettings
 from service.clients.scgi import request
-from tests.support.daemons import HOST, Daemon, running
+from tests.support.daemons import HOST, Daemon
 
 
 class RTorrent(Daemon):
@@ -18,6 +14,12 @@ class RTorrent(Daemon):
 
     program = "rtorrent"
     scheme = "scgi"
+    has_password = False
+    not_writable = "cannot open the files"
+
+    def shown_name(self, name: str, version: str) -> str:  # noqa: ARG002
+        """Its XML library has no letters of four bytes."""
+        return name.replace("\N{CLAPPER BOARD}", "????")
 
     def configure(self) -> None:
         (self.home / "session").mkdir()
@@ -48,13 +50,6 @@ class RTorrent(Daemon):
     def settings(self, *, name: str = "", password: str = "") -> RTorrentSettings:  # noqa: ARG002
         """It knows no password."""
         return RTorrentSettings(name=name or "rtorrent", url=self.url)
-
-
-@contextlib.contextmanager
-def rtorrent() -> Iterator[RTorrent]:
-    """A running rTorrent, ended on leaving, its profile and downloads removed."""
-    with tempfile.TemporaryDirectory(prefix="mediabus-rtorrent-") as home:
-        yield from running(RTorrent(Path(home)))
 
 
 RTORRENT_RC = """\

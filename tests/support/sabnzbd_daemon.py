@@ -3,28 +3,32 @@
 Debian has it in contrib, as ``sabnzbdplus``.
 """
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-from schemas.status import ItemId
+from schemas.status import ItemId, Phase
+from service.clients import sabnzbd
+from service.clients.port import DownloadClient
 from service.clients.sabnzbd import SabnzbdSettings
-from tests.support.daemons import HOST, Daemon, running
-from tests.support.ports import free_port
+from tests.support.daemons import HOST
+from tests.support.usenet_daemon import UsenetDaemon
 
 PROGRAM = "sabnzbdplus"
 API_KEY = "0123456789abcdef0123456789abcdef"
 
 
-class Sabnzbd(Daemon):
-    """sabnzbdplus; ``news_port`` is where it looks for its news server."""
+class Sabnzbd(UsenetDaemon):
+    """sabnzbdplus."""
 
     program = PROGRAM
+    refuses_the_same_again = False  # unless it is configured to
+    one_article_missing = (Phase.COMPLETED, "missing")
 
-    def __init__(self, home: Path) -> None:
-        self.news_port = free_port()
-        super().__init__(home)
+    async def pause_all(self, client: DownloadClient, *, pause: bool) -> None:
+        assert isinstance(client, sabnzbd.Sabnzbd)
+        await client._command("pause" if pause else "resume")
+
+    async def unblock(self, client: DownloadClient) -> None:
+        """Else it would wait ten minutes."""
+        assert isinstance(client, sabnzbd.Sabnzbd)
+        await client._command("status", name="unblock_server", value=HOST)
 
     def configure(self) -> None:
         configuration = SABNZBD_INI.format(
@@ -46,13 +50,6 @@ class Sabnzbd(Daemon):
 
     def settings(self, *, name: str = "", password: str = API_KEY) -> SabnzbdSettings:
         return SabnzbdSettings(name=name or "sabnzbd", url=self.url, password=password)
-
-
-@contextlib.contextmanager
-def sabnzbd() -> Iterator[Sabnzbd]:
-    """A running SABnzbd, ended on leaving, its profile and downloads removed."""
-    with tempfile.TemporaryDirectory(prefix="mediabus-sabnzbd-") as home:
-        yield from running(Sabnzbd(Path(home)))
 
 
 SABNZBD_INI = """\
