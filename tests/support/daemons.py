@@ -30,6 +30,15 @@ USERNAME = "librarian"
 PASSWORD = "open sesame: ünïcode"
 
 
+OWN_MOUNTS = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+
+
+def can_mount() -> bool:
+    """Whether a process that we start may mount a disk of its own."""
+    command = [*OWN_MOUNTS, "mount", "-t", "tmpfs", "none", tempfile.gettempdir()]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def needed(program: str) -> str:
     """The program's path. Without it a test is skipped, and fails where CI is set."""
     found = shutil.which(program)
@@ -53,6 +62,8 @@ class Daemon(abc.ABC):
     forgets_connections = False
     """Whether it cannot be told from one that was restarted, after it was out of reach."""
     has_password = True
+    dies_of_a_full_disk = False
+    """Whether it may."""
     not_writable = "Not a directory"
     """Of its words about a directory that it cannot write."""
 
@@ -76,15 +87,18 @@ class Daemon(abc.ABC):
         self.port = free_port()
         self.peer_port = free_port()
         self.url = f"{self.scheme}://{HOST}:{self.port}"
+        self.disk: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.configure()
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls) -> Iterator[Self]:
-        """A running one, ended on leaving, its profile and downloads removed."""
+    def started(cls, *, disk: int | None = None) -> Iterator[Self]:
+        """A running one, ended on leaving, its profile and downloads removed. ``disk`` in bytes is
+        all the room that its downloads have, if given; nobody but it sees them then."""
         with tempfile.TemporaryDirectory(prefix=f"mediabus-{cls.__name__.lower()}-") as home:
             daemon = cls(Path(home))
+            daemon.disk = disk
             try:
                 daemon.start()
                 yield daemon
@@ -112,7 +126,7 @@ class Daemon(abc.ABC):
         log = (self.home / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                self.command(),
+                [*self._own_disk(), *self.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -120,6 +134,14 @@ class Daemon(abc.ABC):
                 env={"PATH": os.defpath, "HOME": str(self.home), "LANG": "C.UTF-8"},
             )
         self._wait_for_port(time.monotonic() + within)
+
+    def _own_disk(self) -> list[str]:
+        """What to put before the command, so that it runs with a small disk of its own. That is
+        gone when it ends."""
+        if self.disk is None:
+            return []
+        mount = f'mount -t tmpfs -o size={self.disk} none "$0" && exec "$@"'
+        return [*OWN_MOUNTS, "sh", "-c", mount, str(self.downloads)]
 
     @property
     def running(self) -> bool:
@@ -213,6 +235,7 @@ class Transmission(Daemon):
     """transmission-daemon, 3.00 or later."""
 
     program = "transmission-daemon"
+    dies_of_a_full_disk = True  # once in six times, 3.00
 
     def configure(self) -> None:
         configuration = TRANSMISSION_JSON | {

@@ -15,6 +15,7 @@ class RTorrent(Daemon):
     program = "rtorrent"
     scheme = "scgi"
     has_password = False
+    dies_of_a_full_disk = True
     not_writable = "cannot open the files"
 
     def shown_name(self, name: str, version: str) -> str:  # noqa: ARG002
