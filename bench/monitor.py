@@ -9,13 +9,14 @@ and Transmission where they are installed, hold paused torrents of a few bytes.
 import argparse
 import asyncio
 import contextlib
+import json
 import resource
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import ClassVar, NamedTuple
+
+import bencode2
 
 from bench.pipeline import stack
 from schemas.status import ClientName, DownloadStatus, ItemId, Phase, Protocol
@@ -34,10 +35,62 @@ from service.monitor.watcher import Watcher
 from service.runtime.bus import Bus
 from service.runtime.settings import MonitorSettings, NatsSettings
 from tests.support import daemons, torrents
+from tests.support.eventually import eventually
 
-PROGRAMS: dict[str, type[daemons.Daemon]] = {
-    "qbittorrent": daemons.QBittorrent,
-    "transmission": daemons.Transmission,
+ADDED_AT_ONCE = 20
+NOTHING_YET = bencode2.bencode({b"paused": 1, b"progress": {b"blocks": b"none"}})
+NOWHERE = "http://127.0.0.1:9/announce"
+
+
+class QBittorrent(daemons.QBittorrent):
+    """It starts nothing that is added."""
+
+    def configure(self) -> None:
+        super().configure()
+        (path,) = self.home.rglob("qBittorrent.conf")
+        paused = "Session\\AddTorrentPaused=true\nSession\\AddTorrentStopped=true\n"
+        path.write_text(path.read_text().replace("[BitTorrent]\n", f"[BitTorrent]\n{paused}"))
+
+    async def fill(self, count: int) -> None:
+        """Hands them over, some at once."""
+        room = asyncio.Semaphore(ADDED_AT_ONCE)
+
+        async def add(number: int) -> None:
+            async with room:
+                await client.add(TorrentFile(paused(number).content), title="", category=None)
+
+        async with self.settings().connect() as client:
+            await asyncio.gather(*(add(number) for number in range(count)))
+
+
+class Transmission(daemons.Transmission):
+    """It starts nothing that it finds on its disk, and checks nothing there either: that would
+    take it a tenth of a second for each."""
+
+    def configure(self) -> None:
+        super().configure()
+        path = self.home / "settings.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"start-added-torrents": False}))
+
+    async def fill(self, count: int) -> None:
+        """Puts them where it keeps those that it has."""
+        self.stop()
+        for number in range(count):
+            shared = paused(number)
+            name = f"{shared.name}.{shared.infohash[:16]}"
+            (self.home / "torrents" / f"{name}.torrent").write_bytes(shared.content)
+            (self.home / "resume" / f"{name}.resume").write_bytes(NOTHING_YET)
+        self.start()
+
+
+def paused(number: int) -> torrents.Shared:
+    """A torrent of a few bytes."""
+    return torrents.make_torrent(f"paused {number}", b"x" * 64, NOWHERE)
+
+
+PROGRAMS: dict[str, type[QBittorrent | Transmission]] = {
+    "qbittorrent": QBittorrent,
+    "transmission": Transmission,
 }
 
 
@@ -154,14 +207,19 @@ async def scripted(count: int, active: int, seconds: float) -> Figures:
 
 async def real(kind: str, count: int, seconds: float) -> Figures:
     """A real client with paused torrents of a few bytes."""
-    with PROGRAMS[kind].started() as daemon, tempfile.TemporaryDirectory() as folder:
-        async with torrents.swarm(Path(folder)) as swarm, daemon.settings().connect() as client:
-            for number in range(count):
-                shared = torrents.make_torrent(f"paused {number}", b"x" * 64, swarm.tracker)
-                item = await client.add(TorrentFile(shared.content), title="", category=None)
-                await client.pause(item)
+    with PROGRAMS[kind].started() as daemon:
+        await daemon.fill(count)
+        await eventually(lambda: rests(daemon, count), within=120, every=1)
         async with stack() as it:
             return await watch(it.bus, daemon.settings(), seconds)
+
+
+async def rests(daemon: daemons.Daemon, count: int) -> bool:
+    """Whether it has so many, and all of them are paused."""
+    async with daemon.settings().connect() as client:
+        seen = await client.observe()
+    assert isinstance(seen, Snapshot)
+    return [status.phase for status in seen.items] == [Phase.PAUSED] * count
 
 
 def main() -> None:
