@@ -105,6 +105,7 @@ class Recorded:
         self.entries: list[dict[str, object]] = []
         self.updates = 1
         self.paused = False
+        self.away = False
         self.warnings: list[dict[str, object]] = []
         self.server = {"serverwarning": "", "servererror": ""}
         self.done: dict[str, object] = {"status": True, "nzo_ids": [ITEM]}
@@ -112,6 +113,8 @@ class Recorded:
     async def answer(self, request: web.Request) -> web.Response:
         assert not request.query_string  # where logs would show the key
         assert request.path == "/sabnzbd/api"
+        if self.away:
+            return web.Response(status=502)
         asked = {}
         for name, value in (await request.post()).items():
             asked[name] = value.file.read().decode() if isinstance(value, FileField) else str(value)
@@ -186,6 +189,22 @@ async def seen_by(client: DownloadClient) -> list[DownloadStatus]:
     seen = await client.observe()
     assert isinstance(seen, Snapshot)
     return list(seen.items)
+
+
+async def test_one_that_was_away_counts_as_started_anew_once(
+    client: DownloadClient, sabnzbd: Recorded
+) -> None:
+    sabnzbd.away = True
+    with pytest.raises(ClientUnavailable):
+        await client.observe()
+    sabnzbd.away = False
+    assert await client.observe() == Snapshot([], restarted=False)  # it was not known before
+    sabnzbd.away = True
+    with pytest.raises(ClientUnavailable):
+        await client.observe()
+    sabnzbd.away = False
+    assert await client.observe() == Snapshot([], restarted=True)
+    assert await client.observe() == Snapshot([], restarted=False)
 
 
 async def test_the_queue_is_downloaded_in_its_order(
