@@ -1,4 +1,4 @@
-"""aria2 over its JSON-RPC, with its notices over a WebSocket.
+"""aria2 over its JSON-RPC. Its notices over a WebSocket say less than every look sees.
 
 What is said here of its behaviour was seen on 1.36; the RPC is described in the manual, aria2c(1).
 """
@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 from yarl import URL
 
@@ -28,9 +27,8 @@ from service.clients.aria2_downloads import (
     newest,
     status_of,
 )
-from service.clients.aria2_notices import Notices
 from service.clients.aria2_rpc import Fault, Rpc
-from service.clients.http import base_url, basic_auth, http_session
+from service.clients.http import base_url, http_session
 from service.clients.port import (
     ClientRefused,
     Delta,
@@ -48,10 +46,10 @@ ALL: Final = 1_000_000
 """More downloads than there are."""
 
 WHOLE_LOOK: Final = 30.0
-"""Seconds between looks at everything, for what neither a number nor a notice tells."""
+"""Seconds between looks at everything, for what no number tells."""
 
 WATCHED: Final = 100
-"""Waiting downloads that are part of every look: no notice tells that one of them is paused."""
+"""Waiting downloads that are part of every look: no number tells that one of them is paused."""
 
 
 class Aria2Settings(ClientSettings, frozen=True, kw_only=True, tag="aria2"):
@@ -68,16 +66,8 @@ class Aria2Settings(ClientSettings, frozen=True, kw_only=True, tag="aria2"):
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
-        url = rpc_url(self.url)
-        headers = {"Authorization": basic_auth(url.user, url.password or "")} if url.user else {}
-        async with (
-            http_session(url, "aria2", timeout=self.timeout) as http,
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self.timeout), headers=headers
-            ) as session,
-            contextlib.aclosing(Notices(session, url.with_user(None))) as notices,
-        ):
-            yield Aria2(Rpc(http, self.password), notices, self)
+        async with http_session(rpc_url(self.url), "aria2", timeout=self.timeout) as http:
+            yield Aria2(Rpc(http, self.password), self)
 
 
 def rpc_url(text: str) -> URL:
@@ -121,9 +111,8 @@ class _Seen:
 class Aria2:
     """A session with one aria2, as ``DownloadClient`` says; made by its settings."""
 
-    def __init__(self, rpc: Rpc, notices: Notices, settings: Aria2Settings) -> None:
+    def __init__(self, rpc: Rpc, settings: Aria2Settings) -> None:
         self._rpc = rpc
-        self._notices = notices
         self._settings = settings
         self._observing = asyncio.Lock()
         self._seen: _Seen | None = None
@@ -138,8 +127,7 @@ class Aria2:
             # Until this answer is wholly understood, the next question is for everything again.
             seen, self._seen = self._seen, None
             now = time.monotonic()
-            heard = await self._notices.heard()
-            if seen and not heard and now - seen.at < WHOLE_LOOK:
+            if seen and now - seen.at < WHOLE_LOOK:
                 observation = await self._alive(seen)
                 if observation:
                     self._seen = seen

@@ -1,4 +1,4 @@
-"""What only aria2 does: gids that change, notices, files that it leaves behind, plain downloads."""
+"""What only aria2 does: gids that change, files that it leaves behind, plain downloads."""
 
 import asyncio
 import contextlib
@@ -62,16 +62,6 @@ async def test_a_pause_of_what_waits_is_seen_though_no_number_and_no_notice_tell
         await another.pause(second)  # as many wait as before, and the same one is active
 
     await view.until(second, lambda status: status.phase is Phase.PAUSED)
-
-
-async def test_a_notice_is_heard_once(session: Aria2, swarm: Swarm) -> None:
-    await everything(session)
-    assert not await session._notices.heard()
-
-    await add(session, swarm.share(rate=1))
-
-    await eventually(session._notices.heard)
-    assert not await session._notices.heard()
 
 
 async def test_a_try_to_add_twice_leaves_nothing_behind(session: Aria2, swarm: Swarm) -> None:
@@ -192,36 +182,30 @@ async def test_a_magnet_keeps_its_id_when_its_gid_changes(
 
 @dataclasses.dataclass
 class Proxy:
-    """A reverse proxy with a path and a password of its own, which passes no WebSocket."""
+    """A reverse proxy with a path and a password of its own."""
 
     behind: str
     session: aiohttp.ClientSession
-    upgrades: int = 0
 
     async def answer(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != basic_auth("a", "b c"):
             return web.Response(status=401)
         if request.path != "/torrents/jsonrpc":
             return web.Response(status=404)
-        if "Upgrade" in request.headers:
-            self.upgrades += 1
-            return web.Response(status=400)
         async with self.session.post(f"{self.behind}/jsonrpc", data=await request.read()) as passed:
             return web.Response(status=passed.status, body=await passed.read())
 
 
 @contextlib.asynccontextmanager
-async def proxied(daemon: aria2_daemon.Aria2) -> AsyncIterator[tuple[Proxy, str]]:
+async def proxied(daemon: aria2_daemon.Aria2) -> AsyncIterator[str]:
     async with aiohttp.ClientSession() as session:
         proxy = Proxy(daemon.url, session)
         async with serving(proxy.answer) as url:
-            yield proxy, url
+            yield url
 
 
-async def test_behind_a_proxy_that_passes_no_websocket_it_is_polled(
-    daemon: aria2_daemon.Aria2, swarm: Swarm
-) -> None:
-    async with proxied(daemon) as (proxy, url):
+async def test_it_works_behind_a_proxy(daemon: aria2_daemon.Aria2, swarm: Swarm) -> None:
+    async with proxied(daemon) as url:
         inside = url.replace("//", "//a:b%20c@") + "/torrents"
         settings = Aria2Settings(name="a", url=inside, password=PASSWORD, sees_files=True)
         async with settings.connect() as client:
@@ -234,8 +218,6 @@ async def test_behind_a_proxy_that_passes_no_websocket_it_is_polled(
             await client.remove(item, delete_files=True)
             await eventually(lambda: gone(view, item))
 
-    assert proxy.upgrades == 1
-
 
 async def gone(view: View, item: ItemId) -> bool:
     await view.refresh()
@@ -243,27 +225,13 @@ async def gone(view: View, item: ItemId) -> bool:
 
 
 async def test_a_password_that_the_proxy_wants_is_asked_for(daemon: aria2_daemon.Aria2) -> None:
-    async with proxied(daemon) as (_, url):
+    async with proxied(daemon) as url:
         settings = Aria2Settings(name="a", url=f"{url}/torrents", password=PASSWORD)
         async with settings.connect() as client:
             with pytest.raises(ClientUnavailable, match="before aria2") as refused:
                 await client.observe()
 
     assert refused.value.reason == "authentication"
-
-
-async def test_notices_are_heard_again_after_a_restart() -> None:
-    with aria2_daemon.Aria2.started() as daemon:
-        async with daemon.settings().connect() as client:
-            assert isinstance(client, Aria2)
-            await everything(client)
-            assert not await client._notices.heard()
-
-            daemon.restart()
-
-            await eventually(client._notices.heard)  # that it ended
-            assert await client._notices.heard()  # that it is there again, and may have told much
-            assert not await client._notices.heard()
 
 
 @pytest.mark.parametrize(
