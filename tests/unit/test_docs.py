@@ -1,5 +1,6 @@
 """What the documents say of download clients is what the code takes and does."""
 
+import ast
 import re
 from pathlib import Path
 from typing import get_args
@@ -79,3 +80,35 @@ def test_what_is_shown_as_a_default_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("section", "head"), STATES)
 def test_every_word_of_a_client_means_what_the_document_says(section: str, head: str) -> None:
     assert table(section, head) == STATES[section, head]
+
+
+KINDS = {str(settings.__struct_config__.tag) for settings in get_args(AnyClientSettings)}
+"""What a client is called in the settings."""
+
+
+def test_a_client_is_one_file_and_one_name_for_nothing_else_knows_one() -> None:
+    files = [
+        path
+        for room in ("schemas", "service", "consumers")
+        for path in (ROOT / room).rglob("*.py")
+        if path.parent.name != "clients" and path.name != "examples.py"
+    ]
+    assert len(files) > 50
+    knowing = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.expr | ast.stmt) and is_about_one(node)
+    }
+    assert knowing == set()
+
+
+def is_about_one(node: ast.AST) -> bool:
+    """Whether it is the name of a kind, or an import from its module."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text in KINDS
+        case ast.ImportFrom(module=str(module)):
+            return module.rpartition(".")[2] in KINDS
+        case _:
+            return False
