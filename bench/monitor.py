@@ -18,7 +18,7 @@ from typing import ClassVar, NamedTuple
 
 import bencode2
 
-from bench.pipeline import stack
+from bench.servers import stack
 from schemas.status import ClientName, DownloadStatus, ItemId, Phase, Protocol
 from schemas.subjects import DOWNLOAD_STATUS_BUCKET
 from service.clients.port import (

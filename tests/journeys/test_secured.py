@@ -32,7 +32,7 @@ def secured(tmp_path: Path) -> Iterator[SecuredNats]:
 
 @pytest.fixture
 def daemon() -> Iterator[daemons.Daemon]:
-    with daemons.transmission() as running:
+    with daemons.Transmission.started() as running:
         yield running
 
 
