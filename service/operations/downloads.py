@@ -160,6 +160,8 @@ class Downloads:
         try:
             await change.order(self._sessions.client(row.client), ItemId(row.client_item or ""))
         except (ClientRefused, ClientUnavailable, NoSuchClient) as error:
+            if isinstance(error, NoSuchClient) and change.ask == "cancel":
+                return row  # with nobody to be asked, it is given up
             await table.forget(self._pool, row, change.ask)
             raise client_said_no(row.client, error) from error
         await self._statuses.look_soon(row.client)

@@ -130,3 +130,23 @@ async def test_a_download_that_is_there_already_is_a_duplicate(
         with pytest.raises(Refused) as refused:
             await user.ask("downloads.initiate", request)
     assert (refused.value.code, refused.value.reason) == (409, "duplicate_download")
+
+
+async def test_a_download_whose_client_left_the_settings_can_only_be_given_up(
+    settings: Settings, daemon: daemons.Daemon, swarm: torrents.Swarm
+) -> None:
+    """Or its media item could never be downloaded again."""
+    shared = swarm.share(size=1000)
+    content = base64.b64encode(shared.content).decode()
+    async with library(with_clients(settings, daemon.settings())) as user:
+        item = (await user.ask("media.create", {"type": "tv_show", "title": "It"}))["id"]
+        request = {"title": "It", "torrent": content, "media_item_id": item}
+        download = (await user.ask("downloads.initiate", request))["id"]
+    async with library(settings) as user:
+        for operation, more in (("pause", {}), ("cancel", {"delete_files": True})):
+            with pytest.raises(Refused) as refused:
+                await user.ask(f"downloads.{operation}", {"id": download, **more})
+            assert refused.value.code == 502
+        given_up = await user.ask("downloads.cancel", {"id": download})
+        assert given_up["state"] == "cancelled"
+        assert (await user.event("download.cancelled", item))["data"]["files_deleted"] is False
