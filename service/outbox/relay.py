@@ -150,7 +150,7 @@ class Relay:
             await publish_all(self._bus, _outgoing(rows))
             metrics.RELAYED.inc(len(rows))
             self._ahead.update(row["position"] for row in rows)
-        if len(self._ahead) >= 5 * MOST or self._now() - self._cursor_moved_at > MOVE_CURSOR_EVERY:
+        if len(self._ahead) >= MOST or self._now() - self._cursor_moved_at > MOVE_CURSOR_EVERY:
             await self._move_cursor()
             self._cursor_moved_at = self._now()
         return len(rows)
@@ -160,7 +160,8 @@ class Relay:
         return asyncio.get_running_loop().time()
 
     async def _move_cursor(self) -> None:
-        """Advances to the horizon once every transaction that drew positions below it has ended."""
+        """Advances towards the horizon, as far as all is read, once every transaction that drew
+        positions below it has ended."""
         if not self._ahead and self._horizon is None:
             return
         if self._horizon is None:
@@ -169,16 +170,20 @@ class Relay:
             self._horizon = Horizon(position, await self._pool.fetchval(NEXT_XID))
         if await self._pool.fetchval(OLDEST_RUNNING) < self._horizon.next_xid:
             return
-        if await self._has_unread(self._horizon.position):
-            return
-        self._cursor = max(self._cursor, self._horizon.position)
+        # Whatever will ever be below the horizon can be read by now.
+        unread = await self._first_unread()
+        if unread is not None and unread <= self._horizon.position:
+            self._cursor = max(self._cursor, unread - 1)
+        else:
+            self._cursor = max(self._cursor, self._horizon.position)
+            self._horizon = None
         self._ahead = {position for position in self._ahead if position > self._cursor}
-        self._horizon = None
         await self._pool.execute(MOVE_CURSOR, self._cursor)
 
-    async def _has_unread(self, position: int) -> bool:
+    async def _first_unread(self) -> int | None:
+        """The lowest position that is to be read next."""
         rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), 1, 1)
-        return bool(rows) and rows[0]["position"] <= position
+        return rows[0]["position"] if rows else None
 
     async def _confirm(self) -> None:
         """Confirms for ever; publishes again what stays behind although it has been read."""
