@@ -18,7 +18,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.kv import KV_DEL, KV_OP, KV_PURGE
 
 from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Protocol
-from schemas.subjects import DOWNLOAD_STATUS_BUCKET, item_of_key
+from schemas.subjects import DOWNLOAD_STATUS_BUCKET, DOWNLOAD_STATUS_STREAM, item_of_key
 from service.clients.settings import ClientSettings
 from service.downloads import table
 from service.downloads.row import DownloadRow, Transition
@@ -36,7 +36,6 @@ from service.runtime.settings import MonitorSettings, Settings
 
 log: Final = logging.getLogger("mediabus.monitor")
 
-STREAM: Final = f"KV_{DOWNLOAD_STATUS_BUCKET}"
 SUBJECT: Final = f"$KV.{DOWNLOAD_STATUS_BUCKET}."
 BATCH: Final = 500
 FORGOTTEN_AFTER: Final = 60.0
@@ -113,7 +112,9 @@ class _Unit:
             filter_subjects=[f"{SUBJECT}{self._client.name}", f"{SUBJECT}{self._client.name}.*"],
             inactive_threshold=FORGOTTEN_AFTER,
         )
-        async with pulling(self._bus, stream=STREAM, consumer=consumer, batch=BATCH) as pull:
+        async with pulling(
+            self._bus, stream=DOWNLOAD_STATUS_STREAM, consumer=consumer, batch=BATCH
+        ) as pull:
             while True:
                 await self._follower.handle(await pull.messages(BATCH))
 

@@ -84,7 +84,8 @@ class Bus:
             await self.js.publish(subject, payload, headers=headers)
         except NoStreamResponseError as error:
             raise PublishFailed(
-                f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, it makes the stream"
+                f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, it makes the stream. "
+                "(Or a cluster is electing its leader: wait a moment)"
             ) from error
         except (NatsError, APIError, TimeoutError) as error:
             raise PublishFailed(_why(self.nc, error)) from error
