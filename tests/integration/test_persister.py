@@ -216,6 +216,21 @@ BAD: dict[str, tuple[bytes, str, str]] = {
         "invalid",
         "not a CloudEvents 1.0 envelope",
     ),
+    "not UTF-8 in an unknown field": (
+        encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": "\xff"}')),
+        "invalid",
+        "'utf-8' codec can't decode",
+    ),
+    "not UTF-8 in a name": (
+        encoded(data=msgspec.Raw(b'{"\xc0\x80": 1}')),
+        "invalid",
+        "'utf-8' codec",
+    ),
+    "a surrogate in UTF-8": (
+        encoded(data=msgspec.Raw(b'["\xed\xa0\x80"]')),
+        "invalid",
+        "'utf-8' codec",
+    ),
     "a number beyond numeric": (
         encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": 1e200000}')),
         "rejected",
@@ -253,6 +268,39 @@ async def test_what_is_no_event_is_buried_with_its_reason_and_its_neighbours_are
     assert (letter.kind, letter.stream_seq, letter.deliveries) == (verdict, 4, 1)
     assert reason in letter.reason
     assert (await DeadLetters(bus).get(letter.number))[1] == payload
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X()": "a name that nats-py does not send"},
+        {"X": "x" * 65_000},
+        {"Nats-Msg-Id": "x" * 65_000},
+        {"Status": "404"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+async def test_headers_that_no_letter_can_have_keep_nothing_from_being_buried(
+    bus: Bus, pool: Pool, nats: NatsServer, headers: dict[str, str]
+) -> None:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    block = f"NATS/1.0\r\n{lines}\r\n".encode()
+    await say_raw(
+        nats, b"HPUB events.a.b.c.d %d %d\r\n%sbad\r\n" % (len(block), len(block) + 3, block)
+    )
+    await eventually(lambda: holds(bus, 1))
+    async with persisting(bus, pool):
+        await settled(bus)
+    [letter] = await letters(bus)
+    assert (await DeadLetters(bus).get(letter.number))[1] == b"bad"
+
+
+async def say_raw(nats: NatsServer, line: bytes) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", nats.port)
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n' + line)
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_many_bad_ones_in_one_batch_are_all_found(bus: Bus, pool: Pool) -> None:

@@ -178,6 +178,15 @@ def test_what_is_no_envelope_at_all_is_said_to_be_none(payload: bytes) -> None:
         codec.decode(payload)
 
 
+@pytest.mark.parametrize("event_type", ["my.own", "job.executed"])
+@pytest.mark.parametrize("text", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
+def test_what_is_not_utf8_is_refused_wherever_it_is(event_type: str, text: bytes) -> None:
+    """Also in what no type asks for, which would otherwise reach PostgreSQL as it is."""
+    event = valid(type=event_type, data={"job_name": "x", "more": ["HERE"]})
+    with pytest.raises(InvalidEvent, match="'utf-8' codec"):
+        codec.decode(msgspec.json.encode(event).replace(b"HERE", text))
+
+
 @pytest.mark.parametrize("event_type", ["my.own", "media_item.updated"])
 def test_data_as_deep_as_a_well_is_refused(event_type: str) -> None:
     deep = b"[" * 100_000 + b"]" * 100_000
