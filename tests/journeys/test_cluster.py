@@ -147,6 +147,7 @@ async def test_leaders_are_killed_again_and_again_under_load(
                 victim.kill()
                 await load.goes_on(killed_at)
                 await asyncio.to_thread(victim.start)
+        await eventually(cluster.is_whole, within=30)
         await eventually(lambda: all(process.is_ready for process in running), within=30)
         await eventually(lambda: is_empty(pool), within=60, every=0.25)
         await eventually(lambda: is_read(bus), within=60, every=0.25)
@@ -159,7 +160,10 @@ async def is_empty(pool: Pool) -> bool:
 
 
 async def is_read(bus: Bus) -> bool:
-    info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
+    try:
+        info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
+    except (NatsError, TimeoutError):  # it has lost its leader with the server
+        return False
     return not info.num_pending and not info.num_ack_pending
 
 
