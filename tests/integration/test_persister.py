@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from consumers.dead_letters import DeadLetter, DeadLetters
+from consumers.persister import store
 from consumers.persister.retention import drop_expired
 from consumers.persister.run import persist
 from schemas.identity import uuid7
@@ -25,6 +26,7 @@ from service.runtime.database import Pool, migrate, open_pool
 from service.runtime.settings import DatabaseSettings, NatsSettings, PersisterSettings
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer, PostgresServer, postgres_server
+from tests.support.slowness import storing_slowly
 
 NOW = datetime.datetime.now(datetime.UTC)
 SUBJECT = "events.other.thing.happened.1"
@@ -488,6 +490,16 @@ async def test_a_database_that_goes_away_in_mid_stream_costs_no_event(
     assert {row["id"] for row in rows} == set(ids)
     assert len(rows) == len(ids)
     assert await letters(bus) == []
+
+
+async def test_a_database_too_slow_for_a_batch_is_given_smaller_ones(
+    bus: Bus, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "STORE_WITHIN", 0.5)
+    async with storing_slowly(pool, 50), persisting(bus, pool, writers=1):
+        await say(bus, *(encoded() for _ in range(60)))
+        await settled(bus)
+    assert await count(pool) == 60
 
 
 async def is_back(pool: Pool) -> bool:

@@ -1,4 +1,4 @@
-"""Messages that are meant to do harm, made by the hundred thousand, and what must become of each."""
+"""Messages that are meant to do harm, by the hundred thousand, and what must become of each."""
 
 import random
 from typing import Final, Literal, NamedTuple
@@ -7,8 +7,8 @@ import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as some
 
-from tests.support.stream import event
 from schemas import codec
+from tests.support.stream import event
 
 Fate = Literal["stored", "buried", "either"]
 
