@@ -2,10 +2,16 @@
 reason, and no process ends, hangs or goes deaf."""
 
 import asyncio
+import base64
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +20,10 @@ from schemas.subjects import EVENTS_STREAM
 from service.runtime.bus import Bus
 from service.runtime.database import Pool
 from service.runtime.settings import Settings
+from tests.support import daemons, torrents
+from tests.support.commands import ROOT
 from tests.support.eventually import eventually
+from tests.support.library import Library, with_clients
 from tests.support.poison import Message, poison
 from tests.support.processes import processes
 from tests.support.servers import HOST, NatsServer
@@ -25,6 +34,11 @@ MESSAGES = 100_000
 A_BATCH = 1000
 SEED = 20261122
 HEARS_WITHIN = 15.0
+
+
+@pytest.fixture
+def library(bus: Bus, pool: Pool) -> Library:
+    return Library(bus.nc, pool)
 
 
 @contextlib.asynccontextmanager
@@ -75,6 +89,116 @@ async def test_of_a_hundred_thousand_poisoned_messages_each_meets_its_fate(
     for number, message in enumerate(messages, start=1):
         if message.fate != "either":
             assert (message.fate == "stored") == (number in stored), message
+
+
+SUBJECTS = (
+    b"events.a.b.c",
+    b"$KV.download_status.transmission",
+    b"$SRV.PING",
+    b"$SRV.INFO.mediabus-media",
+    b"media.create",
+    b"downloads.initiate",
+    b"downloads.list",
+    b"history.list",
+    b"mediabus.monitor.look.transmission",
+    b"mediabus.outbox.recorded",
+)
+BROKEN_HEADERS = (
+    b"NATS/1.0",
+    b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+    b"NATS/1.0 100 \xff\r\n\r\n",
+    b"NATS/1.0\r\nStatus: 409\r\n\r\n",
+    b"NATS/1.0\r\nMediabus-Actor-Id: \xff\x00\r\nKV-Operation: \xff\r\n\r\n",
+    b"\xff",
+)
+BODIES = (b"", b"\xff", b"{", b"[" * 500_000, b'{"id":' + b"9" * 500_000 + b"}", b"x" * 900_000)
+
+
+async def shout(writer: asyncio.StreamWriter, subject: bytes) -> None:
+    """Every kind of harm to whoever listens to a subject, or to what lies below it."""
+    for token in (b"\xff", b"a\x0c7", b"\x0b"):
+        writer.write(b"PUB %b.%b 2\r\n{}\r\n" % (subject, token))
+    for headers in BROKEN_HEADERS:
+        size = len(headers)
+        writer.write(b"HPUB %b %d %d\r\n%b\r\n" % (subject, size, size, headers))
+    for body in BODIES:
+        writer.write(b"PUB %b stranger.reply %d\r\n%b\r\n" % (subject, len(body), body))
+    await writer.drain()
+
+
+async def test_no_process_is_deaf_for_long_whatever_a_stranger_shouts(
+    settings: Settings, nats: NatsServer, library: Library, tmp_path: Path
+) -> None:
+    """Also into the inboxes of those who wait for a reply, which he has overheard."""
+    with daemons.transmission() as transmission, own_consumer(nats, tmp_path) as heard:
+        settings = with_clients(settings, transmission.settings())
+        with processes(settings, tmp_path, "service", "persist", "monitor") as running:
+            download = await library.ask("downloads.initiate", torrent())
+            await library.event("download.initiated", download["id"])
+            await eventually(lambda: "download.initiated" in heard.read_text())
+            async with stranger(nats) as writer:
+                inboxes = await overheard(nats)
+                assert len(inboxes) >= 4
+                for subject in (*SUBJECTS, *inboxes):
+                    await shout(writer, subject)
+            shouted_at = time.monotonic()
+            item = await library.ask("media.create", {"type": "tv_show", "title": "It"}, timeout=15)
+            added = await library.event("media_item.added", item["id"], within=15)
+            async with transmission.settings().connect() as client:
+                await client.pause(download["client_item"])
+            await library.event("download.paused", download["id"], within=15)
+            await eventually(lambda: str(added["id"]) in heard.read_text(), within=15)
+            page = await library.ask("history.list", {"resource_id": item["id"]}, timeout=15)
+            assert [one["id"] for one in page["items"]] == [str(added["id"])]
+            assert time.monotonic() - shouted_at < HEARS_WITHIN
+            assert all(process.is_ready for process in running)
+
+
+async def overheard(nats: NatsServer) -> set[bytes]:
+    """The inboxes that are written to within a few seconds."""
+    reader, writer = await asyncio.open_connection(HOST, nats.port)
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\nSUB > 1\r\n')
+    said = bytearray()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(6):
+            while part := await reader.read(65_536):
+                said += part
+    writer.close()
+    await writer.wait_closed()
+    return set(re.findall(rb"_INBOX\.[A-Za-z0-9]+", said))
+
+
+OWN_CONSUMER = """
+import asyncio, sys
+from consumers.daemon import consume
+from service.runtime.settings import NatsSettings
+
+async def handle(envelope):
+    print(envelope.id, envelope.type, flush=True)
+
+settings = NatsSettings(url=sys.argv[1])
+asyncio.run(consume("own", handle, from_start=True, settings=settings))
+"""
+
+
+@contextlib.contextmanager
+def own_consumer(nats: NatsServer, directory: Path) -> Iterator[Path]:
+    """A consumer as somebody else would write it; it notes in a file what it handles."""
+    heard = directory / "heard"
+    command = [sys.executable, "-c", OWN_CONSUMER, nats.url]
+    with heard.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, cwd=ROOT)
+    try:
+        yield heard
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def torrent() -> dict[str, Any]:
+    shared = torrents.make_torrent("one.bin", random.randbytes(100_000), "http://127.0.0.1:9/")
+    return {"title": "One", "torrent": base64.b64encode(shared.content).decode()}
 
 
 async def holds(bus: Bus, messages: int) -> bool:
