@@ -25,7 +25,7 @@ from service.downloads.row import DownloadRow, Transition
 from service.monitor.discovery import Discovery
 from service.monitor.lifecycle import SETTLES_WITHIN, Gone, Hold, is_stranger, next_step
 from service.monitor.reachability import Reachability
-from service.monitor.watcher import Watcher
+from service.monitor.watcher import NOT_JSON, Watcher
 from service.outbox.outbox import Outbox
 from service.runtime import metrics
 from service.runtime.bus import Bus
@@ -160,6 +160,9 @@ class Follower:
             await self._handle_one(key, message, rows)
         except AWAY:
             raise
+        except NOT_JSON as error:  # what comes to stand there instead is looked at
+            log.warning("no status", extra={"key": key, "reason": str(error)})
+            await message.ack()
         except Exception:
             log.exception("status not handled: looking again later", extra={"key": key})
             await message.nak(delay=LOOK_AGAIN_AFTER)

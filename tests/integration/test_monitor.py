@@ -14,6 +14,7 @@ from nats.js.kv import KeyValue
 
 from schemas.commands import CancelDownload, DownloadById
 from schemas.identity import Actor, uuid7
+from schemas.subjects import DOWNLOAD_STATUS_STREAM
 from service.clients.sessions import Sessions
 from service.downloads.status import Statuses
 from service.monitor.monitor import monitor
@@ -124,7 +125,13 @@ async def test_garbage_in_the_bucket_stops_no_monitor_and_is_swept_away(
         await litter()
         script.show("mine", "completed")
         await eventually(lambda: has(pool, "completed", "mine"))
+        await eventually(lambda: all_is_settled(bus), within=20)
     assert [kind for kind, _ in await said(pool)] == ["download.discovered", "download.completed"]
+
+
+async def all_is_settled(bus: Bus) -> bool:
+    consumers = await bus.js.consumers_info(DOWNLOAD_STATUS_STREAM)
+    return not any(one.num_ack_pending for one in consumers if one.config.durable_name)
 
 
 async def is_gone(bucket: KeyValue, key: str) -> bool:
