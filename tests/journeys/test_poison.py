@@ -9,13 +9,17 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from consumers.dead_letters import DeadLetters
+from schemas.identity import uuid7
+from schemas.operations import OPERATIONS
 from schemas.subjects import EVENTS_STREAM
 from service.runtime.bus import Bus
 from service.runtime.database import Pool
@@ -24,7 +28,7 @@ from tests.support import daemons, torrents
 from tests.support.commands import ROOT
 from tests.support.eventually import eventually
 from tests.support.library import Library, with_clients
-from tests.support.poison import Message, poison
+from tests.support.poison import DATES, HARMFUL, HARMLESS, TEXTS, Message, poison
 from tests.support.processes import processes
 from tests.support.servers import HOST, NatsServer
 
@@ -89,6 +93,57 @@ async def test_of_a_hundred_thousand_poisoned_messages_each_meets_its_fate(
     for number, message in enumerate(messages, start=1):
         if message.fate != "either":
             assert (message.fate == "stored") == (number in stored), message
+
+
+GOOD = {
+    "id": str(uuid7()),
+    "ids": [str(uuid7())],
+    "type": "tv_show",
+    "title": "It",
+    "monitored": True,
+    "magnet": "magnet:?xt=urn:btih:" + "a" * 40,
+}
+
+
+def requests() -> Iterator[tuple[str, bytes]]:
+    """Each operation's request with each of its fields poisoned, and with poison instead."""
+    for subject, (request, _) in OPERATIONS.items():
+        names = [field.name for field in msgspec.structs.fields(request)]
+        good = msgspec.json.encode({name: GOOD[name] for name in names if name in GOOD})
+        for value in (*HARMLESS, *HARMFUL, *DATES, *TEXTS):
+            yield subject, value
+            for name in (*names, "unknown"):
+                yield (
+                    subject,
+                    b'%b%b"%b":%b}'
+                    % (
+                        good[:-1],
+                        b"," if len(good) > 2 else b"",
+                        name.encode(),
+                        value,
+                    ),
+                )
+
+
+async def test_each_poisoned_request_is_answered_and_none_is_a_fault_of_ours(
+    settings: Settings, library: Library, tmp_path: Path
+) -> None:
+    todo = requests()
+    codes: Counter[str] = Counter()
+
+    async def ask() -> None:
+        for subject, body in todo:
+            reply = await library.nats.request(subject, body, timeout=30)
+            code = (reply.headers or {}).get("Nats-Service-Error-Code", "200")
+            codes[code] += 1
+            assert code in {"200", "400", "404", "409"}, (subject, body[:200], reply.data[:500])
+
+    with processes(settings, tmp_path, "service", "persist") as running:
+        await eventually(lambda: all(process.is_ready for process in running))
+        await asyncio.gather(*(ask() for _ in range(16)))
+        assert all(process.is_ready for process in running)
+    assert codes["200"] > 50
+    assert codes["400"] > 2000
 
 
 SUBJECTS = (

@@ -77,6 +77,25 @@ WRONG: Final = (
 )
 """Said last, and in place of what was said before."""
 
+DATES: Final = (
+    b'"9999-12-31T23:59:59-14:00"',
+    b'"9999-12-31T23:59:59.999999Z"',
+    b'"0001-01-01T00:00:00+14:00"',
+    b'"0001-01-01T00:00:00Z"',
+    b'"294277-01-01T00:00:00Z"',
+)
+TEXTS: Final = (
+    b'"//////////////////////////////8="',
+    b'"gAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"',
+    b'"f/////////8AAAAAAAAAAAAAAAAAAAAA"',
+    b'"\' OR 1=1; DROP TABLE events; --"',
+    b'"%s%n$1$?{}"',
+    b'"../../../../etc/passwd"',
+    b'"*.>"',
+    b'" \\t\\r\\n"',
+    b'"\xf4\x8f\xbf\xbf"',
+    b'"00000000-0000-0000-0000-000000000000"',
+)
 HEADERS: Final = (
     b"",
     b"Status: 404\r\n",
