@@ -188,6 +188,17 @@ async def test_the_same_event_again_is_stored_once(bus: Bus, pool: Pool) -> None
     assert await letters(bus) == []
 
 
+async def test_an_id_with_another_time_is_another_event(bus: Bus, pool: Pool) -> None:
+    """An id belongs to one event, its time included: see docs/architecture.md."""
+    one = said()
+    later = one | {"time": (NOW + datetime.timedelta(seconds=1)).isoformat()}
+    async with persisting(bus, pool):
+        await say(bus, *map(msgspec.json.encode, (one, later, one)))
+        await settled(bus)
+    assert await count(pool) == 2
+    assert await letters(bus) == []
+
+
 def nested(depth: int) -> msgspec.Raw:
     return msgspec.Raw(b'{"job_name": "x", "deep": ' + b"[" * depth + b"]" * depth + b"}")
 
