@@ -136,7 +136,8 @@ def _resource(wire: CloudEvent) -> Resource | None:
     kind, _, resource_id = wire.subject.partition("/")
     if kind and resource_id:
         return Resource(kind, resource_id)
-    return Resource(wire.type.partition(".")[0] or wire.type, wire.subject)
+    kind = wire.type.partition(".")[0] or wire.type
+    return Resource(kind.replace("/", "_"), wire.subject)  # "/" is what ends a kind
 
 
 def _schema_of(event_type: str) -> str | None:

@@ -135,6 +135,7 @@ def test_a_time_keeps_its_moment_whatever_its_offset() -> None:
         ("job.executed", "job/", Resource("job", "job/")),
         ("bare", "scan", Resource("bare", "scan")),
         (".odd", "scan", Resource(".odd", "scan")),
+        ("a/b.c", "scan", Resource("a_b", "scan")),
     ],
 )
 def test_a_subject_names_a_resource(event_type: str, subject: str, resource: Resource) -> None:
