@@ -40,9 +40,7 @@ async def most_memory() -> dict[str, float]:
         while True:
             for one in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess, OSError, StopIteration):
-                    name = " ".join(
-                        one.cmdline()[-1:] if "mediabus" in str(one.cmdline()) else [one.name()]
-                    )
+                    name = one.cmdline()[-1] if one.name() == "mediabus" else one.name()
                     most[name] = max(most[name], memory_of(one.pid))
             await asyncio.sleep(0.25)
     return most
