@@ -14,7 +14,7 @@ from collections import defaultdict
 
 import psutil
 
-from bench.pipeline import Stack, event, process, stack, until
+from bench.servers import Stack, event, process, stack, until
 from schemas.subjects import EVENTS_STREAM
 from service.outbox.batch import publish_all
 from tests.support.slowness import memory_of, storing_slowly
