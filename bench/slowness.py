@@ -14,7 +14,7 @@ from collections import defaultdict
 
 import psutil
 
-from bench.servers import Stack, event, process, stack, until
+from bench.servers import Stack, event, mediabus, process, stack, until
 from schemas.subjects import EVENTS_STREAM
 from service.outbox.batch import publish_all
 from tests.support.slowness import memory_of, storing_slowly
@@ -55,10 +55,13 @@ async def run(seconds: int, coming: int, stored: int, persisters: int) -> None:
     async with contextlib.AsyncExitStack() as opened:
         it = await opened.enter_async_context(stack())
         for _ in range(persisters):
-            await opened.enter_async_context(process("persist", it.environment))
+            persister = process(*mediabus("persist"), environment=it.environment)
+            await opened.enter_async_context(persister)
+        await publish_all(it.bus, [event()])
+        await until(lambda: _is_stored(it, 1))
         watching = asyncio.create_task(most_memory())
         async with storing_slowly(it.pool, stored):
-            published = await publish(it, coming, seconds)
+            published = 1 + await publish(it, coming, seconds)
             info = await it.bus.js.consumer_info(EVENTS_STREAM, "persister")
             behind = (info.num_pending or 0) + (info.num_ack_pending or 0)
             slowly = await it.pool.fetchval("SELECT count(*) FROM events")
