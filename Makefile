@@ -8,7 +8,7 @@ NEEDS := import sys; sys.exit(sys.version_info < (3, 11))
 # The wire tests speak to us from JavaScript. Without npm they are skipped and say so.
 WIRE := $(and $(shell command -v npm 2>/dev/null),$(wildcard tests/wire/package-lock.json),tests/wire/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench lock install clean
+.PHONY: help run test check format bench fuzz lock install clean
 .DEFAULT_GOAL := help
 
 help: ## what you can make
@@ -33,10 +33,15 @@ format: .venv/installed ## formats the code and sorts its imports
 bench: .venv/installed ## how fast it is, beside its peers; ARGS=--quick takes a minute
 	$(BIN)/python -m bench $(ARGS)
 
+fuzz: .venv/installed ## atheris against the codec; ARGS="-runs=1000000" and the like go to it
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq \
+		--disable-pip-version-check -c requirements.lock -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz_codec $(ARGS)
+
 lock: ## requirements.lock anew, with the newest versions that pyproject.toml allows
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install -qq --disable-pip-version-check '.[embedded,dev]'
+	.venv-lock/bin/python -m pip install -qq --disable-pip-version-check '.[embedded,dev,fuzz]'
 	.venv-lock/bin/python -m pip freeze --exclude mediabus | LC_ALL=C sort -f > requirements.lock
 	rm -rf .venv-lock
 

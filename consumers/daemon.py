@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from consumers.verdict import Bury, Done, Retry, RetryLater, Verdict, verdict_on
+from consumers.verdict import Bury, Done, Retry, RetryLater, verdict_on
 from schemas import codec, letter
 from schemas.envelope import Envelope
 from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM, replayed
@@ -26,6 +26,9 @@ log: Final = logging.getLogger("mediabus.consumer")
 
 MOST_IN_DOUBT: Final = 20_000
 """Messages delivered and not settled, over all processes of one consumer."""
+
+BURIED_AT_ONCE: Final = 64
+"""Each waits for the disk of its dead letter: one after the other they would hold up the rest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,10 +141,17 @@ async def handle_messages(
         for place, outcome in zip(places, handled, strict=True):
             outcomes[place] = outcome
     counts: Counter[str] = Counter()
+    burials: list[tuple[Msg, Bury]] = []
     for message, outcome in zip(messages, outcomes, strict=True):
         verdict = verdict_on(outcome, deliveries=place_of(message).deliveries)
-        await _settle(bus, name, message, verdict)
+        if isinstance(verdict, Bury):
+            burials.append((message, verdict))
+        else:
+            await _settle(message, verdict)
         counts[type(verdict).__name__.lower()] += 1
+    for start in range(0, len(burials), BURIED_AT_ONCE):
+        window = burials[start : start + BURIED_AT_ONCE]
+        await asyncio.gather(*(_bury(bus, name, message, bury) for message, bury in window))
     for verdict_name, count in counts.items():
         metrics.CONSUMED.labels(name, verdict_name).inc(count)
 
@@ -162,14 +172,12 @@ def _decode(message: Msg) -> Delivery:
     return Delivery(envelope, *place_of(message))
 
 
-async def _settle(bus: Bus, name: str, message: Msg, verdict: Verdict) -> None:
+async def _settle(message: Msg, verdict: Done | Retry) -> None:
     match verdict:
         case Done():
             await message.ack()
         case Retry(delay):
             await message.nak(delay=delay)
-        case Bury():
-            await _bury(bus, name, message, verdict)
         case _:
             assert_never(verdict)
 

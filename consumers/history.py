@@ -82,9 +82,19 @@ def _filtered(request: ListHistory | CountHistory) -> _Query:
     query = _Query()
     for name, condition in CONDITIONS.items():
         value = getattr(request, name)
+        if isinstance(value, datetime.datetime):
+            value = _in_utc(name, value)
         if value is not None:
             query.conditions.append(query.add(condition, value))
     return query
+
+
+def _in_utc(field: str, moment: datetime.datetime) -> datetime.datetime:
+    try:
+        return moment.astimezone(datetime.UTC)
+    except OverflowError as error:
+        message = f"{field} is not within the years 1 to 9999 in UTC"
+        raise OperationError(problem(400, "invalid_request", message, field)) from error
 
 
 def page_query(request: ListHistory) -> tuple[str, list[object]]:

@@ -90,6 +90,7 @@ def decode(payload: bytes, headers: Mapping[str, str] | None = None) -> Envelope
         payload = _structured(payload, headers)
     _refuse_unstorable(payload)
     try:
+        payload.decode()  # msgspec passes over the strings that no type asks for
         wire = _decode_wire(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(f"not a CloudEvents 1.0 envelope: {error}") from error
@@ -135,7 +136,8 @@ def _resource(wire: CloudEvent) -> Resource | None:
     kind, _, resource_id = wire.subject.partition("/")
     if kind and resource_id:
         return Resource(kind, resource_id)
-    return Resource(wire.type.partition(".")[0] or wire.type, wire.subject)
+    kind = wire.type.partition(".")[0] or wire.type
+    return Resource(kind.replace("/", "_"), wire.subject)  # "/" is what ends a kind
 
 
 def _schema_of(event_type: str) -> str | None:

@@ -1,5 +1,6 @@
 """What is written on a dead letter: how the message looked, and why no consumer could use it."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,6 +17,15 @@ BODY: Final = "Mediabus-Body"
 
 IN_STREAM: Final = "in-stream"
 RETRY: Final = ".retry."
+MOST_KEPT: Final = 32_768
+"""Bytes of a message's own headers that a letter keeps, whole or not at all: JetStream takes
+65,535 with ours."""
+
+STATUS: Final = "status"
+"""By this header a server speaks for itself: whoever reads letters would take one for its word."""
+
+LONGEST_ID: Final = 1024
+_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 OURS: Final = {CONSUMER, KIND, REASON, SUBJECT, STREAM, STREAM_SEQ, DELIVERIES, MESSAGE_ID, BODY}
 
 
@@ -31,29 +41,36 @@ def addressed(
     deliveries: int,
 ) -> dict[str, str]:
     """The headers of the letter that a message becomes: its own, and what happened to it."""
+    own = original_of(original or {})
     headers = {
-        **original_of(original or {}),
+        **(own if size(own, b"") <= MOST_KEPT else {}),
         "Nats-Msg-Id": f"{consumer}.{stream}.{stream_seq}",
         CONSUMER: consumer,
         KIND: kind,
-        REASON: " ".join(reason.split())[:1000],
+        REASON: " ".join(reason.split())[:1000].encode(errors="replace").decode(),
         SUBJECT: subject,
         STREAM: stream,
         STREAM_SEQ: str(stream_seq),
         DELIVERIES: str(deliveries),
     }
     message_id = (original or {}).get("Nats-Msg-Id")
-    return headers if message_id is None else {**headers, MESSAGE_ID: message_id}
+    if message_id is None or len(message_id) > LONGEST_ID:
+        return headers
+    return {**headers, MESSAGE_ID: message_id}
 
 
 def original_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """A message's own headers: without what we wrote, and without those that tell a server what to
-    do with it. They were for the stream that took it first: another one refuses a message that
-    says it is part of an atomic batch, as every event from the outbox does."""
+    """A message's own headers: without what we wrote, without names that nats-py would not send,
+    and without those that tell a server what to do with it. They were for the stream that took it
+    first: another one refuses a message that says it is part of an atomic batch, as every event
+    from the outbox does."""
     return {
         name: value
         for name, value in headers.items()
-        if name not in OURS and not name.lower().startswith("nats-")
+        if _NAME.fullmatch(name)
+        and name not in OURS
+        and name.lower() != STATUS
+        and not name.lower().startswith("nats-")
     }
 
 

@@ -15,6 +15,7 @@ DEAD_LETTERS_SUBJECTS: Final = "dead_letters.>"
 REPLAY_STREAM: Final = "REPLAY"
 REPLAY_SUBJECTS: Final = "replay.>"
 DOWNLOAD_STATUS_BUCKET: Final = "download_status"
+DOWNLOAD_STATUS_STREAM: Final = f"KV_{DOWNLOAD_STATUS_BUCKET}"
 
 NO_RESOURCE: Final = "-"
 MAX_TOKEN: Final = 255

@@ -29,6 +29,7 @@ REFUSED: Final = (
 )
 """What PostgreSQL raises where a row itself is at fault."""
 
+STORE_WITHIN: Final = 60.0
 RETRY_FIRST: Final = 0.1
 RETRY_LONGEST: Final = 5.0
 
@@ -141,11 +142,16 @@ class EventStore:
             await self._write(rows)
         except REFUSED as error:
             return await self._isolate(rows, error)
+        except TimeoutError:
+            return await self._halves(rows)
         return {}
 
     async def _isolate(self, rows: list[_Row], error: Exception) -> dict[int, Exception]:
         if len(rows) == 1:
             return {0: Rejected(f"PostgreSQL refuses it: {error}")}
+        return await self._halves(rows)
+
+    async def _halves(self, rows: list[_Row]) -> dict[int, Exception]:
         middle = len(rows) // 2
         left = await self._store_rows(rows[:middle])
         right = await self._store_rows(rows[middle:])
@@ -164,8 +170,10 @@ class EventStore:
         while True:
             try:
                 await self._ensure_partitions(rows)
-                status = await self._pool.execute(STORE, payload)
+                status = await self._pool.execute(STORE, payload, timeout=STORE_WITHIN)
             except AWAY as error:
+                if isinstance(error, TimeoutError) and len(rows) > 1:
+                    raise  # never would a batch be done for which the server is too slow
                 log.warning("events wait for PostgreSQL", extra={"reason": str(error)})
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_LONGEST)

@@ -73,15 +73,23 @@ def _server(bus: Bus) -> Finding:
 
 async def _stream(bus: Bus, name: str) -> Finding:
     try:
-        state = (await bus.js.stream_info(name)).state
+        info = await bus.js.stream_info(name)
     except NotFoundError:
         advice = "start `mediabus up` or `mediabus service`: either makes it"
         return _problem(f"stream {name}", "missing", advice)
     except (NatsError, APIError, TimeoutError) as error:
         advice = "is JetStream enabled, and has its cluster a leader?"
         return _problem(f"stream {name}", _said(error), advice)
-    size = f"{state.messages} messages, {state.bytes / 1e6:.1f} MB"
-    return Finding(name=f"stream {name}", ok=True, found=size)
+    found = f"{info.state.messages} messages, {info.state.bytes / 1e6:.1f} MB"
+    copies = (info.cluster and info.cluster.replicas) or []
+    if not copies:
+        return Finding(name=f"stream {name}", ok=True, found=found)
+    found = f"{found}, {len(copies) + 1} replicas"
+    behind = [str(copy.name) for copy in copies if copy.offline or not copy.current]
+    if behind:
+        advice = f"is the NATS server {' or '.join(behind)} running? no more of them may fail"
+        return _problem(f"stream {name}", f"{found}, {len(behind)} of them behind", advice)
+    return Finding(name=f"stream {name}", ok=True, found=found)
 
 
 async def _persister(bus: Bus) -> Finding:

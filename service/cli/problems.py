@@ -5,8 +5,9 @@ from typing import Final
 
 from consumers.dead_letters import NoSuchLetter, TooLarge
 from schemas.codec import InvalidEvent
-from service.runtime.bus import CannotConnect, NotAllowed, PublishFailed
+from service.runtime.bus import CannotConnect, PublishFailed
 from service.runtime.database import AWAY, CannotLogIn, DatabaseTooOld
+from service.runtime.nats_client import NotAllowed
 from service.runtime.settings import SettingsError
 from service.runtime.streams import ServerTooOld
 

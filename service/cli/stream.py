@@ -14,7 +14,8 @@ from nats.js.errors import APIError, NotFoundError
 
 from schemas.identity import uuid7
 from schemas.subjects import EVENTS_STREAM
-from service.runtime.bus import Bus, CannotConnect, NotAllowed
+from service.runtime.bus import Bus, CannotConnect
+from service.runtime.nats_client import NotAllowed
 from service.runtime.pull import Pull, pulling
 
 AT_A_TIME: Final = 500

@@ -35,9 +35,11 @@ class Statuses:
         try:
             async with asyncio.timeout(PATIENCE):
                 entry = await (await download_status(self._bus)).get(key)
+            return msgspec.json.decode(entry.value or b"", type=DownloadStatus)
         except (KeyNotFoundError, NatsError, APIError, TimeoutError):
             return None
-        return msgspec.json.decode(entry.value or b"", type=DownloadStatus)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # somebody else wrote it
+            return None
 
     async def of_all(self, rows: Sequence[DownloadRow]) -> list[DownloadStatus | None]:
         """As ``of``, for many."""

@@ -18,15 +18,15 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.kv import KV_DEL, KV_OP, KV_PURGE
 
 from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Protocol
-from schemas.subjects import item_of_key
+from schemas.subjects import DOWNLOAD_STATUS_STREAM, item_of_key
 from service.clients.settings import ClientSettings
 from service.downloads import table
 from service.downloads.row import DownloadRow, Transition
 from service.monitor.discovery import Discovery
 from service.monitor.lifecycle import SETTLES_WITHIN, Gone, Hold, is_stranger, next_step
 from service.monitor.reachability import Reachability
-from service.monitor.unwatched import STREAM, SUBJECT, stop_showing_unwatched
-from service.monitor.watcher import Watcher
+from service.monitor.unwatched import SUBJECT, stop_showing_unwatched
+from service.monitor.watcher import NOT_JSON, Watcher
 from service.outbox.outbox import Outbox
 from service.runtime import metrics
 from service.runtime.bus import Bus
@@ -117,7 +117,9 @@ class _Unit:
             filter_subjects=[f"{SUBJECT}{self._client.name}", f"{SUBJECT}{self._client.name}.*"],
             inactive_threshold=FORGOTTEN_AFTER,
         )
-        async with pulling(self._bus, stream=STREAM, consumer=consumer, batch=BATCH) as pull:
+        async with pulling(
+            self._bus, stream=DOWNLOAD_STATUS_STREAM, consumer=consumer, batch=BATCH
+        ) as pull:
             while True:
                 await self._follower.handle(await pull.messages(BATCH))
 
@@ -168,6 +170,9 @@ class Follower:
             await self._handle_one(key, message, rows)
         except AWAY:
             raise
+        except NOT_JSON as error:  # what comes to stand there instead is looked at
+            log.warning("no status", extra={"key": key, "reason": str(error)})
+            await message.ack()
         except Exception:
             log.exception("status not handled: looking again later", extra={"key": key})
             await message.nak(delay=LOOK_AGAIN_AFTER)

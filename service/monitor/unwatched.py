@@ -8,12 +8,11 @@ from typing import Final
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from schemas.subjects import DOWNLOAD_STATUS_BUCKET
+from schemas.subjects import DOWNLOAD_STATUS_BUCKET, DOWNLOAD_STATUS_STREAM
 from service.runtime.bus import Bus
 
 log: Final = logging.getLogger("mediabus.monitor")
 
-STREAM: Final = f"KV_{DOWNLOAD_STATUS_BUCKET}"
 SUBJECT: Final = f"$KV.{DOWNLOAD_STATUS_BUCKET}."
 
 
@@ -31,10 +30,12 @@ async def stop_showing_unwatched(bus: Bus, watched: Collection[str]) -> None:
 
 
 async def _clear(bus: Bus, watched: Collection[str]) -> None:
-    shown = (await bus.js.stream_info(STREAM, subjects_filter=f"{SUBJECT}*")).state.subjects
+    shown = (
+        await bus.js.stream_info(DOWNLOAD_STATUS_STREAM, subjects_filter=f"{SUBJECT}*")
+    ).state.subjects
     for subject in shown or {}:
         name = subject.removeprefix(SUBJECT)
         if name not in watched:
             log.info("client is not watched any more", extra={"client": name})
-            await bus.js.purge_stream(STREAM, subject=f"{subject}.*")
-            await bus.js.purge_stream(STREAM, subject=subject)
+            await bus.js.purge_stream(DOWNLOAD_STATUS_STREAM, subject=f"{subject}.*")
+            await bus.js.purge_stream(DOWNLOAD_STATUS_STREAM, subject=subject)

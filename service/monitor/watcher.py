@@ -39,6 +39,8 @@ from service.runtime.streams import download_status, ensure_streams
 log: Final = logging.getLogger("mediabus.monitor")
 
 WRITTEN_AT_ONCE: Final = 64
+LOAD_GOES_ON_WITHIN: Final = 10.0
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 CREDENTIALS_PAUSE: Final = 60.0
 """Seconds between tries with credentials that were refused: clients ban those who try often."""
 
@@ -168,21 +170,22 @@ class Watcher:
 
     async def _load(self, bucket: KeyValue) -> None:
         """Starts from what the bucket holds of this client."""
-        written: dict[ItemId, DownloadStatus] = {}
+        statuses: dict[ItemId, DownloadStatus | None] = {}
         watch = await bucket.watch(f"{self._name}.*")
         try:
-            async for entry in watch:
-                if entry is None:  # all there is has been seen
-                    break
+            # Not for ever: a watch under way when its server dies may say no more.
+            while entry := await watch.updates(LOAD_GOES_ON_WITHIN):  # type: ignore[no-untyped-call]
                 named = item_of_key(entry.key)
                 if named and entry.operation not in {KV_DEL, KV_PURGE}:
-                    written[named[1]] = msgspec.json.decode(entry.value, type=DownloadStatus)
+                    statuses[named[1]] = _status(entry.value)
         finally:
             await watch.stop()  # type: ignore[no-untyped-call]
+        written = {item: status for item, status in statuses.items() if status is not None}
         self._mirror.start_with(written)
+        self._mirror.expect(statuses.keys() - written.keys())  # written anew, or taken away
         self._clock.start_with(written.values())
         self._restarts.start_with(written.values())
-        with contextlib.suppress(KeyNotFoundError):
+        with contextlib.suppress(KeyNotFoundError, *NOT_JSON):
             entry = await bucket.get(self._name)
             self._status = msgspec.json.decode(entry.value or b"", type=ClientStatus)
 
@@ -216,6 +219,15 @@ class Watcher:
                 await asyncio.sleep(0.5)
             else:
                 return
+
+
+def _status(value: bytes | None) -> DownloadStatus | None:
+    """None for what is no status: anybody may write into the bucket."""
+    try:
+        return msgspec.json.decode(value or b"", type=DownloadStatus)
+    except NOT_JSON:
+        log.warning("the bucket holds what is no status", extra={"value": repr(value)[:200]})
+        return None
 
 
 def kind_of(settings: ClientSettings) -> str:

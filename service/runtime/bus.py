@@ -3,14 +3,11 @@
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
@@ -21,6 +18,7 @@ from schemas.events import Event
 from schemas.identity import Actor, Resource
 from schemas.subjects import EVENTS_STREAM, subject_of
 from service.runtime.credentials import credentials
+from service.runtime.nats_client import NatsClient, NotAllowed
 from service.runtime.settings import NatsSettings, SettingsError
 
 log: Final = logging.getLogger("mediabus.bus")
@@ -31,16 +29,8 @@ DEAF_AFTER: Final = 5.0
 silently, on a message that it cannot parse."""
 
 
-FORBIDDEN_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]*)"')
-"""In the words of the server, which nats-py makes lower case."""
-
-
 class PublishFailed(Exception):
     """NATS did not confirm that it stored an event. It may have: publish the same one again."""
-
-
-class NotAllowed(NatsError):
-    """NATS knows who we are, and does not let us do this."""
 
 
 class CannotConnect(Exception):
@@ -96,7 +86,8 @@ class Bus:
             await self.js.publish(subject, payload, headers=headers)
         except NoStreamResponseError as error:
             raise PublishFailed(
-                f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, it makes the stream"
+                f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, it makes the stream. "
+                "(Or a cluster is electing its leader: wait a moment)"
             ) from error
         except NotAllowed as error:
             raise PublishFailed(f"NATS does not let this user publish to {subject}") from error
@@ -142,10 +133,10 @@ def _servers(url: str) -> list[str]:
 
 async def _connected(
     servers: list[str], settings: NatsSettings, voice: "_Voice", *, name: str, wait: float | None
-) -> "_Client":
+) -> NatsClient:
     options = credentials(settings)
     logging.getLogger("asyncio").addFilter(_is_worth_saying)
-    nc = _Client(needs_tls="tls" in options)
+    nc = NatsClient(needs_tls="tls" in options)
     try:
         async with asyncio.timeout(wait):
             await nc.connect(  # it tries for ever: max_reconnect_attempts is for the first time too
@@ -179,69 +170,7 @@ def _is_worth_saying(record: logging.LogRecord) -> bool:
     return "eof_received() has no effect" not in record.getMessage()
 
 
-class _Client(Client):
-    """nats-py's client, less two ways to its end: for good on most of what a server calls an error,
-    and silently on a subject that is not UTF-8. What the server forbids fails at once, and not by
-    its timeout; where TLS is needed, a server without it is no server. And it reads headers at a
-    third of the cost."""
-
-    def __init__(self, *, needs_tls: bool) -> None:
-        super().__init__()
-        self._needs_tls = needs_tls
-        self._asked: WeakKeyDictionary[asyncio.Future[Msg], str] = WeakKeyDictionary()
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if initial_connection and self._needs_tls and not info.get("tls_required"):
-            raise NatsError("nats: the server does not speak TLS, which nats.tls_ca asks for")
-        await super()._process_info(info, initial_connection)
-
-    async def publish(
-        self,
-        subject: str,
-        payload: bytes = b"",
-        reply: str = "",
-        headers: dict[str, Any] | None = None,
-    ) -> None:
-        future = self._resp_map.get(reply.rpartition(".")[2]) if reply else None
-        if future is not None:
-            self._asked[future] = subject
-        await super().publish(subject, payload, reply, headers)
-
-    def hang_up(self) -> None:
-        """Ends the connection to a server that takes nothing, and would never let it be closed."""
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer:
-            writer.transport.abort()
-
-    async def _process_err(self, err_msg: str) -> None:
-        if "permissions violation" in err_msg:
-            await super()._process_err(err_msg)
-            self._refuse(err_msg)
-        else:  # the server hangs up, which is no reason to stay away
-            await self._process_op_err(NatsError(f"nats: {err_msg}"))
-
-    def _refuse(self, words: str) -> None:
-        """Fails the requests to the subject that the server named."""
-        found = FORBIDDEN_PUBLISH.search(words)
-        for future, subject in list(self._asked.items()):
-            if found and subject.lower() == found[1] and not future.done():
-                future.set_exception(NotAllowed(f"NATS does not let this user ask {subject}"))
-
-    def _build_message(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
-    ) -> Msg:
-        if not subject.isascii():
-            subject = subject.decode(errors="backslashreplace").encode()
-        message: Msg = super()._build_message(sid, subject, reply, data, headers)
-        return message
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        lines = (line.partition(":") for line in raw.decode(errors="replace").split("\r\n"))
-        return {name.strip(): value.strip() for name, colon, value in lines if colon}
-
-
-async def _reconnect_when_deaf(nc: "_Client") -> None:
+async def _reconnect_when_deaf(nc: NatsClient) -> None:
     while True:
         await asyncio.sleep(DEAF_AFTER)
         if not nc.is_connected:

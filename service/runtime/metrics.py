@@ -27,6 +27,9 @@ OUTBOX_WAITING: Final = Gauge(
 CONSUMED: Final = Counter(
     "mediabus_consumed_total", "Messages by consumer and verdict", ["consumer", "verdict"]
 )
+EVENTS_BEHIND: Final = Gauge(
+    "mediabus_events_behind", "Events in the stream that the persisters have not stored yet"
+)
 PERSIST_SECONDS: Final = Histogram("mediabus_persist_batch_seconds", "How long a batch took")
 STATUS_WRITTEN: Final = Counter(
     "mediabus_download_status_written_total", "Status changes put into the bucket", ["client"]

@@ -45,9 +45,14 @@ def place_of(message: Msg) -> Place:
     return Place(int(tokens[first + 1]), int(tokens[first]))
 
 
+FULL: Final = {"Batch Completed", "Message Size Exceeds MaxBytes"}
+"""What the server says where a request has had its ``max_bytes``."""
+
+
 class Pull:
     """The messages of one durable consumer. One request is under way at a time, so at most
-    twice ``batch`` messages are held here. What was taken is kept in progress until it is settled,
+    twice ``batch`` messages are held here, and about four times what one message may have in
+    bytes. What was taken is kept in progress until it is settled,
     and what is held too: else the server would deliver it to somebody else."""
 
     def __init__(self, bus: Bus, stream: str, consumer: ConsumerConfig, batch: int) -> None:
@@ -93,6 +98,7 @@ class Pull:
             await self._ensure_consumer()
         request = {
             "batch": self._batch,
+            "max_bytes": 2 * self._bus.nc.max_payload,
             "expires": int(EXPIRES * 1e9),
             "idle_heartbeat": int(HEARTBEAT * 1e9),
         }
@@ -120,17 +126,21 @@ class Pull:
     async def receive(self, message: Msg) -> None:
         """Takes what the server sends to the inbox."""
         self._last_sign = asyncio.get_running_loop().time()
-        status = message.headers.get("Status") if message.headers else None
-        if status is None:
+        if message.reply.startswith("$JS.ACK."):  # whatever its own headers say
             self._outstanding -= 1
             self._held.append(message)
-        elif status in {"404", "408"}:  # nothing came while the request waited
+        else:
+            self._take_status(message.headers or {})
+        self._arrived.set()
+
+    def _take_status(self, headers: dict[str, str]) -> None:
+        status, words = headers.get("Status"), headers.get("Description", "")
+        if status in {"404", "408"} or words in FULL:  # nothing came while the request waited
             self._outstanding = 0
-        elif status != "100":  # 409, 503: the consumer or its stream changed or is gone
-            log.warning("pull request ended", extra={"status": status})
+        elif status not in {"100", None}:  # 409, 503: the consumer or its stream changed or is gone
+            log.warning("pull request ended", extra={"status": status, "reason": words})
             self._outstanding = 0
             self._consumer_is_there = False
-        self._arrived.set()
 
 
 @contextlib.asynccontextmanager

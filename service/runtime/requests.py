@@ -45,6 +45,7 @@ def decoded(decoder: msgspec.json.Decoder[RequestT], body: bytes, max_bytes: int
         raise OperationError(problem(400, "too_large", message))
     try:
         request = decoder.decode(body or b"{}")
+        field = _place_of_nul(msgspec.to_builtins(request)) if b"\\u0000" in body else None
     except msgspec.ValidationError as error:
         field, rule = place_and_rule(error)
         message = f"{field}: {rule}" if field else rule
@@ -52,7 +53,7 @@ def decoded(decoder: msgspec.json.Decoder[RequestT], body: bytes, max_bytes: int
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         wrong = problem(400, "not_json", f"the request is not JSON in UTF-8: {error}")
         raise OperationError(wrong) from error
-    if b"\\u0000" in body and (field := _place_of_nul(msgspec.to_builtins(request))):
+    if field is not None:
         message = f"{field} holds the character NUL, which PostgreSQL cannot store"
         raise OperationError(problem(400, "invalid_request", message, field))
     return request

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from typing import Final
+from typing import Any, Final
 
 from nats.errors import Error as NatsError
 from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
@@ -15,12 +15,14 @@ from schemas.subjects import (
     DEAD_LETTERS_STREAM,
     DEAD_LETTERS_SUBJECTS,
     DOWNLOAD_STATUS_BUCKET,
+    DOWNLOAD_STATUS_STREAM,
     EVENTS_STREAM,
     EVENTS_SUBJECTS,
     REPLAY_STREAM,
     REPLAY_SUBJECTS,
 )
-from service.runtime.bus import Bus, NotAllowed
+from service.runtime.bus import Bus
+from service.runtime.nats_client import NotAllowed
 from service.runtime.settings import NatsSettings
 
 log: Final = logging.getLogger("mediabus.streams")
@@ -38,6 +40,9 @@ DAY: Final = 86_400.0
 LOOK_EVERY: Final = 0.5
 """Seconds after a reconnect in which the streams may be missing."""
 
+TOO_FEW_SERVERS: Final = {10005, 10074}
+"""What JetStream answers where fewer servers are there than are to keep a copy."""
+
 
 class ServerTooOld(Exception):
     """The NATS server lacks what mediabus relies on."""
@@ -45,22 +50,35 @@ class ServerTooOld(Exception):
 
 async def ensure_streams(bus: Bus, settings: NatsSettings) -> None:
     """Makes the streams and the bucket, or adapts what is there; waits while JetStream is not
-    ready yet (a cluster without a leader), or for who may make them where we may not. Raises
-    ServerTooOld."""
+    ready yet (a cluster without a leader, or with too few servers), or for who may make them where
+    we may not. Raises ServerTooOld."""
     _check_version(bus)
+    told = ""
     while True:
         try:
             await _ensure_stream(bus, events_stream(settings))
             await _ensure_stream(bus, dead_letters_stream(settings))
             await _ensure_stream(bus, replay_stream(settings))
             await _ensure_bucket(bus, settings)
-        except BadRequestError:
-            raise
         except (APIError, NatsError, TimeoutError) as error:
-            log.info("waiting for JetStream", extra={"reason": str(error) or type(error).__name__})
+            reason = _why(error, settings)
+            if isinstance(error, BadRequestError) and error.err_code not in TOO_FEW_SERVERS:
+                raise
+            if reason != told:
+                log.warning("waiting for JetStream: %s", reason)
+                told = reason
             await asyncio.sleep(0.5)
         else:
             return
+
+
+def _why(error: Exception, settings: NatsSettings) -> str:
+    if isinstance(error, APIError) and error.err_code in TOO_FEW_SERVERS:
+        return (
+            f"the settings ask for {settings.replicas} replicas (nats.replicas), and NATS says "
+            f"{error.description!r}: start as many servers as one cluster, or ask for fewer"
+        )
+    return str(error) or type(error).__name__
 
 
 async def keep_streams(bus: Bus) -> None:
@@ -140,28 +158,21 @@ async def _ensure_stream(bus: Bus, wanted: StreamConfig) -> None:
     except NotFoundError:
         await bus.js.add_stream(wanted)
         return
-    changed = {
-        name: getattr(wanted, name)
-        for name in (
-            "subjects",
-            "max_age",
-            "discard",
-            "max_msg_size",
-            "num_replicas",
-            "allow_atomic",
-            "allow_direct",
-        )
-        if (getattr(wanted, name) or None) != (getattr(existing, name) or None)
-    }
-    if changed:
-        with contextlib.suppress(NotAllowed):  # `mediabus service` may, and does
-            await bus.js.update_stream(existing.evolve(**changed))
-            log.info("stream adapted", extra={"stream": wanted.name, "changed": sorted(changed)})
+    names = (
+        "subjects",
+        "max_age",
+        "discard",
+        "max_msg_size",
+        "num_replicas",
+        "allow_atomic",
+        "allow_direct",
+    )
+    await _adapt(bus, existing, {name: getattr(wanted, name) for name in names})
 
 
 async def _ensure_bucket(bus: Bus, settings: NatsSettings) -> None:
     try:
-        await download_status(bus)
+        existing = (await bus.js.stream_info(DOWNLOAD_STATUS_STREAM)).config
     except NotFoundError:
         await bus.js.create_key_value(
             KeyValueConfig(
@@ -173,6 +184,20 @@ async def _ensure_bucket(bus: Bus, settings: NatsSettings) -> None:
                 direct=True,
             )
         )
+    else:
+        await _adapt(bus, existing, {"num_replicas": settings.replicas})
+
+
+async def _adapt(bus: Bus, existing: StreamConfig, wanted: dict[str, Any]) -> None:
+    changed = {
+        name: value
+        for name, value in wanted.items()
+        if (value or None) != (getattr(existing, name) or None)
+    }
+    if changed:
+        with contextlib.suppress(NotAllowed):  # `mediabus service` may, and does
+            await bus.js.update_stream(existing.evolve(**changed))
+            log.info("stream adapted", extra={"stream": existing.name, "changed": sorted(changed)})
 
 
 def _check_version(bus: Bus) -> None:

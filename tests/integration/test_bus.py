@@ -16,7 +16,8 @@ from nats.errors import Error as NatsError
 from schemas.events import JobExecuted
 from schemas.subjects import EVENTS_STREAM
 from service.runtime import bus as connections
-from service.runtime.bus import Bus, CannotConnect, NotAllowed, PublishFailed, connect
+from service.runtime.bus import Bus, CannotConnect, PublishFailed, connect
+from service.runtime.nats_client import NotAllowed
 from service.runtime.settings import NatsSettings
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
@@ -50,12 +51,16 @@ async def ear(bus: Bus) -> AsyncIterator[Ear]:
     yield it
 
 
-async def speak(port: int, subject: bytes, payload: bytes = b"") -> None:
+async def speak(port: int, subject: bytes, headers: bytes = b"") -> None:
     """Publishes as a client would that checks nothing, over a plain socket."""
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
         writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
-        writer.write(b"PUB %s %d\r\n%s\r\nPING\r\n" % (subject, len(payload), payload))
+        if headers:
+            size = len(headers)
+            writer.write(b"HPUB %s %d %d\r\n%s\r\nPING\r\n" % (subject, size, size, headers))
+        else:
+            writer.write(b"PUB %s 0\r\n\r\nPING\r\n" % subject)
         async with asyncio.timeout(5):
             while await reader.readline() != b"PONG\r\n":
                 pass
@@ -157,6 +162,30 @@ async def test_a_wrong_password_is_said_while_it_waits(guarded: NatsServer) -> N
     with pytest.raises(CannotConnect, match="Authorization Violation"):
         async with asyncio.timeout(10), connect(settings, name="test", wait=0.5):
             pass
+
+
+@pytest.mark.parametrize("space", [b"\f", b"\v", b"\x1c", b"\x85", b"\0"])
+async def test_a_subject_with_white_space_in_it_is_heard_and_so_is_what_follows(
+    nats: NatsServer, bus: Bus, space: bytes
+) -> None:
+    """NATS takes anything but blank and tab; nats-py would look for the rest of the line in it."""
+    async with ear(bus) as it:
+        await speak(nats.port, b"test.a%b7" % space)
+        await eventually(it.hears, within=2)
+    assert it.heard[0].subject != "test.word"
+    assert it.heard[0].data == b""
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"NATS/1.0", b"NATS/1.0 \xff\xfe\xff\r\n\r\n", b"NATS/1.0 100 \xff\r\n\r\n", b"\xff"],
+)
+async def test_headers_that_are_none_are_heard_and_so_is_what_follows(
+    nats: NatsServer, bus: Bus, headers: bytes
+) -> None:
+    async with ear(bus) as it:
+        await speak(nats.port, b"test.dune", headers=headers)
+        await eventually(it.hears, within=2)
 
 
 async def test_a_subject_that_is_not_utf8_is_heard_and_so_is_what_follows(

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KeyValue
 
 from schemas.commands import CancelDownload, DownloadById
 from schemas.identity import Actor, uuid7
 from schemas.status import ItemId, Phase
+from schemas.subjects import DOWNLOAD_STATUS_STREAM
 from service.clients.sessions import Sessions
 from service.downloads import table
 from service.downloads.row import Transition
@@ -21,6 +24,7 @@ from service.outbox.outbox import open_outbox
 from service.runtime.bus import Bus
 from service.runtime.database import Pool, migrate, open_pool
 from service.runtime.settings import DatabaseSettings
+from service.runtime.streams import download_status
 from tests.support.eventually import eventually
 from tests.support.monitored import INSERT, has, is_shown, monitored, said
 from tests.support.scripted import scripted
@@ -61,6 +65,45 @@ async def test_whatever_a_client_calls_its_downloads_they_are_discovered(
         "empty": "empty",
         "fine": "fine",
     }
+
+
+async def test_garbage_in_the_bucket_stops_no_monitor_and_is_swept_away(
+    pool: Pool, bus: Bus
+) -> None:
+    """Before it starts, and while it watches."""
+    script, settings = scripted()
+    script.show("mine", "downloading")
+    garbage = (b"", b"{", b"\xff", b"[]", b'{"client": 1}', b"[" * 100_000, b'{"size": 1e999}')
+    bucket = await download_status(bus)
+    keys = ["script", "script.mine", *(f"script.{number}" for number in range(len(garbage)))]
+
+    async def litter() -> None:
+        for key, value in zip(keys, (b"null", b"5", *garbage), strict=True):
+            await bus.js.publish(f"$KV.download_status.{key}", value)
+        await bus.js.publish("$KV.download_status.script.=FF==", b"what")
+
+    await litter()
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: has(pool, "active", "mine"))
+        await eventually(lambda: is_gone(bucket, "script.0"))
+        await litter()
+        script.show("mine", "completed")
+        await eventually(lambda: has(pool, "completed", "mine"))
+        await eventually(lambda: all_is_settled(bus), within=20)
+    assert [kind for kind, _ in await said(pool)] == ["download.discovered", "download.completed"]
+
+
+async def all_is_settled(bus: Bus) -> bool:
+    consumers = await bus.js.consumers_info(DOWNLOAD_STATUS_STREAM)
+    return not any(one.num_ack_pending for one in consumers if one.config.durable_name)
+
+
+async def is_gone(bucket: KeyValue, key: str) -> bool:
+    try:
+        await bucket.get(key)
+    except KeyNotFoundError:
+        return True
+    return False
 
 
 async def test_an_answer_that_fails_half_way_removes_nothing(pool: Pool, bus: Bus) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from consumers.dead_letters import DeadLetter, DeadLetters
+from consumers.persister import store
 from consumers.persister.retention import drop_expired
 from consumers.persister.run import persist
 from schemas.identity import uuid7
@@ -25,6 +26,7 @@ from service.runtime.database import Pool, migrate, open_pool
 from service.runtime.settings import DatabaseSettings, NatsSettings, PersisterSettings
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer, PostgresServer, postgres_server
+from tests.support.slowness import storing_slowly
 
 NOW = datetime.datetime.now(datetime.UTC)
 SUBJECT = "events.other.thing.happened.1"
@@ -186,6 +188,17 @@ async def test_the_same_event_again_is_stored_once(bus: Bus, pool: Pool) -> None
     assert await letters(bus) == []
 
 
+async def test_an_id_with_another_time_is_another_event(bus: Bus, pool: Pool) -> None:
+    """An id belongs to one event, its time included: see docs/architecture.md."""
+    one = said()
+    later = one | {"time": (NOW + datetime.timedelta(seconds=1)).isoformat()}
+    async with persisting(bus, pool):
+        await say(bus, *map(msgspec.json.encode, (one, later, one)))
+        await settled(bus)
+    assert await count(pool) == 2
+    assert await letters(bus) == []
+
+
 def nested(depth: int) -> msgspec.Raw:
     return msgspec.Raw(b'{"job_name": "x", "deep": ' + b"[" * depth + b"]" * depth + b"}")
 
@@ -215,6 +228,21 @@ BAD: dict[str, tuple[bytes, str, str]] = {
         encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": "\\udc00"}')),
         "invalid",
         "not a CloudEvents 1.0 envelope",
+    ),
+    "not UTF-8 in an unknown field": (
+        encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": "\xff"}')),
+        "invalid",
+        "'utf-8' codec can't decode",
+    ),
+    "not UTF-8 in a name": (
+        encoded(data=msgspec.Raw(b'{"\xc0\x80": 1}')),
+        "invalid",
+        "'utf-8' codec",
+    ),
+    "a surrogate in UTF-8": (
+        encoded(data=msgspec.Raw(b'["\xed\xa0\x80"]')),
+        "invalid",
+        "'utf-8' codec",
     ),
     "a number beyond numeric": (
         encoded(type="job.executed", data=msgspec.Raw(b'{"job_name": "x", "y": 1e200000}')),
@@ -253,6 +281,39 @@ async def test_what_is_no_event_is_buried_with_its_reason_and_its_neighbours_are
     assert (letter.kind, letter.stream_seq, letter.deliveries) == (verdict, 4, 1)
     assert reason in letter.reason
     assert (await DeadLetters(bus).get(letter.number))[1] == payload
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X()": "a name that nats-py does not send"},
+        {"X": "x" * 65_400},
+        {"Nats-Msg-Id": "x" * 65_400},
+        {"Status": "404"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+async def test_headers_that_no_letter_can_have_keep_nothing_from_being_buried(
+    bus: Bus, pool: Pool, nats: NatsServer, headers: dict[str, str]
+) -> None:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    block = f"NATS/1.0\r\n{lines}\r\n".encode()
+    await say_raw(
+        nats, b"HPUB events.a.b.c.d %d %d\r\n%sbad\r\n" % (len(block), len(block) + 3, block)
+    )
+    await eventually(lambda: holds(bus, 1))
+    async with persisting(bus, pool):
+        await settled(bus)
+    [letter] = await letters(bus)
+    assert (await DeadLetters(bus).get(letter.number))[1] == b"bad"
+
+
+async def say_raw(nats: NatsServer, line: bytes) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", nats.port)
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n' + line)
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_many_bad_ones_in_one_batch_are_all_found(bus: Bus, pool: Pool) -> None:
@@ -440,6 +501,16 @@ async def test_a_database_that_goes_away_in_mid_stream_costs_no_event(
     assert {row["id"] for row in rows} == set(ids)
     assert len(rows) == len(ids)
     assert await letters(bus) == []
+
+
+async def test_a_database_too_slow_for_a_batch_is_given_smaller_ones(
+    bus: Bus, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "STORE_WITHIN", 0.5)
+    async with storing_slowly(pool, 50), persisting(bus, pool, writers=1):
+        await say(bus, *(encoded() for _ in range(60)))
+        await settled(bus)
+    assert await count(pool) == 60
 
 
 async def is_back(pool: Pool) -> bool:

@@ -66,6 +66,33 @@ async def test_all_messages_come_once_and_in_order(bus: Bus) -> None:
     assert reader.names == names
 
 
+async def test_what_a_message_says_of_itself_is_no_word_of_the_server(bus: Bus) -> None:
+    async with reading(bus) as reader:
+        for status in ("100", "404", "409"):
+            await bus.js.publish(f"events.a.b.c.{status}", headers={"Status": status})
+        await eventually(lambda: reader.names == ["100", "404", "409"], within=2)
+
+
+async def test_large_messages_are_fetched_few_at_a_time(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = bytes(bus.nc.max_payload // 2)
+    for _ in range(2 * BATCH):
+        await bus.js.publish("events.a.b.c.d", large)
+    consumer = durable("test")
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=consumer, batch=BATCH) as pull:
+        taken = len(await pull.messages(1))
+        await bus.nc.flush()
+        info = await bus.js.consumer_info(EVENTS_STREAM, "test")
+        assert (info.num_ack_pending or 0) <= 8
+        while taken < 2 * BATCH:
+            for message in await pull.messages(BATCH):
+                assert message.metadata.num_delivered == 1
+                await message.ack()
+                taken += 1
+    assert "pull request ended" not in caplog.text
+
+
 async def test_what_was_delivered_and_not_settled_comes_to_the_next(bus: Bus) -> None:
     await say(bus, "one", "two")
     consumer = durable("test")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from nats.errors import Error as NatsError
 
-from service.runtime.bus import Bus, CannotConnect, NotAllowed, connect
+from service.runtime.bus import Bus, CannotConnect, connect
+from service.runtime.nats_client import NotAllowed
 from service.runtime.settings import NatsSettings, SettingsError
 from service.runtime.streams import ensure_streams
 from tests.support.commands import mediabus

@@ -7,7 +7,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 
 from schemas.subjects import (
     DEAD_LETTERS_STREAM,
-    DOWNLOAD_STATUS_BUCKET,
+    DOWNLOAD_STATUS_STREAM,
     EVENTS_STREAM,
     EVENTS_SUBJECTS,
     REPLAY_STREAM,
@@ -16,6 +16,7 @@ from service.runtime import streams
 from service.runtime.bus import Bus, connect
 from service.runtime.settings import NatsSettings
 from service.runtime.streams import ServerTooOld, download_status, ensure_streams
+from tests.support.eventually import eventually
 from tests.support.servers import NatsServer
 from tests.support.stream import event, names
 
@@ -77,12 +78,7 @@ async def test_many_processes_may_make_them_at_once(nats_url: str) -> None:
     await asyncio.gather(*(one(number) for number in range(8)))
     async with connect(settings, name="test", wait=10) as bus:
         found = {info.config.name for info in await bus.js.streams_info()}
-    assert found == {
-        EVENTS_STREAM,
-        DEAD_LETTERS_STREAM,
-        REPLAY_STREAM,
-        f"KV_{DOWNLOAD_STATUS_BUCKET}",
-    }
+    assert found == {EVENTS_STREAM, DEAD_LETTERS_STREAM, REPLAY_STREAM, DOWNLOAD_STATUS_STREAM}
 
 
 async def test_they_are_waited_for_while_jetstream_cannot_make_them(
@@ -96,6 +92,17 @@ async def test_they_are_waited_for_while_jetstream_cannot_make_them(
         await asyncio.to_thread(nats.start)
         await asyncio.wait_for(making, 20)
         assert await bus.js.streams_info()
+
+
+async def test_replicas_without_a_cluster_are_said_and_waited_for(
+    nats_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = NatsSettings(url=nats_url, replicas=3)
+    async with connect(settings, name="test", wait=10) as bus:
+        making = asyncio.create_task(ensure_streams(bus, settings))
+        await eventually(lambda: "ask for 3 replicas (nats.replicas)" in caplog.text)
+        assert not making.done()
+        making.cancel()
 
 
 async def test_what_the_server_refuses_is_raised_and_not_tried_for_ever(nats_url: str) -> None:

@@ -35,6 +35,7 @@ class Process:
             **{name: value for name, value in os.environ.items() if "MEDIABUS" not in name},
             "MEDIABUS_CONFIG": str(self._config),
             "MEDIABUS_NATS_URL": settings.nats.url or "",
+            "MEDIABUS_NATS_REPLICAS": str(settings.nats.replicas),
             "MEDIABUS_DATABASE_URL": settings.database.url or "",
             "MEDIABUS_HTTP_PORT": str(self.port),
             "MEDIABUS_LOG_FORMAT": "json",

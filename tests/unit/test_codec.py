@@ -135,6 +135,7 @@ def test_a_time_keeps_its_moment_whatever_its_offset() -> None:
         ("job.executed", "job/", Resource("job", "job/")),
         ("bare", "scan", Resource("bare", "scan")),
         (".odd", "scan", Resource(".odd", "scan")),
+        ("a/b.c", "scan", Resource("a_b", "scan")),
     ],
 )
 def test_a_subject_names_a_resource(event_type: str, subject: str, resource: Resource) -> None:
@@ -176,6 +177,15 @@ def test_what_is_wrong_is_said_with_its_place(changes: dict[str, Any], where: st
 def test_what_is_no_envelope_at_all_is_said_to_be_none(payload: bytes) -> None:
     with pytest.raises(InvalidEvent, match=r"not a CloudEvents 1\.0 envelope"):
         codec.decode(payload)
+
+
+@pytest.mark.parametrize("event_type", ["my.own", "job.executed"])
+@pytest.mark.parametrize("text", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
+def test_what_is_not_utf8_is_refused_wherever_it_is(event_type: str, text: bytes) -> None:
+    """Also in what no type asks for, which would otherwise reach PostgreSQL as it is."""
+    event = valid(type=event_type, data={"job_name": "x", "more": ["HERE"]})
+    with pytest.raises(InvalidEvent, match="'utf-8' codec"):
+        codec.decode(msgspec.json.encode(event).replace(b"HERE", text))
 
 
 @pytest.mark.parametrize("event_type", ["my.own", "media_item.updated"])

@@ -97,6 +97,12 @@ async def test_a_refusal_names_the_field_and_the_rule(
     assert "$" not in wrong.message.replace("\\d", "").replace("$'", "")
 
 
+NUL_IN_A_WELL = b'{"type": "tv_show", "title": "x", "metadata": {"a": %b"\\u0000"%b}}' % (
+    b"[" * 900,
+    b"]" * 900,
+)
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -104,6 +110,7 @@ async def test_a_refusal_names_the_field_and_the_rule(
         (b"\x00", "not_json"),
         (b'{"title": "\xff"}', "not_json"),
         (b'{"metadata": ' + b'{"a":' * 1900 + b"1", "not_json"),
+        (NUL_IN_A_WELL, "not_json"),
         (b" " * 10_001, "too_large"),
     ],
 )

@@ -5,10 +5,11 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import os
 import pwd
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -45,6 +46,8 @@ class Program:
     )
     user: int | None = None
     told: bytes = b""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Variables for it, where we have no such ones ourselves."""
 
 
 @contextlib.asynccontextmanager
@@ -130,6 +133,7 @@ def _spawn(program: Program) -> "subprocess.Popen[bytes]":
             stdout=output,
             stderr=output,
             cwd="/",
+            env={**program.environment, **os.environ},
             start_new_session=True,
             **_as_user(program.user),
         )

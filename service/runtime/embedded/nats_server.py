@@ -22,6 +22,8 @@ from service.runtime.settings import SettingsError
 HOST: Final = "127.0.0.1"
 PREFERRED_PORTS: Final = range(4222, 4322)
 LAST_PORT: Final = "port"
+MEMORY: Final = "150MiB"
+"""From here on Go collects harder: 300,000 events that wait had made it 300 MB, and now 170."""
 
 CONFIG: Final = """\
 # Written anew by `mediabus up` at every start.
@@ -125,6 +127,7 @@ def _server(program: str, config: Path, port: int) -> Program:
         name="nats-server",
         command=(program, "--config", str(config)),
         log_file=config.parent.parent / "logs" / "nats-server.log",
+        environment={"GOMEMLIMIT": MEMORY},
         is_ready=is_ready,
     )
 

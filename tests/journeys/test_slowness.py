@@ -1,0 +1,94 @@
+"""Events come a hundred times faster than PostgreSQL stores them: they wait in NATS, not in memory,
+and everybody can see it."""
+
+import asyncio
+import contextlib
+import urllib.request
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas import codec
+from schemas.subjects import EVENTS_STREAM, subject_of
+from service.outbox.batch import Outgoing, publish_all
+from service.runtime.bus import Bus
+from service.runtime.database import Pool
+from service.runtime.settings import Settings
+from tests.support.commands import mediabus
+from tests.support.eventually import eventually
+from tests.support.processes import HOST, Process, processes
+from tests.support.servers import NatsServer
+from tests.support.slowness import memory_of, storing_slowly
+from tests.support.stream import event
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SECONDS = 20
+COMING = 5000
+STORED = 50
+MOST_MEMORY = 200.0
+"""MB, of each process."""
+
+
+async def test_a_slow_database_costs_time_and_neither_events_nor_memory(
+    settings: Settings, nats: NatsServer, bus: Bus, pool: Pool, tmp_path: Path
+) -> None:
+    with processes(settings, tmp_path, "persist", "service") as running:
+        watched: dict[str, int] = {process.name: process.pid for process in running}
+        watching = asyncio.create_task(most_memory(watched | {"nats": nats.pid}))
+        async with storing_slowly(pool, STORED):
+            for _ in range(SECONDS):
+                await publish(bus, COMING)
+            assert await pool.fetchval("SELECT count(*) FROM events") < SECONDS * COMING / 2
+            await eventually(lambda: shows_lag(running[0]), within=10)
+            await doctor_says(settings, "it is behind")
+        published = SECONDS * COMING
+        await eventually(lambda: is_stored(pool, published), within=90, every=0.5)
+        await eventually(lambda: not shows_lag(running[0]), within=15)
+        await doctor_says(settings, "")
+        watching.cancel()
+        most = await watching
+    assert await pool.fetchval("SELECT count(*) FROM events") == published
+    info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
+    assert info.delivered is not None
+    assert info.delivered.consumer_seq == published, "some were delivered again"
+    assert max(most.values()) < MOST_MEMORY, most
+
+
+async def most_memory(watched: dict[str, int]) -> dict[str, float]:
+    """The most that each process had, in MB, until this is cancelled."""
+    most = dict.fromkeys(watched, 0.0)
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            most = {name: max(most[name], memory_of(pid)) for name, pid in watched.items()}
+            await asyncio.sleep(0.2)
+    return most
+
+
+async def publish(bus: Bus, events: int) -> None:
+    """So many within a second, which this takes."""
+    second = asyncio.create_task(asyncio.sleep(1))
+    for _ in range(0, events, 500):
+        made = [event("said") for _ in range(500)]
+        await publish_all(bus, [Outgoing(e.id, subject_of(e), codec.encode(e)) for e in made])
+    await second
+
+
+def shows_lag(persister: Process) -> bool:
+    with urllib.request.urlopen(f"http://{HOST}:{persister.port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    found = (line.split() for line in lines if not line.startswith("#"))
+    behind = {name: float(value) for name, value in found}["mediabus_events_behind"]
+    return behind > 10_000
+
+
+async def doctor_says(settings: Settings, advice: str) -> None:
+    outcome = await mediabus("doctor", "--json", MEDIABUS_NATS_URL=settings.nats.url or "")
+    findings = {one["name"]: one for one in map(msgspec.json.decode, outcome.out.splitlines())}
+    assert advice in (findings["persister"]["advice"] or ""), findings["persister"]
+    assert findings["persister"]["ok"] is not bool(advice)
+
+
+async def is_stored(pool: Pool, events: int) -> bool:
+    return bool(await pool.fetchval("SELECT count(*) >= $1 FROM events", events))
