@@ -180,7 +180,7 @@ async def each_is_stored_once(load: Load, pool: Pool) -> None:
 
 @pytest.fixture
 def transmission() -> Iterator[daemons.Daemon]:
-    with daemons.transmission() as running:
+    with daemons.Transmission.started() as running:
         yield running
 
 

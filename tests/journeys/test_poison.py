@@ -185,7 +185,7 @@ async def test_no_process_is_deaf_for_long_whatever_a_stranger_shouts(
     settings: Settings, nats: NatsServer, library: Library, tmp_path: Path
 ) -> None:
     """Also into the inboxes of those who wait for a reply, which he has overheard."""
-    with daemons.transmission() as transmission, own_consumer(nats, tmp_path) as heard:
+    with daemons.Transmission.started() as transmission, own_consumer(nats, tmp_path) as heard:
         settings = with_clients(settings, transmission.settings())
         with processes(settings, tmp_path, "service", "persist", "monitor") as running:
             download = await library.ask("downloads.initiate", torrent())
