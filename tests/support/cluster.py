@@ -9,11 +9,16 @@ from typing import Any
 
 import msgspec
 
-from schemas.subjects import DEAD_LETTERS_STREAM, DOWNLOAD_STATUS_STREAM, EVENTS_STREAM
+from schemas.subjects import (
+    DEAD_LETTERS_STREAM,
+    DOWNLOAD_STATUS_STREAM,
+    EVENTS_STREAM,
+    REPLAY_STREAM,
+)
 from tests.support.ports import free_port
 from tests.support.servers import HOST, NatsServer
 
-STREAMS = (EVENTS_STREAM, DEAD_LETTERS_STREAM, DOWNLOAD_STATUS_STREAM)
+STREAMS = (EVENTS_STREAM, DEAD_LETTERS_STREAM, REPLAY_STREAM, DOWNLOAD_STATUS_STREAM)
 CLUSTER_CONF = """
 server_name: "{name}"
 http: "{host}:{http_port}"
