@@ -14,8 +14,8 @@ from service.runtime.settings import DatabaseSettings, SettingsError
 
 log: Final = logging.getLogger("mediabus.database")
 
-NEEDS_SERVER: Final = 17
-"""The first major version with JSON_TABLE, by which the persister writes a batch."""
+NEEDS_SERVER: Final = 15
+"""The oldest major version of PostgreSQL that mediabus was tried on."""
 
 STATEMENT_WITHIN: Final = 60.0
 
