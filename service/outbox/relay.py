@@ -8,7 +8,8 @@ commit, and draws its position under that lock.
 
 Leaving. A row leaves the outbox when its event is seen in ``events``, or in the dead letters where
 the persister cannot store it. What NATS acknowledged but lost (it may: see the operations guide on
-``sync_interval``) is published again when the persister has nothing left to read.
+``sync_interval``) is published again: after a reconnect, before anything newer, where the last of
+it is missing; else when the persister has nothing left to read.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import Final
 
 import asyncpg
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NotFoundError
 
 from schemas.letter import message_id_of
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
@@ -77,6 +78,11 @@ RETURNING o.position
 CONFIRM_BY_ACK: Final = """
 DELETE FROM outbox WHERE position <= $1 OR position = ANY ($2::bigint[])
 """
+NEWEST_PUBLISHED: Final = """
+SELECT position, id, subject FROM outbox WHERE position <= $1 OR position = ANY ($2::bigint[])
+ORDER BY position DESC LIMIT 1
+"""
+IS_NO_OLDER: Final = "SELECT true FROM outbox WHERE id::text = $1 AND position >= $2"
 OLDEST: Final = "SELECT min(position) FROM outbox WHERE position > $1"
 OVERDUE: Final = """
 SELECT position, id, subject, payload FROM (
@@ -110,6 +116,7 @@ class Relay:
         self._oldest: int | None = None
         self._is_behind = False
         self._woken = asyncio.Event()
+        self._looked_back_after = -1  # so many reconnects
 
     async def run(self) -> None:
         """Relays for ever."""
@@ -144,6 +151,7 @@ class Relay:
 
     async def relay_batch(self) -> int:
         """Publishes what has appeared, up to one batch, and says how many that were."""
+        await self._look_back()
         rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), MOST, MOST_BYTES)
         self._is_behind = len(rows) == MOST or _size(rows) >= MOST_BYTES
         if rows:
@@ -154,6 +162,34 @@ class Relay:
             await self._move_cursor()
             self._cursor_moved_at = self._now()
         return len(rows)
+
+    async def _look_back(self) -> None:
+        """Once a connection: a server that forgot the end of its stream is told it again before
+        anything newer, or a resource's events would change their order."""
+        reconnects = self._bus.nc.stats["reconnects"]
+        if reconnects == self._looked_back_after:
+            return
+        newest = await self._pool.fetchrow(NEWEST_PUBLISHED, self._cursor, list(self._ahead))
+        if newest and not await self._is_stored(newest):
+            self._ahead.clear()  # they are read again
+            passed = 0
+            while rows := await self._pool.fetch(OVERDUE, passed, self._cursor, MOST, MOST_BYTES):
+                await self._publish_again(rows)
+                passed = rows[-1]["position"]
+        self._looked_back_after = reconnects
+
+    async def _is_stored(self, row: asyncpg.Record) -> bool:
+        """Whether the stream has an event, or a later one of its subject. Raises PublishFailed
+        where that cannot be asked."""
+        try:
+            found = await self._bus.js.get_last_msg(EVENTS_STREAM, row["subject"])
+        except NotFoundError:
+            return False
+        except (NatsError, APIError, TimeoutError) as error:
+            why = str(error) or type(error).__name__
+            raise PublishFailed(f"NATS does not say what it has: {why}") from error
+        last = (found.headers or {}).get("Nats-Msg-Id")
+        return bool(await self._pool.fetchval(IS_NO_OLDER, last, row["position"]))
 
     @staticmethod
     def _now() -> float:

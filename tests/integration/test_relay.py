@@ -280,6 +280,51 @@ async def test_what_nats_stored_and_lost_is_published_again(
     assert await pool.fetchval("SELECT count(*) FROM events") == len(before) + 2
 
 
+@pytest.mark.parametrize("goes_on", ["the same relay", "another"])
+async def test_what_nats_lost_is_not_overtaken_by_what_comes_later(
+    nats: NatsServer, pool: Pool, bus: Bus, relay: Relay, goes_on: str
+) -> None:
+    """Another relay knows the cursor only, and not what was published beyond it."""
+    await bus.publish(JobExecuted(job_name="zero"), actor=JOB)
+    nats.stop()
+    shutil.copytree(nats.directory / "store", nats.directory / "an older copy")
+    await asyncio.to_thread(nats.start)
+    await eventually(lambda: bus.is_connected)
+    await record(pool, "one", "two")
+    await eventually(lambda: moves_to(2, pool, relay))
+    await record(pool, "three")
+    assert await relay.relay_batch() == 1
+    nats.kill()
+    shutil.rmtree(nats.directory / "store")
+    shutil.copytree(nats.directory / "an older copy", nats.directory / "store")
+    await record(pool, "four")
+    await asyncio.to_thread(nats.start)
+    await eventually(lambda: bus.is_connected)
+    if goes_on == "another":
+        relay = Relay(pool, bus, confirm_in_events=True)
+        relay._cursor = await cursor(pool)
+    await eventually(lambda: relayed_all(relay))
+    assert await names(bus) == ["zero", "one", "two", "three", "four"]
+
+
+async def test_what_nats_has_is_not_published_again_by_the_next_relay(
+    pool: Pool, bus: Bus, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though what it finds in the stream is newer than what the cursor has passed."""
+    await record(pool, "one")
+    await eventually(lambda: moves_to(1, pool, relay))
+    async with transaction(pool) as running:  # holds the cursor
+        await record(running, "two")
+        await record(pool, "three")
+        await relay.relay_batch()
+        next_relay = Relay(pool, bus, confirm_in_events=True)
+        next_relay._cursor = await cursor(pool)
+        await next_relay.relay_batch()
+    assert next_relay._cursor == 1
+    assert await names(bus) == ["one", "three"]
+    assert "lost events" not in caplog.text
+
+
 async def test_a_server_that_lost_its_disk_is_given_its_stream_again(
     nats: NatsServer, pool: Pool, bus: Bus
 ) -> None:
@@ -291,8 +336,8 @@ async def test_a_server_that_lost_its_disk_is_given_its_stream_again(
         await record(pool, "one")
         await asyncio.to_thread(nats.start)
         await eventually(lambda: has_stream(bus), within=20)
-        await eventually(lambda: relayed(bus, 1), within=20)
-    assert await names(bus) == ["one"]
+        await eventually(lambda: relayed(bus, 2), within=20)
+    assert await names(bus) == ["zero", "one"]
 
 
 async def has_stream(bus: Bus) -> bool:
