@@ -100,6 +100,19 @@ async def test_an_outbox_that_refuses_costs_the_change_nothing(pool: Pool, bus: 
     assert metrics.NOT_RECORDED._value.get() == before + 3
 
 
+FULL = REFUSE.replace("RAISE EXCEPTION", "RAISE disk_full USING MESSAGE =")
+
+
+async def test_where_the_disk_is_full_the_change_fails_with_its_event(pool: Pool, bus: Bus) -> None:
+    """Both are in the same database: an event that left from memory could be lost."""
+    await pool.execute(FULL)
+    async with open_outbox(pool, bus) as outbox:
+        with pytest.raises(asyncpg.DiskFullError):
+            await outbox.perform(CHANGE, "a", events=[event("one")])
+    assert (await changed(pool), await recorded(pool)) == (0, 0)
+    assert await names(bus) == []
+
+
 async def test_what_the_outbox_refused_is_not_published_when_its_change_is_undone(
     pool: Pool, bus: Bus
 ) -> None:
