@@ -10,6 +10,7 @@ from nats.js.errors import APIError
 from consumers.daemon import durable, run
 from consumers.persister.retention import keep_partitions
 from consumers.persister.store import EventStore
+from consumers.persister.stragglers import store_stragglers
 from schemas.subjects import EVENTS_STREAM
 from service.runtime import metrics
 from service.runtime.bus import Bus
@@ -28,6 +29,7 @@ async def persist(bus: Bus, pool: Pool, settings: PersisterSettings) -> None:
         tasks.create_task(keep_streams(bus), name="streams")
         tasks.create_task(keep_partitions(pool, settings.keep_months), name="partitions")
         tasks.create_task(watch_lag(bus), name="lag")
+        tasks.create_task(store_stragglers(bus, store, NAME), name="stragglers")
         tasks.create_task(
             run(bus, durable(NAME), store.store, batch=settings.batch, workers=settings.writers),
             name="persist",

@@ -21,11 +21,12 @@ from typing import Final
 
 import asyncpg
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError
 
 from schemas.letter import message_id_of
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
 from service.outbox.batch import MOST, Outgoing, publish_all
+from service.outbox.forgetting import has_forgotten
 from service.outbox.outbox import RECORDED_SUBJECT
 from service.runtime import metrics
 from service.runtime.bus import Bus, PublishFailed
@@ -78,11 +79,6 @@ RETURNING o.position
 CONFIRM_BY_ACK: Final = """
 DELETE FROM outbox WHERE position <= $1 OR position = ANY ($2::bigint[])
 """
-NEWEST_PUBLISHED: Final = """
-SELECT position, id, subject FROM outbox WHERE position <= $1 OR position = ANY ($2::bigint[])
-ORDER BY position DESC LIMIT 1
-"""
-IS_NO_OLDER: Final = "SELECT true FROM outbox WHERE id::text = $1 AND position >= $2"
 OLDEST: Final = "SELECT min(position) FROM outbox WHERE position > $1"
 OVERDUE: Final = """
 SELECT position, id, subject, payload FROM (
@@ -169,27 +165,13 @@ class Relay:
         reconnects = self._bus.nc.stats["reconnects"]
         if reconnects == self._looked_back_after:
             return
-        newest = await self._pool.fetchrow(NEWEST_PUBLISHED, self._cursor, list(self._ahead))
-        if newest and not await self._is_stored(newest):
+        if await has_forgotten(self._pool, self._bus, self._cursor, list(self._ahead)):
             self._ahead.clear()  # they are read again
             passed = 0
             while rows := await self._pool.fetch(OVERDUE, passed, self._cursor, MOST, MOST_BYTES):
                 await self._publish_again(rows)
                 passed = rows[-1]["position"]
         self._looked_back_after = reconnects
-
-    async def _is_stored(self, row: asyncpg.Record) -> bool:
-        """Whether the stream has an event, or a later one of its subject. Raises PublishFailed
-        where that cannot be asked."""
-        try:
-            found = await self._bus.js.get_last_msg(EVENTS_STREAM, row["subject"])
-        except NotFoundError:
-            return False
-        except (NatsError, APIError, TimeoutError) as error:
-            why = str(error) or type(error).__name__
-            raise PublishFailed(f"NATS does not say what it has: {why}") from error
-        last = (found.headers or {}).get("Nats-Msg-Id")
-        return bool(await self._pool.fetchval(IS_NO_OLDER, last, row["position"]))
 
     @staticmethod
     def _now() -> float:

@@ -15,8 +15,9 @@ import asyncpg
 import msgspec
 import pytest
 
+from consumers.daemon import durable
 from consumers.dead_letters import DeadLetter, DeadLetters
-from consumers.persister import store
+from consumers.persister import store, stragglers
 from consumers.persister.retention import drop_expired
 from consumers.persister.run import persist
 from schemas.identity import uuid7
@@ -553,3 +554,30 @@ async def is_being_worked_on(bus: Bus) -> bool:
     if not await has_consumer(bus):
         return False
     return bool((await bus.js.consumer_info(EVENTS_STREAM, "persister")).num_ack_pending)
+
+
+async def test_what_a_server_never_delivers_again_is_stored_all_the_same(
+    bus: Bus, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by one whose clock was an hour ahead: to it the delivery is fresh for as long."""
+    monkeypatch.setattr(stragglers, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(stragglers, "LATE_AFTER", 1.0)
+    await bus.js.add_consumer(EVENTS_STREAM, durable("persister"))
+    await say(bus, b"no event", encoded(id=(late := str(uuid7()))))
+    holder = await bus.js.pull_subscribe_bind("persister", EVENTS_STREAM)
+    held = await holder.fetch(2)
+
+    async def keep_fresh() -> None:
+        while True:
+            for message in held:
+                await message.in_progress()
+            await asyncio.sleep(1)
+
+    holding = asyncio.create_task(keep_fresh())
+    async with persisting(bus, pool):
+        await say(bus, encoded())
+        await eventually(lambda: pool.fetchval("SELECT count(*) = 2 FROM events"), within=20)
+        row = await pool.fetchrow("SELECT stream_seq FROM events WHERE id = $1", late)
+    holding.cancel()
+    assert row
+    assert row["stream_seq"] == 2
