@@ -8,7 +8,7 @@ NEEDS := import sys; sys.exit(sys.version_info < (3, 11))
 # The wire tests speak to us from JavaScript. Without npm they are skipped and say so.
 WIRE := $(and $(shell command -v npm 2>/dev/null),$(wildcard tests/wire/package-lock.json),tests/wire/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench fuzz lock install clean
+.PHONY: help run test check format bench fuzz chaos lock install clean
 .DEFAULT_GOAL := help
 
 help: ## what you can make
@@ -37,6 +37,9 @@ fuzz: .venv/installed ## atheris against the codec; ARGS="-runs=1000000" and the
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq \
 		--disable-pip-version-check -c requirements.lock -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz_codec $(ARGS)
+
+chaos: .venv/installed ## 200 random faults under load; ARGS="--seed 7 --seconds 60" and the like
+	$(BIN)/python -m chaos $(ARGS)
 
 lock: ## requirements.lock anew, with the newest versions that pyproject.toml allows
 	rm -rf .venv-lock

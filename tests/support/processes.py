@@ -30,7 +30,7 @@ class Process:
         self.port = free_port()
         self.log = directory / f"{name}-{self.port}.log"
         self._config = directory / f"{name}-{self.port}.toml"
-        self._config.write_text(_clients(settings))
+        self._config.write_text(clients_toml(settings))
         self._environment = {
             **{name: value for name, value in os.environ.items() if "MEDIABUS" not in name},
             "MEDIABUS_CONFIG": str(self._config),
@@ -113,7 +113,7 @@ class Process:
             raise
 
 
-def _clients(settings: Settings) -> str:
+def clients_toml(settings: Settings) -> str:
     """The clients as TOML: the one part of the settings that no variable can say."""
     lines = []
     for client in settings.clients:

@@ -1,0 +1,1 @@
+"""Faults under load, and a ledger that says whether anything was lost."""

@@ -1,0 +1,229 @@
+"""The faults: what each kind does to whom, and the plan that a seed makes of them."""
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, NamedTuple
+
+from chaos import clock
+from chaos.load import Load
+from chaos.units import Unit
+from chaos.world import LINKS, NATS, POSTGRES, PROCESSES, World
+from service.runtime.database import Pool
+
+RELAY: Final = "relay"
+"""The service that relays when the fault comes."""
+
+UNITS: Final = (NATS, POSTGRES, RELAY, *PROCESSES)
+HOUR: Final = 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One of the plan: it begins ``pause`` seconds after the one before, and lasts ``seconds``."""
+
+    number: int
+    kind: str
+    target: str
+    seconds: float
+    pause: float
+
+
+@dataclasses.dataclass
+class Stage:
+    """What a fault has to do with. ``epochs`` holds, for each time that JetStream lost its end, the
+    ids of the events that were stored by then: afterwards its sequences start again."""
+
+    world: World
+    load: Load
+    pool: Pool
+    epochs: list[set[object]] = dataclasses.field(default_factory=list)
+
+    def meant(self, target: str) -> str:
+        """Whom a fault hits that comes now."""
+        return self.world.relaying().name if target == RELAY else target
+
+    def unit(self, target: str) -> Unit:
+        return self.world.units[target]
+
+
+@contextlib.asynccontextmanager
+async def killed(stage: Stage, target: str) -> AsyncIterator[None]:
+    """Gone at once, and started again afterwards."""
+    unit = stage.unit(target)
+    await asyncio.to_thread(unit.kill)
+    yield
+    unit.start()
+
+
+@contextlib.asynccontextmanager
+async def restarted(stage: Stage, target: str) -> AsyncIterator[None]:
+    """Asked to leave, and started again afterwards."""
+    unit = stage.unit(target)
+    await asyncio.to_thread(unit.stop)
+    yield
+    unit.start()
+
+
+@contextlib.asynccontextmanager
+async def paused(stage: Stage, target: str) -> AsyncIterator[None]:
+    """Stopped in the middle of whatever it does, and going on as if nothing had been."""
+    unit = stage.unit(target)
+    unit.signal(signal.SIGSTOP)
+    yield
+    unit.signal(signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def cut(stage: Stage, target: str) -> AsyncIterator[None]:
+    """Connections end, and none can be made."""
+    link = stage.world.links[target]
+    link.cut()
+    yield
+    link.mend()
+
+
+@contextlib.asynccontextmanager
+async def silenced(stage: Stage, target: str) -> AsyncIterator[None]:
+    """Nothing arrives any more, and no connection ends: a cable that is pulled."""
+    link = stage.world.links[target]
+    link.silence()
+    yield
+    link.mend()
+
+
+@contextlib.asynccontextmanager
+async def delayed(stage: Stage, target: str) -> AsyncIterator[None]:
+    """A quarter of a second each way."""
+    link = stage.world.links[target]
+    link.delay = 0.25
+    yield
+    link.mend()
+
+
+@contextlib.asynccontextmanager
+async def lossy(stage: Stage, target: str) -> AsyncIterator[None]:
+    """One packet in twenty is lost, and holds up those behind it until it is sent again."""
+    link = stage.world.links[target]
+    link.loss = 0.05
+    yield
+    link.mend()
+
+
+@contextlib.asynccontextmanager
+async def full(stage: Stage, target: str) -> AsyncIterator[None]:
+    """nats-server never again writes to a stream whose disk was full: it has to be restarted."""
+    disk = stage.world.disks[target]
+    await asyncio.to_thread(disk.fill)
+    yield
+    disk.free()
+    if target == NATS:
+        await asyncio.to_thread(stage.unit(target).stop)
+        stage.unit(target).start()
+
+
+@contextlib.asynccontextmanager
+async def ahead(stage: Stage, target: str) -> AsyncIterator[None]:
+    """A clock that is set an hour ahead, and back."""
+    await asyncio.to_thread(_move_clock, stage.unit(target), HOUR)
+    yield
+    await asyncio.to_thread(_move_clock, stage.unit(target), 0)
+
+
+@contextlib.asynccontextmanager
+async def behind(stage: Stage, target: str) -> AsyncIterator[None]:
+    """A clock that is set an hour back, and right again."""
+    await asyncio.to_thread(_move_clock, stage.unit(target), -HOUR)
+    yield
+    await asyncio.to_thread(_move_clock, stage.unit(target), 0)
+
+
+def _move_clock(unit: Unit, seconds: int) -> None:
+    for process in unit.processes():
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has ended
+            clock.move(process.pid, seconds)
+
+
+@contextlib.asynccontextmanager
+async def forgetful(stage: Stage, target: str) -> AsyncIterator[None]:
+    """An older copy of JetStream's store comes back, and what was acknowledged meanwhile is gone
+    before any persister has read it. What is published directly has JetStream's own word and no
+    other, so nothing is, meanwhile."""
+    unit, store = stage.world.units[target], stage.world.jetstream
+    copy = stage.world.folder / "store.copy"
+    persisters = [stage.world.units[name] for name in ("persister 1", "persister 2")]
+    async with stage.load.without_publishes():
+        await asyncio.to_thread(unit.stop)
+        await _nothing_is_being_stored(stage.pool)
+        for persister in persisters:
+            persister.signal(signal.SIGSTOP)
+        stage.epochs.append({row["id"] for row in await stage.pool.fetch("SELECT id FROM events")})
+        await asyncio.to_thread(shutil.copytree, store, copy)
+        unit.start()
+        yield
+        await asyncio.to_thread(unit.kill)
+        await asyncio.to_thread(shutil.rmtree, store)
+        await asyncio.to_thread(shutil.move, copy, store)
+        unit.start()
+        for persister in persisters:
+            persister.signal(signal.SIGCONT)
+
+
+STORING: Final = """
+SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE '%INSERT INTO events%'
+    AND pid <> pg_backend_pid()
+"""
+
+
+async def _nothing_is_being_stored(pool: Pool) -> None:
+    """What the persisters held when NATS went away is in ``events``."""
+    quiet = 0
+    while quiet < 4:
+        await asyncio.sleep(0.5)
+        quiet = 0 if await pool.fetchval(STORING) else quiet + 1
+
+
+class Kind(NamedTuple):
+    """A kind of fault: how long it lasts at the least and at the most, in seconds, and its share of
+    a plan. One that is ``alone`` has no other fault beside it."""
+
+    happens: Callable[[Stage, str], AbstractAsyncContextManager[None]]
+    targets: Sequence[str]
+    shortest: float
+    longest: float
+    share: float
+    alone: bool = False
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "kill -9": Kind(killed, UNITS, 0.1, 3, 5),
+    "SIGSTOP": Kind(paused, UNITS, 1, 30, 3),
+    "restart": Kind(restarted, UNITS, 0.1, 1, 3),
+    "network cut": Kind(cut, LINKS, 1, 15, 2),
+    "network silent": Kind(silenced, LINKS, 1, 15, 2),
+    "network slow": Kind(delayed, LINKS, 3, 10, 1),
+    "network lossy": Kind(lossy, LINKS, 3, 10, 1),
+    "disk full": Kind(full, (NATS, POSTGRES), 2, 8, 1),
+    "clock +1 h": Kind(ahead, UNITS, 2, 10, 1),
+    "clock -1 h": Kind(behind, UNITS, 2, 10, 1),
+    "JetStream forgets": Kind(forgetful, (NATS,), 1, 6, 0.7, alone=True),
+}
+
+
+def planned(seed: int, kinds: Sequence[str]) -> Iterator[Fault]:
+    """The faults of a seed, without an end: the same each time."""
+    draw = random.Random(seed)
+    shares = [KINDS[kind].share for kind in kinds]
+    number = 0
+    while True:
+        number += 1
+        name = draw.choices(kinds, shares)[0]
+        kind = KINDS[name]
+        # As many short ones as long ones, in orders of magnitude.
+        seconds = kind.shortest * (kind.longest / kind.shortest) ** draw.random()
+        yield Fault(number, name, draw.choice(kind.targets), seconds, draw.uniform(0, 2))

@@ -1,0 +1,139 @@
+"""What chaos is made of does what it says: a link, a clock, a disk, a plan."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos import clock, disks
+from chaos.faults import KINDS, planned
+from chaos.network import HOST, Link
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture
+async def link() -> AsyncIterator[Link]:
+    """To a server that echoes."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while data := await reader.read(1000):
+                writer.write(data)
+
+    server = await asyncio.start_server(echo, HOST, 0)
+    link = Link(server.sockets[0].getsockname()[1])
+    async with link.working():
+        yield link
+    server.close()
+
+
+async def echoed(streams: Streams, word: bytes, within: float = 10) -> bytes:
+    reader, writer = streams
+    writer.write(word)
+    return await asyncio.wait_for(reader.read(1000), within)
+
+
+@contextlib.asynccontextmanager
+async def connected(link: Link) -> AsyncIterator[Streams]:
+    reader, writer = await asyncio.open_connection(HOST, link.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def test_a_link_that_is_cut_ends_connections_until_it_is_mended(link: Link) -> None:
+    async with connected(link) as streams:
+        assert await echoed(streams, b"one") == b"one"
+        link.cut()
+        with contextlib.suppress(ConnectionError):
+            assert await streams[0].read() == b""
+    async with connected(link) as streams:
+        with contextlib.suppress(ConnectionError):
+            assert await echoed(streams, b"two") == b""
+    link.mend()
+    async with connected(link) as streams:
+        assert await echoed(streams, b"three") == b"three"
+
+
+async def test_what_a_silent_link_holds_arrives_when_it_is_mended(link: Link) -> None:
+    async with connected(link) as streams:
+        assert await echoed(streams, b"one") == b"one"
+        link.silence()
+        with pytest.raises(TimeoutError):
+            await echoed(streams, b"two", within=0.3)
+        link.mend()
+        assert await streams[0].read(1000) == b"two"
+
+
+async def test_a_slow_link_is_slow_both_ways(link: Link) -> None:
+    async with connected(link) as streams:
+        assert await echoed(streams, b"one") == b"one"
+        link.delay = 0.2
+        began = time.monotonic()
+        assert await echoed(streams, b"two") == b"two"
+        assert time.monotonic() - began >= 0.4
+
+
+CLOCKS = "import time; print(int(time.time()), int(time.monotonic()), flush=True)"
+
+
+@pytest.fixture
+def ticking() -> Iterator["subprocess.Popen[str]"]:
+    """A process that tells its clocks for every line that it is sent."""
+    program = f"import sys\nfor _ in sys.stdin: {CLOCKS}"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def told(process: "subprocess.Popen[str]") -> tuple[int, int]:
+    """How far its time of day and its monotonic clock are from ours, in minutes."""
+    assert process.stdin
+    assert process.stdout
+    print(file=process.stdin, flush=True)
+    day, monotonic = map(int, process.stdout.readline().split())
+    return round((day - time.time()) / 60), round((monotonic - time.monotonic()) / 60)
+
+
+def test_a_clock_is_moved_and_set_right_again(ticking: "subprocess.Popen[str]") -> None:
+    if why := clock.is_possible():
+        pytest.skip(why)
+    assert told(ticking) == (0, 0)
+    for minutes in (60, -60, 0):
+        clock.move(ticking.pid, 60 * minutes)
+        assert told(ticking) == (minutes, 0)
+
+
+def test_a_disk_is_full_until_it_is_freed(tmp_path: Path) -> None:
+    if why := disks.is_possible(tmp_path / "probe"):
+        pytest.skip(why)
+    with disks.mounted(tmp_path / "disk", 2) as disk:
+        disk.fill()
+        assert os.statvfs(disk.folder).f_bavail == 0
+        with pytest.raises(OSError, match="No space left"):
+            (disk.folder / "more").write_bytes(bytes(5000))
+        disk.free()
+        (disk.folder / "more").write_bytes(bytes(5000))
+    assert not (tmp_path / "disk" / "more").exists()
+
+
+def test_a_seed_always_makes_the_same_faults_and_every_kind_of_them() -> None:
+    one, same = (list(itertools.islice(planned(7, list(KINDS)), 200)) for _ in range(2))
+    other = list(itertools.islice(planned(8, list(KINDS)), 200))
+    assert one == same != other
+    assert {fault.kind for fault in one} == KINDS.keys()
+    for fault in one:
+        kind = KINDS[fault.kind]
+        assert kind.shortest <= fault.seconds <= kind.longest
+        assert fault.target in kind.targets

@@ -1,0 +1,155 @@
+"""A minute of chaos, and a ledger that notices what went wrong."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from chaos.faults import KINDS
+from chaos.ledger import Ledger, Operation, Published, Step
+from chaos.report import table
+from chaos.run import run
+from chaos.verdict import judge
+from schemas.identity import uuid7
+from service.runtime.database import Pool
+
+SECONDS = 45
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+async def test_nothing_is_lost_in_a_minute_of_chaos(tmp_path: Path) -> None:
+    report = await run(
+        tmp_path,
+        seed=60,
+        faults=1000,
+        seconds=SECONDS,
+        kinds=list(KINDS),
+        operations=80,
+        publishes=25,
+    )
+    assert report.is_good, table(report)
+    assert len(report.outcomes) > 3
+    assert report.findings.verdict.acknowledged > 500
+
+
+ITEM = "INSERT INTO media_items (id, type, title, metadata) VALUES ($1, 'tv_show', $2, '{}')"
+EVENT = """
+INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, resource_type,
+                    resource_id, correlation_id, data)
+SELECT coalesce($1, uuidv7()), now(), $2, 'media', $3, 'info', 'test', 'media_item', $4, $5,
+       jsonb_build_object('title', $6::text, 'monitored', true,
+                          'changes', jsonb_build_object('title', jsonb_build_array($7::text, $6)))
+"""
+
+
+class History:
+    """Two operations upon one item, and what the ledger and the database say of them."""
+
+    def __init__(self, pool: Pool, ledger: Ledger) -> None:
+        self._pool = pool
+        self.ledger = ledger
+        self.item = str(uuid7())
+
+    async def happen(self) -> None:
+        await self._pool.execute("SELECT ensure_events_partition(now())")
+        await self._pool.execute(ITEM, UUID(self.item), "New")
+        await self.tell(1, "added", "operation 1", "Old")
+        await self.tell(2, "updated", "operation 2", "New", "Old")
+        for operation in ("operation 1", "operation 2"):
+            self.ledger.note(Operation(operation, 1))
+
+    async def tell(
+        self, place: int, action: str, operation: str, title: str, before: str = ""
+    ) -> None:
+        kind = f"media_item.{action}"
+        await self._pool.execute(EVENT, None, place, kind, self.item, operation, title, before)
+
+    async def execute(self, statement: str) -> None:
+        await self._pool.execute(statement)
+
+
+async def nothing(_: History) -> None:
+    """Nothing is wrong."""
+
+
+async def an_event_is_missing(history: History) -> None:
+    await history.execute("DELETE FROM events WHERE correlation_id = 'operation 2'")
+
+
+async def a_publish_is_missing(history: History) -> None:
+    history.ledger.note(Published(uuid7()))
+
+
+async def a_step_is_missing(history: History) -> None:
+    history.ledger.note(Step(history.item, "download.paused"))
+
+
+async def an_event_is_told_again(history: History) -> None:
+    await history.tell(3, "updated", "operation 2", "New", "New")
+
+
+async def an_id_is_stored_again(history: History) -> None:
+    await history.execute(
+        "INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, data) "
+        "SELECT id, occurred_at - interval '1 microsecond', 0, category, type, severity, source, "
+        "data FROM events WHERE correlation_id = 'operation 2'"
+    )
+
+
+async def an_order_is_reversed(history: History) -> None:
+    await history.execute("UPDATE events SET stream_seq = 3 - stream_seq")
+
+
+async def a_change_is_untold(history: History) -> None:
+    await history.execute("UPDATE media_items SET title = 'Newer'")
+
+
+async def an_item_is_untold(history: History) -> None:
+    await history.execute(ITEM.replace("$1", "uuidv7()").replace("$2", "'Other'"))
+
+
+async def nobody_asked(history: History) -> None:
+    await history.tell(3, "updated", "operation 99", "New", "New")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (nothing, set()),
+        (an_event_is_missing, {"lost", "half_done"}),
+        (a_publish_is_missing, {"lost"}),
+        (a_step_is_missing, {"lost"}),
+        (an_event_is_told_again, {"twice"}),
+        (an_id_is_stored_again, {"twice"}),
+        (an_order_is_reversed, {"misordered", "half_done"}),
+        (a_change_is_untold, {"half_done"}),
+        (an_item_is_untold, {"half_done"}),
+        (nobody_asked, {"unasked"}),
+    ],
+    ids=lambda case: getattr(case, "__name__", " "),
+)
+async def test_the_ledger_notices(
+    pool: Pool, tmp_path: Path, wrong: Callable[[History], Awaitable[None]], found: set[str]
+) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    async with ledger.open():
+        history = History(pool, ledger)
+        await history.happen()
+        await wrong(history)
+    verdict = await judge(pool, ledger.entries(), 2, [])
+    names = ("lost", "twice", "misordered", "half_done", "unasked")
+    assert {name for name in names if getattr(verdict, name)} == found
+    assert verdict.is_good is (not found)
+
+
+async def test_sequences_that_jetstream_gives_again_came_later(pool: Pool, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    async with ledger.open():
+        history = History(pool, ledger)
+        await history.happen()
+        stored = {row["id"] for row in await pool.fetch("SELECT id FROM events")}
+        await history.tell(2, "updated", "operation 3", "Newer", "New")
+        await history.execute("UPDATE media_items SET title = 'Newer'")
+    assert (await judge(pool, ledger.entries(), 3, [stored])).is_good
