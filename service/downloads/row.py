@@ -84,6 +84,16 @@ class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
         return Actor(self.asked_by_type, self.asked_by_id)
 
     @property
+    def given_up(self) -> str:
+        """The words for a download that its client was never given, as far as one can see."""
+        return f"mediabus was stopped before {self.client} had the download: initiate it again"
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the monitor took it for one that its client was never given."""
+        return self.state == "failed" and self.error_message == self.given_up
+
+    @property
     def resource(self) -> Resource:
         """What its events are about: its media item if it has one, else the download."""
         if self.media_item_id is not None:

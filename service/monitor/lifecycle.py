@@ -201,10 +201,9 @@ def _gone(row: DownloadRow, seen: Gone) -> Step:
 def _never_handed_over(row: DownloadRow) -> Transition | None:
     if row.asked_for is None or row.asked_for < INITIATING_LASTS:
         return None  # the operation is still at it
-    words = f"mediabus was stopped before {row.client} had the download: initiate it again"
-    event = DownloadFailed(**row.facts(), reason="client_error", error_message=words)
+    event = DownloadFailed(**row.facts(), reason="client_error", error_message=row.given_up)
     told = row.says(event, row.asked_by or MONITOR)
-    return Transition("failed", (told,), reason="client_error", error_message=words)
+    return Transition("failed", (told,), reason="client_error", error_message=row.given_up)
 
 
 def _resumed(row: DownloadRow, seen: DownloadStatus) -> Transition | Hold:

@@ -77,11 +77,9 @@ class Initiate:
         except (ClientRefused, ClientUnavailable) as error:
             await self._fail(row, error, actor, correlation_id)
             raise client_said_no(client, error) from error
-        event = DownloadInitiated(**row.facts(client_item=item))
-        told = row.says(event, actor, correlation_id)
-        await table.step(self._outbox, row, Transition("active", (told,), client_item=item))
+        await self._begin(row, item, actor, correlation_id)
         await self._statuses.look_soon(client)
-        return await self._shown(row.id)
+        return (await self._row(row.id)).shown()
 
     def _choose(self, request: InitiateDownload, source: Source) -> str:
         """The client that takes it."""
@@ -121,10 +119,20 @@ class Initiate:
             raise _duplicate(error, request, client) from error
         except asyncpg.ForeignKeyViolationError as error:
             raise _unknown_media_item(request.media_item_id) from error
-        row = await table.by_id(self._pool, download_id)
-        if row is None:  # nobody deletes downloads
-            raise RuntimeError(f"download {download_id} vanished")
-        return row
+        return await self._row(download_id)
+
+    async def _begin(
+        self, row: DownloadRow, item: ItemId, actor: Actor, correlation_id: str | None
+    ) -> None:
+        """Tells that the client has it, unless the monitor was first to see it; even where the
+        monitor took it for given up, as after a jump of the database's clock."""
+        while row.state == "initiating" or row.is_given_up:
+            event = DownloadInitiated(**row.facts(client_item=item))
+            told = row.says(event, actor, correlation_id)
+            begun = Transition("active", (told,), client_item=item)
+            if await table.step(self._outbox, row, begun):
+                return
+            row = await self._row(row.id)
 
     async def _fail(
         self, row: DownloadRow, error: Exception, actor: Actor, correlation_id: str | None
@@ -135,11 +143,11 @@ class Initiate:
         transition = Transition("failed", (told,), reason=reason, error_message=str(error))
         await table.step(self._outbox, row, transition)
 
-    async def _shown(self, download_id: UUID) -> Download:
+    async def _row(self, download_id: UUID) -> DownloadRow:
         row = await table.by_id(self._pool, download_id)
-        if row is None:
+        if row is None:  # nobody deletes downloads
             raise RuntimeError(f"download {download_id} vanished")
-        return row.shown()
+        return row
 
 
 async def _source(request: InitiateDownload, allowed: Allowed) -> Source:

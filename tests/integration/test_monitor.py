@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
-from schemas.commands import CancelDownload, DownloadById
+from schemas.commands import CancelDownload, DownloadById, InitiateDownload
 from schemas.identity import Actor, uuid7
 from schemas.status import ItemId, Phase
 from schemas.subjects import DOWNLOAD_STATUS_STREAM
+from service.clients.port import Magnet, Source
+from service.clients.reach import allowed_hosts
 from service.clients.sessions import Sessions
 from service.downloads import table
 from service.downloads.row import Transition
 from service.downloads.status import Statuses
 from service.monitor.lifecycle import next_step
 from service.operations.downloads import Downloads
+from service.operations.initiate import Initiate
 from service.outbox.outbox import open_outbox
 from service.runtime.bus import Bus
 from service.runtime.database import Pool, migrate, open_pool
@@ -258,3 +262,25 @@ async def completed(pool: Pool) -> object:
         return await has(pool, "completed", "it")
     except Exception:  # noqa: BLE001 - not back yet
         return None
+
+
+async def test_an_operation_whose_download_was_given_up_too_early_tells_it_all_the_same(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's clock jumps by an hour while the client is being asked."""
+    script, settings = scripted()
+
+    async def add(source: Source, *, title: str, category: str | None) -> ItemId:
+        await pool.execute("UPDATE downloads SET asked_at = asked_at - interval '1 hour'")
+        await eventually(lambda: has(pool, "failed"))
+        assert (isinstance(source, Magnet), title, category) == (True, "It", None)
+        return ItemId("0" * 40)
+
+    monkeypatch.setattr(script, "add", add)
+    magnet, nowhere = f"magnet:?xt=urn:btih:{'0' * 40}", allowed_hosts([])
+    async with monitored(pool, bus, settings), open_outbox(pool, bus) as outbox:
+        initiate = Initiate(pool, outbox, Sessions([(settings, script)]), Statuses(bus), nowhere)
+        request = InitiateDownload(title="It", magnet=magnet)
+        download = await initiate.initiate(request, Actor("user", "42"), "request 7")
+    assert download.state == "active"
+    assert await said(pool) == [("download.failed", "42"), ("download.initiated", "42")]

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from schemas.identity import uuid7
 from schemas.status import ClientName, ItemId, Phase
 from service.downloads.shown import read
 from service.monitor.monitor import monitor
@@ -14,27 +13,7 @@ from service.outbox.outbox import open_outbox
 from service.runtime.bus import Bus
 from service.runtime.database import Pool
 from service.runtime.settings import MonitorSettings, Settings
-from tests.support.eventually import eventually
-from tests.support.scripted import ScriptedSettings, scripted
-
-
-async def test_a_download_that_may_not_go_on_stops_no_other(pool: Pool, bus: Bus) -> None:
-    """Its media item is being downloaded anew: only one may be active."""
-    script, settings = scripted()
-    media_item = uuid7()
-    create = "INSERT INTO media_items (id, type, title) VALUES ($1, 'tv_show', 'It')"
-    await pool.execute(create, media_item)
-    await pool.execute(INSERT, uuid7(), "failed", "old", media_item, None)
-    await pool.execute(INSERT, uuid7(), "active", "new", media_item, None)
-    await pool.execute(INSERT, uuid7(), "active", "other", None, None)
-    for item in ("old", "new"):
-        script.show(item, "downloading")
-    script.show("other", "completed")
-    async with monitored(pool, bus, settings):
-        await eventually(lambda: has(pool, "completed", "other"))
-        assert await has(pool, "failed", "old")
-    assert await said(pool) == [("download.completed", "download_monitor")]
-
+from tests.support.scripted import ScriptedSettings
 
 INSERT = """
 INSERT INTO downloads (id, title, state, client, client_item, protocol, media_item_id, asked,
