@@ -10,11 +10,18 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+
 from chaos import clock
 from chaos.load import Load
 from chaos.units import Unit
+from chaos.verdict import Epoch
 from chaos.world import LINKS, NATS, POSTGRES, PROCESSES, World
+from schemas.subjects import EVENTS_STREAM
+from service.runtime.bus import connect
 from service.runtime.database import Pool
+from service.runtime.settings import NatsSettings
 
 RELAY: Final = "relay"
 """The service that relays when the fault comes."""
@@ -36,13 +43,13 @@ class Fault:
 
 @dataclasses.dataclass
 class Stage:
-    """What a fault has to do with. ``epochs`` holds, for each time that JetStream lost its end, the
-    ids of the events that were stored by then: afterwards its sequences start again."""
+    """What a fault has to do with. An epoch ends each time that JetStream loses its end: afterwards
+    its sequences start again."""
 
     world: World
     load: Load
     pool: Pool
-    epochs: list[set[object]] = dataclasses.field(default_factory=list)
+    epochs: list[Epoch] = dataclasses.field(default_factory=list)
 
     def meant(self, target: str) -> str:
         """Whom a fault hits that comes now."""
@@ -162,16 +169,32 @@ async def forgetful(stage: Stage, target: str) -> AsyncIterator[None]:
         await _nothing_is_being_stored(stage.pool)
         for persister in persisters:
             persister.signal(signal.SIGSTOP)
-        stage.epochs.append({row["id"] for row in await stage.pool.fetch("SELECT id FROM events")})
+        stored = {row["id"] for row in await stage.pool.fetch("SELECT id FROM events")}
         await asyncio.to_thread(shutil.copytree, store, copy)
         unit.start()
         yield
         await asyncio.to_thread(unit.kill)
         await asyncio.to_thread(shutil.rmtree, store)
         await asyncio.to_thread(shutil.move, copy, store)
+        links = [link for name, link in stage.world.links.items() if name.endswith(f" - {NATS}")]
+        for link in links:
+            link.cut()
         unit.start()
+        stage.epochs.append(Epoch(stored, await _last_sequence(stage.world.nats_url)))
+        for link in links:
+            link.mend()
         for persister in persisters:
             persister.signal(signal.SIGCONT)
+
+
+async def _last_sequence(nats_url: str) -> int:
+    """That of the newest event in the stream, as soon as the server says it."""
+    async with connect(NatsSettings(url=nats_url), name="chaos") as bus:
+        while True:
+            try:
+                return int((await bus.js.stream_info(EVENTS_STREAM)).state.last_seq)
+            except (NatsError, APIError, TimeoutError):
+                await asyncio.sleep(0.1)
 
 
 STORING: Final = """

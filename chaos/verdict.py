@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +17,15 @@ SELECT id, stream_seq, type, resource_type, resource_id, correlation_id, data FR
 """
 ITEMS = "SELECT id::text, title, monitored FROM media_items"
 DOWNLOADS = "SELECT id::text, state FROM downloads"
+
+
+class Epoch(NamedTuple):
+    """Until JetStream lost its end: the ids that were in ``events`` by then, and the sequence of
+    the last event that JetStream has kept."""
+
+    stored: set[object]
+    kept: int
+
 
 LEADS_TO = {
     "download.initiated": "active",
@@ -52,10 +61,10 @@ class Verdict:
 
 
 async def judge(
-    pool: Pool, entries: Sequence[Entry], begun: int, epochs: Sequence[set[object]]
+    pool: Pool, entries: Sequence[Entry], begun: int, epochs: Sequence[Epoch]
 ) -> Verdict:
     """Compares them once nothing is under way any more. ``begun`` is how many operations were;
-    ``epochs`` are the ids that were stored whenever JetStream's sequences started again."""
+    ``epochs`` ended whenever JetStream's sequences started again."""
     events = sorted(await pool.fetch(EVENTS), key=lambda event: _place(event, epochs))
     rows = {row["id"]: row for row in await pool.fetch(ITEMS)}
     states = {row["id"]: row["state"] for row in await pool.fetch(DOWNLOADS)}
@@ -76,10 +85,11 @@ async def judge(
     return verdict
 
 
-def _place(event: asyncpg.Record, epochs: Sequence[set[object]]) -> tuple[int, int]:
+def _place(event: asyncpg.Record, epochs: Sequence[Epoch]) -> tuple[int, int]:
     """Where the event was said. Sequences that JetStream gave again came later."""
-    known_at = (n for n, known in enumerate(epochs) if event["id"] in known)
-    return next(known_at, len(epochs)), event["stream_seq"]
+    event_id, sequence = event["id"], event["stream_seq"]
+    said_in = (n for n, it in enumerate(epochs) if event_id in it.stored or sequence <= it.kept)
+    return next(said_in, len(epochs)), sequence
 
 
 def _settle(
