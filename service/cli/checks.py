@@ -16,6 +16,7 @@ from schemas.commands import HistoryEvent, ListHistory, Page
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
 from service.cli.asking import ask
 from service.cli.face import Face
+from service.cli.output import local
 from service.cli.problems import Unanswered
 from service.runtime.bus import Bus, CannotConnect
 from service.runtime.streams import NEEDS_SERVER
@@ -169,7 +170,7 @@ async def _database(bus: Bus) -> Finding:
     except Unanswered as error:
         advice = "is PostgreSQL running, and does the persister reach it? its log says more"
         return _problem("PostgreSQL", str(error), advice)
-    newest = f"newest event {page.items[0].time.isoformat()}" if page.items else "no events yet"
+    newest = f"newest event {local(page.items[0].time)}" if page.items else "no events yet"
     return Finding(name="PostgreSQL", ok=True, found=newest)
 
 

@@ -44,7 +44,7 @@ def line(
     return "  ".join(
         (
             click.style(local(time), dim=True),
-            click.style(f"{plain(event_type):<24}", fg=COLOURS.get(severity)),
+            click.style(f"{plain(event_type):<29}", fg=COLOURS.get(severity)),
             about,
             click.style(f"by {plain(actor)}" if actor else "", dim=True),
         )

@@ -50,9 +50,14 @@ authorization {{
     )
 )
 @click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--host", "hosts", multiple=True, help="A name or address of the NATS server.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="A name or address of the NATS server; without it, those of this machine.",
+)
 @click.option("--at", metavar="PATH", help="Where the NATS server finds DIR, if elsewhere.")
-@click.option("--store", metavar="PATH", help="Where it stores; the folder jetstream in DIR.")
+@click.option("--store", metavar="PATH", help="Where it stores; without it, DIR/jetstream.")
 def secure(directory: Path, hosts: tuple[str, ...], at: str | None, store: str | None) -> None:
     """Make keys, certificates and roles in DIR, and a nats.conf that uses them.
 

@@ -1,5 +1,7 @@
 """What `mediabus up` says once everything runs."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -15,13 +17,15 @@ def say(settings: Settings) -> None:
     if settings.data_dir != type(settings)().data_dir:
         prefix = f"mediabus --data-dir {settings.data_dir}"
     found = Path(settings.data_dir) / CONNECTION_FILE
+    activate = Path(sys.executable).with_name("activate")
+    first = "" if shutil.which("mediabus") else f"  . {activate}\n"
     click.echo(
         f"""
 {click.style("mediabus is up.", fg="green", bold=True)}  NATS: {where}
 
 Try, in another terminal:
 
-  {prefix} tail                        follow what happens
+{first}  {prefix} tail                        follow what happens
   export NATS_URL=$(grep -o 'nats://[^"]*' {found})
   nats req media.create \\
       '{{"type": "movie", "title": "Dune", "year": 2021}}'

@@ -155,14 +155,25 @@ async def _connected(
                 reconnected_cb=voice.reconnected,
             )
     except (NatsError, OSError, TimeoutError) as error:
+        said = "; ".join(voice.heard) or str(error) or "no answer"  # closing forgets what was heard
         await nc.close()
-        raise CannotConnect(
-            f"no NATS server at {', '.join(map(without_password, servers))} "
-            f"({'; '.join(voice.heard) or error}): is mediabus running? `mediabus up` starts "
-            "one, MEDIABUS_NATS_URL names another"
-        ) from error
+        raise CannotConnect(_in_vain(", ".join(map(without_password, servers)), said)) from error
     voice.connected()
     return nc
+
+
+def _in_vain(where: str, said: str) -> str:
+    """What to do where no server, or none that knows us, answered."""
+    if "authorization violation" in said.lower():
+        return (
+            f"NATS at {where} does not let us in ({said}): its password is in the data directory "
+            "of `mediabus up`, which MEDIABUS_DATA_DIR names; elsewhere set MEDIABUS_NATS_PASSWORD "
+            "or MEDIABUS_NATS_NKEY_SEED_FILE"
+        )
+    return (
+        f"no NATS server at {where} ({said}): is mediabus running? "
+        "`mediabus up` starts one, MEDIABUS_NATS_URL names another"
+    )
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:

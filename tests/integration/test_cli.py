@@ -144,6 +144,7 @@ async def test_without_nats_a_command_says_so_soon_and_what_to_do() -> None:
     outcome = await mediabus("--nats", "nats://127.0.0.1:1", "tail")
     assert outcome.code == 1
     assert outcome.err.startswith("mediabus: no NATS server at nats://127.0.0.1:1 (")
+    assert "Connect call failed" in outcome.err
     assert "`mediabus up` starts one" in outcome.err
 
 
