@@ -197,7 +197,7 @@ async def test_a_line_for_people_names_what_and_who_and_obeys_no_escape(here: He
     outcome = await here("tail", "--since", "2020-01-01", "--no-follow")
     [line] = outcome.out.splitlines()
     title = "Du\N{REPLACEMENT CHARACTER}[2Jne\N{REPLACEMENT CHARACTER}II"
-    assert line[8:] == f"  media_item.removed        {title}  by user:42"
+    assert line[8:] == f"  {'media_item.removed':<29}  {title}  by user:42"
 
 
 async def test_tail_says_on_the_side_what_is_no_event(here: Here) -> None:

@@ -56,12 +56,13 @@ class Daemon(abc.ABC):
 
     program: str
     scheme = "http"
-    vanished = Phase.FAILED
+    vanished: tuple[Phase, ...] = (Phase.FAILED,)
     """What it calls a complete download whose files are gone, once it was started again."""
 
     forgets_connections = False
     """Whether it cannot be told from one that was restarted, after it was out of reach."""
     has_password = True
+    tells_of_a_full_disk = True
     dies_of_a_full_disk = False
     """Whether it may."""
     not_writable = "Not a directory"

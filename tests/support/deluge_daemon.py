@@ -5,7 +5,7 @@ import pickletools
 from pathlib import Path
 from typing import Final
 
-from schemas.status import ItemId
+from schemas.status import ItemId, Phase
 from service.clients.deluge import DelugeSettings
 from service.clients.deluge_torrents import label_of
 from tests.support.daemons import HOST, USERNAME, Daemon
@@ -21,7 +21,10 @@ class Deluge(Daemon):
 
     program = "deluged"
     scheme = "deluge"
+    # It tells the one where it had saved that all was there, and begins anew where it had not.
+    vanished = (Phase.FAILED, Phase.DOWNLOADING)
     forgets_connections = True
+    tells_of_a_full_disk = False  # nearly always, and now and then it stands still and says nothing
 
     def configure(self) -> None:
         configuration = DELUGE_JSON | {"download_location": str(self.downloads)}
