@@ -90,8 +90,8 @@ async def test_files_that_went_missing_are_noticed_at_the_next_start(
     swarm.limit(shared, 1)
     daemon.start()
 
-    seen = await view.until(item, lambda status: status.phase in daemon.vanished)
-    assert (seen.reason == "missing_files") is (seen.phase is Phase.FAILED)
+    seen = await view.until(item, lambda status: status.phase is daemon.vanished)
+    assert (seen.reason == "missing_files") is (daemon.vanished is Phase.FAILED)
 
 
 async def test_a_download_killed_half_way_goes_on_to_its_end(

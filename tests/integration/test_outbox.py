@@ -113,6 +113,17 @@ async def test_where_the_disk_is_full_the_change_fails_with_its_event(pool: Pool
     assert await names(bus) == []
 
 
+async def test_the_outbox_keeps_the_room_that_it_once_had(pool: Pool, bus: Bus) -> None:
+    """So that its events find some where the disk is full."""
+    async with open_outbox(pool, bus) as outbox:
+        for name in ("a", "b", "c", "d"):
+            await outbox.perform(CHANGE, name, events=[event(f"{name}{nth}") for nth in range(100)])
+    had = await pool.fetchval("SELECT pg_relation_size('outbox')")
+    await pool.execute("DELETE FROM outbox")
+    await pool.execute("VACUUM outbox")
+    assert await pool.fetchval("SELECT pg_relation_size('outbox')") == had > 0
+
+
 async def test_what_the_outbox_refused_is_not_published_when_its_change_is_undone(
     pool: Pool, bus: Bus
 ) -> None:

@@ -363,21 +363,20 @@ async def test_a_completed_download_whose_files_vanish_stays_completed_and_says_
         initiated = await user.ask("downloads.initiate", request_for(shared))
         download = initiated["id"]
         await user.event("download.completed", download, within=60)
-        await eventually(lambda: daemon.keeps(initiated["client_item"]))
+        await eventually(lambda: daemon.keeps_completion(initiated["client_item"]))
         daemon.stop()
         (daemon.downloads / shared.name).unlink()
         swarm.limit(shared, 1)
         daemon.start()
-        seen = await eventually(lambda: shown(user, download, *daemon.vanished), within=60)
-        is_trouble = seen["status"]["phase"] == "failed"
+        await eventually(lambda: shown(user, download, daemon.vanished), within=30)
 
         async def is_written_down() -> Any:
             return (await user.ask("downloads.get", {"id": download}))["reason"]
 
-        if is_trouble:
+        if daemon.vanished == "failed":
             assert await eventually(is_written_down) == "missing_files"
         row = await user.ask("downloads.get", {"id": download})
         types = await user.types(download)
     assert row["state"] == "completed"
-    assert bool(row["error_message"]) is is_trouble
+    assert bool(row["error_message"]) is (daemon.vanished == "failed")
     assert types == ["download.initiated", "download.completed"]

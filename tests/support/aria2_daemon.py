@@ -12,7 +12,7 @@ class Aria2(Daemon):
     """aria2c with its RPC, keeping its downloads over a restart as its manual advises."""
 
     program = "aria2c"
-    vanished = (Phase.DOWNLOADING,)  # it begins anew
+    vanished = Phase.DOWNLOADING  # it begins anew
 
     def configure(self) -> None:
         (self.home / "session").touch()

@@ -56,13 +56,12 @@ class Daemon(abc.ABC):
 
     program: str
     scheme = "http"
-    vanished: tuple[Phase, ...] = (Phase.FAILED,)
+    vanished = Phase.FAILED
     """What it calls a complete download whose files are gone, once it was started again."""
 
     forgets_connections = False
     """Whether it cannot be told from one that was restarted, after it was out of reach."""
     has_password = True
-    tells_of_a_full_disk = True
     dies_of_a_full_disk = False
     """Whether it may."""
     not_writable = "Not a directory"
@@ -121,6 +120,10 @@ class Daemon(abc.ABC):
     @abc.abstractmethod
     def keeps(self, item: ItemId) -> bool:
         """Whether the download is on its disk, so that it would know of it after a crash."""
+
+    def keeps_completion(self, item: ItemId) -> bool:
+        """Whether it would know after a new start that all of the download was there."""
+        return self.keeps(item)
 
     def start(self, *, within: float = 20.0) -> None:
         """Run it and wait until its web port answers."""

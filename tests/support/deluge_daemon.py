@@ -5,7 +5,7 @@ import pickletools
 from pathlib import Path
 from typing import Final
 
-from schemas.status import ItemId, Phase
+from schemas.status import ItemId
 from service.clients.deluge import DelugeSettings
 from service.clients.deluge_torrents import label_of
 from tests.support.daemons import HOST, USERNAME, Daemon
@@ -21,10 +21,7 @@ class Deluge(Daemon):
 
     program = "deluged"
     scheme = "deluge"
-    # It tells the one where it had saved that all was there, and begins anew where it had not.
-    vanished = (Phase.FAILED, Phase.DOWNLOADING)
     forgets_connections = True
-    tells_of_a_full_disk = False  # nearly always, and now and then it stands still and says nothing
 
     def configure(self) -> None:
         configuration = DELUGE_JSON | {"download_location": str(self.downloads)}
@@ -48,6 +45,11 @@ class Deluge(Daemon):
         return state.exists() and any(
             value == item for _, value, _ in pickletools.genops(state.read_bytes())
         )
+
+    def keeps_completion(self, item: ItemId) -> bool:
+        # A save that is still going on when it is asked to leave, it forgets.
+        resume = self.home / "state" / "torrents.fastresume"
+        return resume.exists() and item.encode() in resume.read_bytes()
 
     def kept(self, category: str) -> str | None:
         return label_of(category)

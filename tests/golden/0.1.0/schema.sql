@@ -77,7 +77,13 @@ CREATE TABLE outbox (
     occurred_at timestamptz NOT NULL,
     subject     text NOT NULL,
     payload     bytea NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    -- What the outbox once had it keeps: there is room for events where the disk is full, and no
+    -- operation meets the lock that giving room back takes.
+    vacuum_truncate = off
+);
 
 -- Up to where the relay has published the outbox.
 CREATE TABLE outbox_cursor (
@@ -88,6 +94,9 @@ INSERT INTO outbox_cursor (position) VALUES (0);
 
 -- Records events inside the caller's transaction. Answers false, and undoes only itself, where that
 -- fails or would have to wait for a lock: the operation goes on as if nothing had been asked.
+-- A full disk, or memory that does not suffice, is the server's failure and not the event's: the
+-- operation fails whole then, and is told so. Were it to go on, its event would leave from memory,
+-- where a crash loses it, and out of the order of the outbox.
 CREATE FUNCTION record_events(ids uuid[], times timestamptz[], subjects text[], payloads bytea[])
 RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 BEGIN
@@ -100,9 +109,12 @@ BEGIN
          AS event (id, occurred_at, subject, payload, nth)
     ORDER BY nth;
     RETURN true;
-EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'mediabus could not record an event: % (%)', SQLERRM, SQLSTATE;
-    RETURN false;
+EXCEPTION
+    WHEN insufficient_resources THEN
+        RAISE;
+    WHEN OTHERS THEN
+        RAISE WARNING 'mediabus could not record an event: % (%)', SQLERRM, SQLSTATE;
+        RETURN false;
 END
 $$;
 
