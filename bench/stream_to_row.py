@@ -7,8 +7,9 @@ asked for messages; the clock runs from there until the last message is acknowle
 
 import contextlib
 import datetime
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -16,7 +17,7 @@ import msgspec
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
-from bench import aims
+from bench import aims, cpu
 from bench.peers import environment
 from bench.peers.row import BATCH, row
 from bench.report import Section
@@ -72,6 +73,7 @@ async def measure(events: int, runs: int, names: Sequence[str] = ()) -> Section:
     for peer, reason in missing.items():
         section.note(f"{peer} could not be installed here, so it was not measured: {reason}")
     chosen = [one for one in chosen if one.peer not in missing]
+    cost: dict[str, list[dict[str, float]]] = {}
     async with stack() as it:
         filled = [event() for _ in range(events)]
         await _fill(it, filled)
@@ -82,8 +84,11 @@ async def measure(events: int, runs: int, names: Sequence[str] = ()) -> Section:
             if not names:
                 section.add(aims.CEILING, "events/s", await _copy(it, rows))
             for contender in chosen:
-                section.add(contender.name, "events/s", await _drain(it, contender, events))
+                drained = await _drain(it, contender, events)
+                section.add(contender.name, "events/s", drained.events_a_second)
+                cost.setdefault(contender.name, []).append(drained.cost)
     _say(section, chosen, events, runs)
+    _say_cost(section, cost)
     return section
 
 
@@ -97,6 +102,15 @@ def _say(section: Section, chosen: Sequence[Contender], events: int, runs: int) 
                 "mq-bridge reads the same events flattened, with `data` as text: it binds no "
                 "nested field. It does not store the stream's sequence."
             )
+
+
+def _say_cost(section: Section, cost: Mapping[str, Sequence[dict[str, float]]]) -> None:
+    section.note("CPU an event, in µs (median of the runs):")
+    for name, runs in cost.items():
+        shares = [
+            f"{kind} {statistics.median(run[kind] for run in runs):.1f}" for kind in cpu.KINDS
+        ]
+        section.note(f"{name}: {', '.join(shares)}.")
 
 
 async def _fill(it: Stack, events: Sequence[Outgoing]) -> None:
@@ -155,8 +169,15 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-async def _drain(it: Stack, contender: Contender, events: int) -> float:
-    """Events a second of one contender."""
+class Drained(NamedTuple):
+    """``cost`` is the µs of CPU that each kind of process took for an event."""
+
+    events_a_second: float
+    cost: dict[str, float]
+
+
+async def _drain(it: Stack, contender: Contender, events: int) -> Drained:
+    """One contender's turn."""
     await _empty(it)
     todo = events // contender.one_in
     await _paused_consumer(it, contender, events - todo + 1)
@@ -184,12 +205,14 @@ async def _drain(it: Stack, contender: Contender, events: int) -> float:
             return not info.num_pending and not info.num_ack_pending
 
         await until(is_ready, within=30)
+        before = cpu.spent()
         started = await _let_go(it, contender)
         took = await until(is_done, every=0.01) - started
+        cost = cpu.since(before, todo)
     stored = await it.pool.fetchval("SELECT count(*) FROM events")
     if stored != todo:
         raise Failed(f"{contender.name}: {stored} rows of {todo} events")
-    return todo / took
+    return Drained(todo / took, cost)
 
 
 async def _paused_consumer(it: Stack, contender: Contender, first: int) -> None:
