@@ -52,13 +52,7 @@ class RTorrentSettings(ClientSettings, frozen=True, kw_only=True, tag="rtorrent"
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
-        async with way_to(
-            self.url,
-            "rTorrent",
-            timeout=self.timeout,
-            username=self.username,
-            password=self.password,
-        ) as way:
+        async with way_to(self, "rTorrent") as way:
             yield RTorrent(way, self)
 
 

@@ -7,7 +7,6 @@ import pytest
 from schemas.status import ClientName, FailureReason, Phase
 from service.clients.rtorrent import folders_of
 from service.clients.rtorrent_torrents import NUMBERS, Torrent, failure_of, status_of, torrent_of
-from service.clients.scgi import request
 
 CLIENT = ClientName("attic")
 STARTED: dict[str, Any] = {"state": 1, "is_active": 1}
@@ -115,11 +114,3 @@ def test_folders_come_from_the_deepest_up_and_none_from_outside() -> None:
     assert folders[0] == "/films/a/b/c"
     assert folders[-1] == "/films/a"
     assert sorted(folders) == ["/films/a", "/films/a/b", "/films/a/b/c", "/films/a/d"]
-
-
-def test_an_scgi_request_is_a_netstring_and_the_body() -> None:
-    length, _, rest = request(b"<xml/>").partition(b":")
-
-    headers, body = rest[: int(length)], rest[int(length) :]
-    assert body == b",<xml/>"
-    assert headers.startswith(b"CONTENT_LENGTH\x006\x00SCGI\x001\x00")
