@@ -12,16 +12,19 @@ from tests.support import daemons, torrents
 from tests.support.aria2_daemon import Aria2
 from tests.support.deluge_daemon import Deluge
 from tests.support.eventually import eventually
+from tests.support.rtorrent_daemon import RTorrent
 
 KINDS: dict[str, type[daemons.Daemon]] = {
     "aria2": Aria2,
     "deluge": Deluge,
     "qbittorrent": daemons.QBittorrent,
+    "rtorrent": RTorrent,
     "transmission": daemons.Transmission,
 }
 """The torrent clients: all pass the same tests."""
 
 WITH_PASSWORD = sorted(kind for kind, daemon in KINDS.items() if daemon.has_password)
+"""rTorrent knows none: test_rtorrent asks a web server before it."""
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))

@@ -69,7 +69,7 @@ def clients_at(telltale: str) -> list[dict[str, str]]:
     """Clients that answer with what they were asked, redirect with it, or are not there."""
     nowhere = f"127.0.0.1:{free_port()}"
     places = {"echo": telltale, "away": f"{telltale}/away", "nowhere": nowhere}
-    kinds = ("qbittorrent", "transmission", "aria2", "sabnzbd", "nzbget")
+    kinds = ("qbittorrent", "transmission", "aria2", "rtorrent", "sabnzbd", "nzbget")
     return [
         {
             "name": f"{kind}-{name}",
@@ -95,7 +95,7 @@ def requests_to(telltale: str) -> list[dict[str, str]]:
         {"magnet": f"magnet:?apikey={API_KEY}&passkey={PASSKEY}"},
         *(
             {"magnet": magnet, "client": f"{kind}-{name}"}
-            for kind in ("qbittorrent", "aria2", "transmission")
+            for kind in ("qbittorrent", "aria2", "transmission", "rtorrent")
             for name in ("echo", "away", "nowhere")
         ),
     ]
