@@ -11,10 +11,13 @@ import time
 import urllib.parse
 import xmlrpc.client
 from collections.abc import AsyncIterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Final, NoReturn
 from xml.parsers.expat import ExpatError
 
-from schemas.status import ItemId
+import msgspec
+
+from schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
@@ -25,7 +28,6 @@ from service.clients.port import (
     Snapshot,
     Source,
 )
-from service.clients.rtorrent_torrents import ROW, Torrent, status_of, torrent_of
 from service.clients.scgi import Way, must_be_way, way_to
 from service.clients.settings import ClientSettings
 from service.clients.sources import infohashes, one_torrent, torrent_for
@@ -38,6 +40,18 @@ LISTED_WITHIN: Final = 3.0
 
 SMALL: Final = 500_000
 """Bytes of a request that it takes as it comes: its limit is 524,288 unless it is raised."""
+
+MESSAGES: Final[tuple[tuple[str, FailureReason | None], ...]] = (
+    ("Tracker: [", None),  # the download goes on
+    ("Cannot change the directory", None),  # what was asked of it, not what became of it
+    ("Download registered as completed, but", "missing_files"),
+    ("Low diskspace", "disk_full"),
+    ("", "client_error"),
+)
+"""How d.message begins (download.cc, download_list.cc, command_events.cc) and, for a download that
+is not active, the failure that it tells of; the first one counts."""
+
+NOT_OPENED: Final = "rTorrent cannot open the files of this download; only its own log says why"
 
 
 class RTorrentSettings(ClientSettings, frozen=True, kw_only=True, tag="rtorrent"):
@@ -52,14 +66,112 @@ class RTorrentSettings(ClientSettings, frozen=True, kw_only=True, tag="rtorrent"
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
-        async with way_to(
-            self.url,
-            "rTorrent",
-            timeout=self.timeout,
-            username=self.username,
-            password=self.password,
-        ) as way:
+        async with way_to(self, "rTorrent") as way:
             yield RTorrent(way, self)
+
+
+class Torrent(msgspec.Struct, frozen=True, rename="d.{}".format):
+    """What is asked of every torrent, by the name that rTorrent has for it: texts, then numbers."""
+
+    hash: str
+    name: str
+    message: str
+    directory: str
+    label: str = msgspec.field(name="d.custom1")  # as ruTorrent keeps it: percent-encoded
+    state: int  # 1 is started, though it may rest (d.pause)
+    is_active: int
+    complete: int
+    hashing: int  # 0 no, 1 at first, 2 at the end, 3 asked for
+    hashing_failed: int
+    is_meta: int  # not the download yet, but its metadata
+    is_multi_file: int
+    size: int = msgspec.field(name="d.size_bytes")
+    done: int = msgspec.field(name="d.bytes_done")
+    uploaded: int = msgspec.field(name="d.up.total")
+    down_rate: int = msgspec.field(name="d.down.rate")
+    up_rate: int = msgspec.field(name="d.up.rate")
+
+
+FIELDS: Final = msgspec.structs.fields(Torrent)
+TEXTS: Final = [field.encode_name for field in FIELDS if field.type is str]
+NUMBERS: Final = [field.encode_name for field in FIELDS if field.type is int]
+ROW: Final = (
+    *(f"{name}=" for name in TEXTS),
+    # One value in XML in place of twelve: reading them is most of the work of an observation.
+    "cat=" + ',"  ",'.join(f"${name}=" for name in NUMBERS),
+)
+"""What d.multicall2 is asked for."""
+
+
+def torrent_of(row: Sequence[str]) -> Torrent:
+    """ValueError, TypeError or AttributeError for what is no row."""
+    key, name, message, directory, label, numbers = row
+    return Torrent(key, name, message, directory, label, *map(int, numbers.split()))
+
+
+def phase_of(torrent: Torrent) -> Phase:
+    """What the torrent does."""
+    if failure_of(torrent):
+        return Phase.FAILED
+    if torrent.hashing:
+        return Phase.CHECKING
+    if torrent.complete and not torrent.is_meta:
+        return Phase.COMPLETED
+    if not torrent.state or not torrent.is_active:
+        return Phase.PAUSED
+    return Phase.METADATA if torrent.is_meta else Phase.DOWNLOADING
+
+
+def failure_of(torrent: Torrent) -> FailureReason | None:
+    """Why the torrent failed, if it did. Files that it cannot open leave it waiting for its check
+    for ever, without a word."""
+    if torrent.is_active:
+        return None
+    if torrent.message:
+        return next(reason for start, reason in MESSAGES if torrent.message.startswith(start))
+    return "not_writable" if torrent.hashing and torrent.hashing_failed else None
+
+
+def status_of(client: ClientName, torrent: Torrent) -> DownloadStatus:
+    """The row in the vocabulary of all clients."""
+    known = not torrent.is_meta
+    phase = phase_of(torrent)
+    done = min(torrent.done, torrent.size) if known else 0
+    rate = torrent.down_rate
+    return DownloadStatus(
+        client=client,
+        item=ItemId(torrent.hash.lower()),
+        title=torrent.name if known else torrent.name.removesuffix(".meta"),
+        phase=phase,
+        progress=done / torrent.size if known and torrent.size else 0.0,
+        size=torrent.size if known else None,
+        downloaded=done,
+        uploaded=torrent.uploaded,
+        download_rate=rate,
+        upload_rate=torrent.up_rate,
+        eta=(torrent.size - done) // rate if rate and phase is Phase.DOWNLOADING else None,
+        save_path=_save_path(torrent),
+        category=urllib.parse.unquote(torrent.label) or None,
+        reason=failure_of(torrent),
+        message=torrent.message or (NOT_OPENED if phase is Phase.FAILED else None),
+        client_state=_state(torrent),
+    )
+
+
+def _save_path(torrent: Torrent) -> str | None:
+    """Where the torrent's file or folder is: d.directory is that folder itself."""
+    head, tail = posixpath.split(torrent.directory.rstrip("/"))
+    inside = torrent.is_multi_file and tail == torrent.name
+    return (head if inside else torrent.directory) or None
+
+
+def _state(torrent: Torrent) -> str:
+    """rTorrent has no word for it: these are its page's."""
+    if torrent.hashing:
+        return "hashing"
+    if not torrent.state:
+        return "stopped"
+    return "active" if torrent.is_active else "paused"
 
 
 class RTorrent:
@@ -80,26 +192,23 @@ class RTorrent:
         async with self._observing:
             # Until this answer is wholly understood, the next one is a snapshot again.
             run, self._run = self._run, None
-            process, rows = await self._together(("system.pid",), _rows_of("main"))
+            process, rows = await self._together(
+                ("system.pid",), ("d.multicall2", "", "main", *ROW)
+            )
             torrents = self._torrents(rows)
             before, self._known = self._known, torrents
             restarted = self._process not in (None, process)
             self._run = self._process = process
         client = self._settings.client_name
         if run is None or run != process:
-            statuses = [status_of(client, torrent) for torrent in torrents.values()]
-            return Snapshot(statuses, restarted)
-        changed = [it for key, it in torrents.items() if before.get(key) != it]
-        gone = before.keys() - torrents.keys()
-        return Delta(
-            [status_of(client, torrent) for torrent in changed],
-            [ItemId(key.lower()) for key in gone],
-        )
+            return Snapshot([status_of(client, it) for it in torrents.values()], restarted)
+        changed = [status_of(client, it) for key, it in torrents.items() if before.get(key) != it]
+        return Delta(changed, [ItemId(key.lower()) for key in before.keys() - torrents.keys()])
 
     def _torrents(self, rows: Any) -> dict[str, Torrent]:  # noqa: ANN401 - as XML-RPC has it
         try:
             torrents = [torrent_of(row) for row in rows]
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             self._misunderstood(f"no torrents but {rows!r:.80}", error)
         return {torrent.hash: torrent for torrent in torrents}
 
@@ -111,8 +220,8 @@ class RTorrent:
         category: str | None,
     ) -> ItemId:
         source = torrent_for("rTorrent", source)
-        hashes = infohashes(source)
-        if name := await self._name(hashes[0]):
+        item = infohashes(source)[0]
+        if name := await self._name(item):
             raise ClientRefused(f"rTorrent already has this download, as {name!r}")
         # A command, in which only commas, quotes and the like count: none is left by the encoding.
         label = [f"d.custom1.set={urllib.parse.quote(category, safe='')}"] if category else []
@@ -122,7 +231,7 @@ class RTorrent:
             content = xmlrpc.client.Binary(source.content)
             await self._make_room(len(source.content) * 3 // 2)
             await self._call("load.raw_start_verbose", "", content, *label, once=True)
-        return await self._until_listed(hashes[0])
+        return await self._until_listed(item)
 
     async def _make_room(self, size: int) -> None:
         """Raise the limit of what may be asked, if a request of that many bytes needs it."""
@@ -233,17 +342,9 @@ class NoSuchTorrent(ClientRefused):
 
 def folders_of(paths: Sequence[str], top: str) -> list[str]:
     """The folders of these files from the deepest up to ``top``, and none outside of it."""
-    folders = {top}
-    for path in paths:
-        folder = posixpath.dirname(path)
-        while folder.startswith(f"{top}/"):
-            folders.add(folder)
-            folder = posixpath.dirname(folder)
-    return sorted(folders, key=len, reverse=True)
-
-
-def _rows_of(view: str) -> tuple[str, ...]:
-    return ("d.multicall2", "", view, *ROW)
+    folders = {folder for path in paths for folder in PurePosixPath(path).parents}
+    inside = {str(folder) for folder in folders if folder.is_relative_to(top)}
+    return sorted(inside | {top}, key=len, reverse=True)
 
 
 def _printable(answer: bytes) -> str:

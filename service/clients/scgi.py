@@ -1,4 +1,4 @@
-"""The way to rTorrent: XML-RPC bodies over SCGI, straight to it, or over HTTP, by a web server.
+"""XML-RPC bodies on their way: over SCGI, straight to a program, or over HTTP, by a web server.
 
 SCGI is headers as one netstring and the body behind it, a connection a request
 (https://python.ca/scgi/protocol.txt).
@@ -12,10 +12,11 @@ from typing import Final, NoReturn, Protocol
 
 from service.clients.http import Http, Patience, base_url, basic_auth, http_session
 from service.clients.port import ClientUnavailable
+from service.clients.settings import ClientSettings
 from service.runtime.redact import without_secrets
 
 LARGEST: Final = 256 * 1024 * 1024
-"""Bytes of an answer; 10,000 torrents make some eight million."""
+"""Bytes of an answer; 10,000 torrents of rTorrent make some eight million."""
 
 CHUNK: Final = 256 * 1024
 XML: Final = "text/xml"
@@ -120,14 +121,15 @@ def must_be_way(url: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def way_to(
-    url: str, program: str, *, timeout: float, username: str, password: str
-) -> AsyncIterator[Way]:
+async def way_to(settings: ClientSettings, program: str) -> AsyncIterator[Way]:
     """The way that the address names, closed on leaving. Asks nothing yet."""
+    url, timeout = settings.url, settings.timeout
     if url.lower().startswith("scgi:"):
         yield Scgi(url, program, timeout=timeout)
         return
-    headers = {"Authorization": basic_auth(username, password)} if username or password else {}
+    headers = {}
+    if settings.username or settings.password:
+        headers["Authorization"] = basic_auth(settings.username, settings.password)
     async with http_session(base_url(url), program, timeout=timeout, headers=headers) as http:
         yield Web(http, program)
 

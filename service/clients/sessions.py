@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
@@ -12,6 +12,9 @@ from service.clients.port import DownloadClient
 from service.clients.settings import ClientSettings
 from service.runtime.settings import Settings, SettingsError, variable_prefix
 
+KINDS: Final = [str(settings.__struct_config__.tag) for settings in get_args(AnyClientSettings)]
+"""What a client may be, in the settings."""
+
 
 class NoSuchClient(Exception):
     """No client of the settings fits; the message says which there are."""
@@ -19,6 +22,10 @@ class NoSuchClient(Exception):
 
 def client_settings(settings: Settings) -> list[AnyClientSettings]:
     """The ``[[clients]]`` of the settings, typed. Raises SettingsError naming the key."""
+    for number, table in enumerate(settings.clients):
+        if (kind := table.get("kind")) not in KINDS:
+            one = f"one of {', '.join(KINDS)}"
+            raise SettingsError(f"settings: clients: `$[{number}].kind` is {kind!r} and not {one}")
     try:
         clients = msgspec.convert(settings.clients, list[AnyClientSettings], strict=False)
     except msgspec.ValidationError as error:

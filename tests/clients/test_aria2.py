@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.aria2 import Aria2, Aria2Settings
+from service.clients.aria2 import Aria2Settings
+from service.clients.aria2.session import Aria2
 from service.clients.http import basic_auth
 from service.clients.port import (
     ClientRefused,

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from schemas.status import DownloadStatus, Phase, UnreachableReason
-from service.clients.deluge import Deluge, DelugeSettings
-from service.clients.deluge_rpc import HEADER
+from service.clients.deluge import DelugeSettings
+from service.clients.deluge.session import Deluge
+from service.clients.deluge.wire import HEADER
 from service.clients.port import ClientUnavailable, Delta, DownloadClient
 from tests.clients.conftest import View, add, everything
 from tests.support import deluge_daemon

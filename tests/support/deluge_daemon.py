@@ -7,7 +7,7 @@ from typing import Final
 
 from schemas.status import ItemId
 from service.clients.deluge import DelugeSettings
-from service.clients.deluge_torrents import label_of
+from service.clients.deluge.states import label_of
 from tests.support.daemons import HOST, USERNAME, Daemon
 
 PASSWORD: Final = "open sesame, ünïcode"

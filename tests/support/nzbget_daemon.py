@@ -1,8 +1,8 @@
 """A real NZBGet with a throw-away profile; its only news server is the test's."""
 
 from schemas.status import ItemId, Phase
-from service.clients import nzbget
 from service.clients.nzbget import NzbGetSettings
+from service.clients.nzbget.session import NzbGet as Session
 from service.clients.port import DownloadClient
 from tests.support.daemons import HOST
 from tests.support.usenet_daemon import UsenetDaemon
@@ -19,8 +19,8 @@ class NzbGet(UsenetDaemon):
     one_article_missing = (Phase.FAILED, "1 of 64")
 
     async def pause_all(self, client: DownloadClient, *, pause: bool) -> None:
-        assert isinstance(client, nzbget.NzbGet)
-        await client._ask(bool, "pausedownload" if pause else "resumedownload")
+        assert isinstance(client, Session)
+        await client._rpc.ask(bool, "pausedownload" if pause else "resumedownload")
 
     async def unblock(self, client: DownloadClient) -> None:
         """It does so by itself."""

@@ -4,9 +4,9 @@ Debian has it in contrib, as ``sabnzbdplus``.
 """
 
 from schemas.status import ItemId, Phase
-from service.clients import sabnzbd
 from service.clients.port import DownloadClient
 from service.clients.sabnzbd import SabnzbdSettings
+from service.clients.sabnzbd.session import Sabnzbd as Session
 from tests.support.daemons import HOST
 from tests.support.usenet_daemon import UsenetDaemon
 
@@ -22,13 +22,13 @@ class Sabnzbd(UsenetDaemon):
     one_article_missing = (Phase.COMPLETED, "missing")
 
     async def pause_all(self, client: DownloadClient, *, pause: bool) -> None:
-        assert isinstance(client, sabnzbd.Sabnzbd)
-        await client._command("pause" if pause else "resume")
+        assert isinstance(client, Session)
+        await client._rpc.command("pause" if pause else "resume")
 
     async def unblock(self, client: DownloadClient) -> None:
         """Else it would wait ten minutes."""
-        assert isinstance(client, sabnzbd.Sabnzbd)
-        await client._command("status", name="unblock_server", value=HOST)
+        assert isinstance(client, Session)
+        await client._rpc.command("status", name="unblock_server", value=HOST)
 
     def configure(self) -> None:
         configuration = SABNZBD_INI.format(

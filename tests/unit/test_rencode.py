@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.clients.rencode import decode, encode
+from service.clients.deluge.rencode import decode, encode
 
 KNOWN = {
     b"E": None,

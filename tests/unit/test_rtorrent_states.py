@@ -1,13 +1,23 @@
 """What rTorrent says of a torrent, and what we take it for."""
 
+import xmlrpc.client
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas.status import ClientName, FailureReason, Phase
-from service.clients.rtorrent import folders_of
-from service.clients.rtorrent_torrents import NUMBERS, Torrent, failure_of, status_of, torrent_of
-from service.clients.scgi import request
+from service.clients.port import ClientUnavailable
+from service.clients.rtorrent import (
+    NUMBERS,
+    RTorrent,
+    RTorrentSettings,
+    Torrent,
+    failure_of,
+    folders_of,
+    status_of,
+    torrent_of,
+)
 
 CLIENT = ClientName("attic")
 STARTED: dict[str, Any] = {"state": 1, "is_active": 1}
@@ -15,7 +25,7 @@ STARTED: dict[str, Any] = {"state": 1, "is_active": 1}
 
 def a_torrent(*, message: str = "", name: str = "a", **numbers: Any) -> Torrent:
     """Of 100 bytes, half there."""
-    fields = dict.fromkeys(Torrent._fields[5:], 0) | {"size": 100, "done": 50} | numbers
+    fields = dict.fromkeys(Torrent.__struct_fields__[5:], 0) | {"size": 100, "done": 50} | numbers
     return Torrent("AB" * 20, name, message, "/films", "tv%20%26%20pi%C3%B9", **fields)
 
 
@@ -88,7 +98,7 @@ def test_rtorrent_numbers_are_passed_on_once_the_metadata_is_there() -> None:
 def test_a_folder_of_rtorrent_is_the_one_that_it_is_in(
     several: int, directory: str, path: str
 ) -> None:
-    torrent = a_torrent(is_multi_file=several)._replace(directory=directory)
+    torrent = msgspec.structs.replace(a_torrent(is_multi_file=several), directory=directory)
 
     assert status_of(CLIENT, torrent).save_path == path
 
@@ -101,10 +111,34 @@ def test_a_row_is_taken_apart() -> None:
     assert (torrent.hash, torrent.state, torrent.up_rate) == ("AB", 0, len(NUMBERS) - 1)
 
 
-@pytest.mark.parametrize("row", [[], ["AB"], ["AB", "a", "", "/films", "", "1 2 three"]])
-def test_what_is_no_row_is_an_error(row: list[str]) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        torrent_of(row)
+class Answering:
+    """A way to an rTorrent that answers a look with these rows."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    async def post(self, body: bytes, *, repeatable: bool) -> bytes:  # noqa: ARG002
+        return xmlrpc.client.dumps(([[1], [self.rows]],), methodresponse=True).encode()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        7,
+        [7],
+        [[]],
+        [["AB"]],
+        [["AB", "a", "", "/films", "", 7]],
+        [["AB", "a", "", "/films", "", "1 2"]],
+        [["AB", "a", "", "/films", "", "1 2 three"]],
+    ],
+)
+async def test_what_are_no_rows_is_no_answer_of_rtorrent(rows: Any) -> None:
+    client = RTorrent(Answering(rows), RTorrentSettings(name="rt", url="scgi://127.0.0.1:9"))
+
+    with pytest.raises(ClientUnavailable, match="no torrents but") as misunderstood:
+        await client.observe()
+    assert misunderstood.value.reason == "protocol"
 
 
 def test_folders_come_from_the_deepest_up_and_none_from_outside() -> None:
@@ -115,11 +149,3 @@ def test_folders_come_from_the_deepest_up_and_none_from_outside() -> None:
     assert folders[0] == "/films/a/b/c"
     assert folders[-1] == "/films/a"
     assert sorted(folders) == ["/films/a", "/films/a/b", "/films/a/b/c", "/films/a/d"]
-
-
-def test_an_scgi_request_is_a_netstring_and_the_body() -> None:
-    length, _, rest = request(b"<xml/>").partition(b":")
-
-    headers, body = rest[: int(length)], rest[int(length) :]
-    assert body == b",<xml/>"
-    assert headers.startswith(b"CONTENT_LENGTH\x006\x00SCGI\x001\x00")

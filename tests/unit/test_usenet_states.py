@@ -3,8 +3,12 @@
 import pytest
 
 from schemas.status import ClientName, FailureReason, Phase
-from service.clients import nzb, nzbget, nzbget_states, sabnzbd, sabnzbd_states
-from service.clients.nzbget_states import Finished, Group, State
+from service.clients import nzb
+from service.clients.nzbget import rpc as nzbget
+from service.clients.nzbget import states as nzbget_states
+from service.clients.nzbget.states import Finished, Group, State
+from service.clients.sabnzbd import rpc as sabnzbd
+from service.clients.sabnzbd import states as sabnzbd_states
 
 CLIENT = ClientName("attic")
 RUNNING = State(download_paused=False, download_rate=0, server_time=0, up_time_sec=9)

@@ -1,33 +1,36 @@
-"""SABnzbd 3 and later over its HTTP API.
-
-What is said here of its behaviour was seen on 5.0.0RC3; the API is described in the project's wiki,
-"API". Every call is a POST, so that the key is in no address and no access log.
-"""
+"""A session with SABnzbd: what it is asked for, and what it is told to do."""
 
 import asyncio
 import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.http import Answer, Http, Patience, base_url, http_session
+from service.clients.http import base_url, http_session
 from service.clients.nzb import file_name, nzb_for, usenet_reason
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
     DownloadClient,
-    NzbFile,
     Observation,
     Snapshot,
     Source,
 )
-from service.clients.sabnzbd_states import (
+from service.clients.sabnzbd.rpc import (
+    HistoryReply,
+    QueueReply,
+    Rpc,
+    StateReply,
+    Version,
+    Warned,
+    Warnings,
+    api_url,
+)
+from service.clients.sabnzbd.states import (
     DELETED,
     FORCE,
     HISTORY,
@@ -41,8 +44,6 @@ from service.clients.sabnzbd_states import (
     queued,
 )
 from service.clients.settings import ClientSettings
-
-T = TypeVar("T")
 
 EVERYTHING: Final = "1000000"
 """How much of the history: without a number SABnzbd shows the ten newest."""
@@ -72,80 +73,15 @@ class SabnzbdSettings(ClientSettings, frozen=True, kw_only=True, tag="sabnzbd"):
     async def connect(self) -> AsyncIterator[DownloadClient]:
         url = api_url(self.url)
         async with http_session(url, "SABnzbd", timeout=self.timeout) as http:
-            yield Sabnzbd(http, self)
-
-
-def api_url(text: str) -> URL:
-    """Where the API is: below the address, unless that names it."""
-    url = base_url(text)
-    return url if url.path.endswith("/api") else url / "api"
-
-
-class QueueReply(msgspec.Struct, frozen=True):
-    """The answer to mode=queue."""
-
-    queue: Queue
-
-
-class HistoryReply(msgspec.Struct, frozen=True):
-    """The answer to mode=history; False says that nothing changed."""
-
-    history: History | bool
-
-
-class Version(msgspec.Struct, frozen=True):
-    """The answer to mode=version."""
-
-    version: str
-
-
-class Done(msgspec.Struct, frozen=True):
-    """The answer to a command."""
-
-    status: bool = False
-    error: str = ""
-    nzo_ids: list[str] = []
-
-
-class Warned(msgspec.Struct, frozen=True):
-    """A warning or an error of SABnzbd's own."""
-
-    text: str
-    time: int = 0
-
-
-class Warnings(msgspec.Struct, frozen=True):
-    """The answer to mode=warnings, the newest last."""
-
-    warnings: list[Warned]
-
-
-class NewsServer(msgspec.Struct, frozen=True):
-    """What is wrong with a news server: for now, or until somebody does something."""
-
-    serverwarning: str = ""
-    servererror: str = ""
-
-
-class State(msgspec.Struct, frozen=True):
-    """Of mode=status, what matters here."""
-
-    servers: list[NewsServer] = []
-
-
-class StateReply(msgspec.Struct, frozen=True):
-    """The answer to mode=status."""
-
-    status: State
+            yield Sabnzbd(Rpc(http, self.password), self)
 
 
 class Sabnzbd:
     """A session with one SABnzbd, as ``DownloadClient`` says; made by its settings."""
 
-    def __init__(self, http: Http, settings: SabnzbdSettings) -> None:
-        self._http = http
+    def __init__(self, rpc: Rpc, settings: SabnzbdSettings) -> None:
+        self._rpc = rpc
         self._settings = settings
-        self._patience = Patience()
         self._observing = asyncio.Lock()
         self._known = False  # it was observed before
         self._away = False  # and could not be asked since
@@ -155,7 +91,7 @@ class Sabnzbd:
         self._explained: dict[str, str] = {}  # failures and what the warnings say of them
 
     async def version(self) -> str:
-        return (await self._ask(Version, "version")).version
+        return (await self._rpc.ask(Version, "version")).version
 
     async def observe(self) -> Observation:
         async with self._observing:
@@ -186,7 +122,7 @@ class Sabnzbd:
         return queue, history
 
     async def _queue(self) -> Queue:
-        queue = (await self._ask(QueueReply, "queue")).queue
+        queue = (await self._rpc.ask(QueueReply, "queue")).queue
         there = [slot for slot in queue.slots if slot.status != DELETED]
         return msgspec.structs.replace(queue, slots=there)
 
@@ -201,14 +137,14 @@ class Sabnzbd:
         else:
             answer = await self._ask_history()
         if answer is None:
-            self._http.misunderstood("asked for the history, it says that nothing changed")
+            self._rpc.misunderstood("asked for the history, it says that nothing changed")
         self._history = (answer, now)
         return answer
 
     async def _ask_history(self, *, unless: int = 0, only: str = "") -> History | None:
         """The history, perhaps of ``only`` one; None if it still is the one of number ``unless``,
         which is never 0."""
-        answer = await self._ask(
+        answer = await self._rpc.ask(
             HistoryReply,
             "history",
             limit=EVERYTHING,
@@ -240,11 +176,11 @@ class Sabnzbd:
         """Why nothing arrives: news servers that are away or refuse us, or a full disk, for which
         SABnzbd pauses itself. None of it is a failure."""
         if queue.paused and queue.have_warnings:
-            newest = (await self._ask(Warnings, "warnings")).warnings[-1:]
+            newest = (await self._rpc.ask(Warnings, "warnings")).warnings[-1:]
             return next((it.text for it in newest if usenet_reason(it.text) == "disk_full"), "")
         if not stuck or queue.paused:
             return ""
-        servers = (await self._ask(StateReply, "status", skip_dashboard="1")).status.servers
+        servers = (await self._rpc.ask(StateReply, "status", skip_dashboard="1")).status.servers
         said = [server.servererror or server.serverwarning for server in servers]
         return "; ".join(filter(None, said))
 
@@ -259,39 +195,39 @@ class Sabnzbd:
         new = vague.keys() - self._explained.keys()
         self._explained = {item: self._explained.get(item, "") for item in vague}
         if new:
-            warnings = (await self._ask(Warnings, "warnings")).warnings
+            warnings = (await self._rpc.ask(Warnings, "warnings")).warnings
             for item in new:
                 self._explained[item] = _about(vague[item], warnings)
 
     async def add(self, source: Source, *, title: str, category: str | None) -> ItemId:
         nzb = nzb_for("SABnzbd", source)
         name = file_name(nzb.name or title)
-        done = await self._command("addfile", nzb=nzb, nzbname=name, cat=category or "*")
+        done = await self._rpc.command("addfile", nzb=nzb, nzbname=name, cat=category or "*")
         if not done.nzo_ids:
-            newest = (await self._ask(Warnings, "warnings")).warnings[-1:]
+            newest = (await self._rpc.ask(Warnings, "warnings")).warnings[-1:]
             words = newest[0].text if newest else "it cannot use this nzb"
             raise ClientRefused(f"SABnzbd says no: {words.splitlines()[0]}")
         return ItemId(done.nzo_ids[0])
 
     async def pause(self, item: ItemId) -> None:
         await self._queued(item, "pause")
-        await self._command("queue", name="pause", value=item)
+        await self._rpc.command("queue", name="pause", value=item)
 
     async def resume(self, item: ItemId) -> None:
         queue, slot = await self._queued(item, "resume")
         if queue.paused and slot.priority != FORCE:
             raise ClientRefused("SABnzbd as a whole is paused: resume it there")
-        await self._command("queue", name="resume", value=item)
+        await self._rpc.command("queue", name="resume", value=item)
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
         one = self._one(item)
         files = "1" if delete_files else "0"
         if await self._slot(one):
-            await self._command("queue", name="delete", value=one, del_files=files)
+            await self._rpc.command("queue", name="delete", value=one, del_files=files)
         elif entry := await self._entry(one):
             if delete_files and HISTORY.get(entry.status) is Phase.COMPLETED:
                 raise ClientRefused(CANNOT_DELETE)
-            await self._command("history", name="delete", value=one, del_files=files)
+            await self._rpc.command("history", name="delete", value=one, del_files=files)
 
     async def _queued(self, item: ItemId, verb: str) -> tuple[Queue, Slot]:
         """The item's entry of the queue, if it still downloads. SABnzbd says that it paused what it
@@ -320,36 +256,6 @@ class Sabnzbd:
     def _has_not(self, item: ItemId) -> NoReturn:
         raise ClientRefused(f"SABnzbd has no download {item!r}")
 
-    async def _command(self, mode: str, *, nzb: NzbFile | None = None, **params: str) -> Done:
-        done = await self._ask(Done, mode, nzb=nzb, **params)
-        if done.error:
-            raise ClientRefused(f"SABnzbd says {done.error!r}")
-        return done
-
-    async def _ask(
-        self, kind: type[T], mode: str, *, nzb: NzbFile | None = None, **params: str
-    ) -> T:
-        """The answer to one call, as a ``kind``."""
-        self._patience.check()
-        params = {"mode": mode, "output": "json", "apikey": self._settings.password, **params}
-        form = _form(params, nzb)
-        answer = await self._http.call("POST", "", repeatable=nzb is None, data=form)
-        self._must_be_let_in(answer)
-        try:
-            return msgspec.json.decode(answer.body, type=kind, strict=False)
-        except msgspec.DecodeError as error:
-            self._http.misunderstood(f"{error} in {answer.words[:80]!r}", error)
-
-    def _must_be_let_in(self, answer: Answer) -> None:
-        # Before 2.3 a wrong key was told with 200. Also the host's name or our address may be why.
-        if answer.status in (401, 403) or answer.body.startswith(b'{"status":false,"error":"API K'):
-            raise self._patience.refused(
-                ClientUnavailable("authentication", f"SABnzbd refused us: {answer.words}")
-            )
-        if answer.status != 200:
-            self._http.misunderstood(f"HTTP {answer.status} {answer.words}")
-        self._patience.accepted()
-
 
 def _ids(queue: Queue, history: History) -> set[str]:
     return {slot.nzo_id for slot in queue.slots} | {entry.nzo_id for entry in history.slots}
@@ -360,12 +266,3 @@ def _about(entry: Past, warnings: Sequence[Warned]) -> str:
     near = [it.text for it in warnings if abs(it.time - entry.completed) <= RELATED]
     named = re.compile(rf"(?<!\w){re.escape(entry.name)}(?!\w)")
     return "; ".join(text.splitlines()[0] for text in near if named.search(text))[:500]
-
-
-def _form(params: dict[str, str], nzb: NzbFile | None) -> aiohttp.FormData:
-    form = aiohttp.FormData()
-    for name, value in params.items():
-        form.add_field(name, value)
-    if nzb is not None:
-        form.add_field("name", nzb.content, filename="a.nzb", content_type="application/x-nzb")
-    return form

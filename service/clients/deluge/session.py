@@ -1,8 +1,4 @@
-"""Deluge 2.x over its daemon's own RPC, the one of deluge-gtk and deluge-console.
-
-What is said here of its behaviour was seen on 2.0.3 and read in its source. It pushes an event when
-a torrent changes its state; progress it must be asked for.
-"""
+"""A session with Deluge: what it is asked for, what it pushes, and what it is told to do."""
 
 import asyncio
 import base64
@@ -10,17 +6,17 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
-from yarl import URL
 
 from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.deluge_rpc import ADMINISTRATOR, Disconnected, Rpc, RpcError, Wire
-from service.clients.deluge_torrents import KEYS, Torrent, label_of, status_of
+from service.clients.deluge.rencode import Value
+from service.clients.deluge.rpc import ADMINISTRATOR, Rpc, address, understood
+from service.clients.deluge.states import KEYS, Torrent, label_of, status_of
+from service.clients.deluge.wire import Disconnected, RpcError, Wire
 from service.clients.port import (
     ClientRefused,
-    ClientUnavailable,
     Delta,
     DownloadClient,
     Magnet,
@@ -29,10 +25,8 @@ from service.clients.port import (
     Source,
     TorrentFile,
 )
-from service.clients.rencode import Value
 from service.clients.settings import ClientSettings
 from service.clients.sources import infohashes, one_torrent, torrent_for
-from service.runtime.redact import without_secrets
 
 AT_REST: Final = frozenset({Phase.QUEUED, Phase.PAUSED, Phase.COMPLETED, Phase.FAILED})
 """What changes no more, unless an event says so: not asked for at every look."""
@@ -62,8 +56,6 @@ EVENTS: Final = (
     "TorrentStorageMovedEvent",
 )
 
-PORT: Final = 58846
-
 
 class DelugeSettings(ClientSettings, frozen=True, kw_only=True, tag="deluge"):
     """``url`` is the daemon's, ``deluge://host:58846``, not that of the web page. ``username`` and
@@ -84,17 +76,6 @@ class DelugeSettings(ClientSettings, frozen=True, kw_only=True, tag="deluge"):
             await client.close()
 
 
-def address(text: str) -> tuple[str, int]:
-    """The host and port of a ``deluge://`` address. ValueError if it is none."""
-    url = URL(text.strip())
-    if url.scheme != "deluge" or not url.host:
-        raise ValueError(
-            f"url must look like deluge://host:{PORT}, which is the daemon's and not that of the"
-            f" web page, not {without_secrets(text)!r}"
-        )
-    return url.host, url.port or PORT
-
-
 @dataclasses.dataclass
 class _Seen:
     """What was observed over one connection, and when everything was."""
@@ -108,17 +89,8 @@ class Deluge:
     """A session with one Deluge, as ``DownloadClient`` says; made by its settings."""
 
     def __init__(self, settings: DelugeSettings) -> None:
-        host, port = address(settings.url)
         self._settings = settings
-        self._rpc = Rpc(
-            host,
-            port,
-            username=settings.username,
-            password=settings.password,
-            events=EVENTS,
-            on_event=self._on_event,
-            timeout=settings.timeout,
-        )
+        self._rpc = Rpc(settings, EVENTS, self._on_event)
         self._observing = asyncio.Lock()
         self._seen: _Seen | None = None
         self._wire: Wire | None = None  # over which it was observed last
@@ -202,7 +174,7 @@ class Deluge:
         self, wire: Wire, which: dict[str, list[ItemId]]
     ) -> dict[ItemId, DownloadStatus]:
         answer = await self._rpc.ask(wire, "core.get_torrents_status", which, KEYS)
-        torrents = _understood(answer, dict[str, Torrent])
+        torrents = understood(answer, dict[str, Torrent])
         return {ItemId(item.lower()): self._status(item, it) for item, it in torrents.items()}
 
     def _status(self, item: str, torrent: Torrent) -> DownloadStatus:
@@ -307,7 +279,7 @@ class Deluge:
             answer = await self._rpc.call(
                 "core.get_torrent_status", one_torrent("Deluge", item), ["name", "state", "paused"]
             )
-            if record := _understood(answer, dict[str, object]):
+            if record := understood(answer, dict[str, object]):
                 return record
         return {}
 
@@ -321,15 +293,3 @@ class Deluge:
                 async with asyncio.timeout(left):
                     await self._started.wait()
         return wire
-
-
-T = TypeVar("T")
-
-
-def _understood(answer: Value, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(answer, kind)
-    except msgspec.ValidationError as error:
-        raise ClientUnavailable(
-            "protocol", f"Deluge does not answer as Deluge 2 does: {error}"
-        ) from error

@@ -3,11 +3,18 @@
 from typing import TypeVar
 
 import msgspec
+from yarl import URL
 
-from service.clients.http import Http, Patience
+from service.clients.http import Http, Patience, base_url
 from service.clients.port import ClientRefused, ClientUnavailable
 
 T = TypeVar("T")
+
+
+def rpc_url(text: str) -> URL:
+    """Where the RPC is: at ``/jsonrpc`` unless the address says so itself."""
+    url = base_url(text)
+    return url if url.path.endswith("/jsonrpc") else url / "jsonrpc"
 
 
 class Fault(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What aria2 says of its downloads, in the vocabulary of all clients.
+"""What aria2 says of itself, and of its downloads in the vocabulary of all clients.
 
 A download is known here by its infohash, because its gid changes: a magnet link's metadata is a
 download of its own, which another one follows, and a restart may keep the gid of a failed try to
@@ -55,6 +55,27 @@ REASONS: Final[dict[int, FailureReason]] = {
 """EXIT STATUS of aria2c(1); the rest is told from the words."""
 
 DUPLICATE: Final = 12
+
+
+class SessionInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer to getSessionInfo: another one for each run."""
+
+    session_id: str
+
+
+class GlobalStat(msgspec.Struct, frozen=True, rename="camel"):
+    """How many downloads there are of each sort: a hint that something changed."""
+
+    num_active: int
+    num_waiting: int
+    num_stopped: int
+    num_stopped_total: int = 0
+
+
+class Version(msgspec.Struct, frozen=True):
+    """Of getVersion, what matters here."""
+
+    version: str
 
 
 class Info(msgspec.Struct, frozen=True):

@@ -1,7 +1,4 @@
-"""aria2 over its JSON-RPC. Its notices over a WebSocket say less than every look sees.
-
-What is said here of its behaviour was seen on 1.36; the RPC is described in the manual, aria2c(1).
-"""
+"""A session with aria2: what it is asked for, and what it is told to do."""
 
 import asyncio
 import base64
@@ -13,21 +10,21 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-from yarl import URL
-
 from schemas.status import DownloadStatus, ItemId
-from service.clients.aria2_downloads import (
+from service.clients.aria2.rpc import Fault, Rpc, rpc_url
+from service.clients.aria2.states import (
     DUPLICATE,
     KEYS,
     Download,
     File,
+    GlobalStat,
+    SessionInfo,
+    Version,
     delete,
     name_of,
     newest,
     status_of,
 )
-from service.clients.aria2_rpc import Fault, Rpc
 from service.clients.http import base_url, http_session
 from service.clients.port import (
     ClientRefused,
@@ -68,33 +65,6 @@ class Aria2Settings(ClientSettings, frozen=True, kw_only=True, tag="aria2"):
     async def connect(self) -> AsyncIterator[DownloadClient]:
         async with http_session(rpc_url(self.url), "aria2", timeout=self.timeout) as http:
             yield Aria2(Rpc(http, self.password), self)
-
-
-def rpc_url(text: str) -> URL:
-    """Where the RPC is: at ``/jsonrpc`` unless the address says so itself."""
-    url = base_url(text)
-    return url if url.path.endswith("/jsonrpc") else url / "jsonrpc"
-
-
-class SessionInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer to getSessionInfo: another one for each run."""
-
-    session_id: str
-
-
-class GlobalStat(msgspec.Struct, frozen=True, rename="camel"):
-    """How many downloads there are of each sort: a hint that something changed."""
-
-    num_active: int
-    num_waiting: int
-    num_stopped: int
-    num_stopped_total: int = 0
-
-
-class Version(msgspec.Struct, frozen=True):
-    """Of getVersion, what matters here."""
-
-    version: str
 
 
 @dataclasses.dataclass

@@ -1,31 +1,26 @@
-"""NZBGet 13 and later over its JSON-RPC.
-
-What is said here of its behaviour was seen on 21.0, of later versions read in the source; the API
-is described at the project's site, "API reference".
-"""
+"""A session with NZBGet: what it is asked for, and what it is told to do."""
 
 import base64
 import contextlib
-import dataclasses
 import os
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, NoReturn, TypeVar
-
-import msgspec
-from yarl import URL
+from typing import Final, NoReturn
 
 from schemas.status import ItemId, Phase
-from service.clients.http import Http, Patience, base_url, basic_auth, http_session
+from service.clients.http import base_url, basic_auth, http_session
 from service.clients.nzb import file_name, nzb_for
-from service.clients.nzbget_states import (
+from service.clients.nzbget.rpc import Rpc, rpc_url
+from service.clients.nzbget.states import (
     FORCED,
     GONE,
     HISTORY,
     QUEUE,
     Finished,
     Group,
+    LogLine,
+    Option,
     State,
     finished,
     outcome,
@@ -33,7 +28,6 @@ from service.clients.nzbget_states import (
 )
 from service.clients.port import (
     ClientRefused,
-    ClientUnavailable,
     DownloadClient,
     Observation,
     Snapshot,
@@ -41,16 +35,14 @@ from service.clients.port import (
 )
 from service.clients.settings import ClientSettings
 
-T = TypeVar("T")
-
 EXPLAINED: Final = 10
 """Failures, the newest first, whose logs are read at once; older ones have their word alone."""
 
 NEWS_SERVER: Final = re.compile(r"Server\d+\.(Host|Name)")
 """The options that a line of the log names when a news server is its matter."""
+
 TROUBLE_LASTS: Final = 60
 """Seconds for which a line of the log explains why nothing arrives."""
-
 
 CANNOT_DELETE: Final = (
     "NZBGet does not delete the files of a finished download; remove it without them"
@@ -76,62 +68,26 @@ class NzbGetSettings(ClientSettings, frozen=True, kw_only=True, tag="nzbget"):
             headers["Authorization"] = basic_auth(self.username, self.password)
         url = rpc_url(self.url)
         async with http_session(url, "NZBGet", timeout=self.timeout, headers=headers) as http:
-            yield NzbGet(http, self)
-
-
-def rpc_url(text: str) -> URL:
-    """Where the JSON-RPC is: below the address, unless that names it."""
-    url = base_url(text)
-    return url if url.path.endswith("/jsonrpc") else url / "jsonrpc"
-
-
-class LogLine(msgspec.Struct, frozen=True, rename="pascal"):
-    """A line of the log, of all or of one download's."""
-
-    kind: str
-    time: int
-    text: str
-
-
-class Option(msgspec.Struct, frozen=True, rename="pascal"):
-    """One of its settings."""
-
-    name: str
-    value: str
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """The error of a JSON-RPC answer."""
-
-    message: str = ""
-    code: int = 0
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """Every answer's frame."""
-
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    error: Failure | None = None
+            yield NzbGet(Rpc(http), self)
 
 
 class NzbGet:
     """A session with one NZBGet, as ``DownloadClient`` says; made by its settings."""
 
-    def __init__(self, http: Http, settings: NzbGetSettings) -> None:
-        self._http = http
+    def __init__(self, rpc: Rpc, settings: NzbGetSettings) -> None:
+        self._rpc = rpc
         self._settings = settings
-        self._patience = Patience()
         self._looked_at: float | None = None
         self._listed: set[int] = set()  # what was there when last seen
         self._arrived: dict[int, int] = {}  # and the bytes of what was in the queue
         self._explained: dict[int, str] = {}  # failures and what the log says of them
 
     async def version(self) -> str:
-        return await self._ask(str, "version")
+        return await self._rpc.ask(str, "version")
 
     async def observe(self) -> Observation:
         now = time.monotonic()
-        state = await self._ask(State, "status")
+        state = await self._rpc.ask(State, "status")
         groups, entries = await self._both()
         trouble = await self._trouble(groups, state)
         await self._explain(entries)
@@ -146,11 +102,11 @@ class NzbGet:
         """Queue and history. An entry is in one of them; in this order none that ends between the
         two questions is missed. One that goes back to the queue then would be: so if one that was
         there is in neither, the queue is asked again."""
-        groups = await self._ask(list[Group], "listgroups", 0)
-        history = await self._ask(list[Finished], "history", False)
+        groups = await self._rpc.ask(list[Group], "listgroups", 0)
+        history = await self._rpc.ask(list[Finished], "history", False)
         before, self._listed = self._listed, {entry.nzb_id for entry in (*groups, *history)}
         if before - self._listed:
-            groups = await self._ask(list[Group], "listgroups", 0)
+            groups = await self._rpc.ask(list[Group], "listgroups", 0)
             self._listed |= {group.nzb_id for group in groups}
         return groups, [entry for entry in history if entry.status != GONE]
 
@@ -166,9 +122,9 @@ class NzbGet:
         ]
         if not stuck:
             return ""
-        options = await self._ask(list[Option], "config")
+        options = await self._rpc.ask(list[Option], "config")
         servers = [it.value for it in options if it.value and NEWS_SERVER.fullmatch(it.name)]
-        lines = await self._ask(list[LogLine], "log", 0, 50)
+        lines = await self._rpc.ask(list[LogLine], "log", 0, 50)
         recent = [line for line in lines if line.time > state.server_time - TROUBLE_LASTS]
         errors = (line.text for line in reversed(recent) if line.kind == "ERROR")
         return next((text for text in errors if any(name in text for name in servers)), "")
@@ -183,7 +139,7 @@ class NzbGet:
 
     async def _why(self, number: int) -> str:
         """The warnings and errors of a download's log, and what its unpacker says of a password."""
-        lines = await self._ask(list[LogLine], "loadlog", number, 0, 1000)
+        lines = await self._rpc.ask(list[LogLine], "loadlog", number, 0, 1000)
         told = [
             line.text.strip()
             for line in lines
@@ -198,7 +154,7 @@ class NzbGet:
         content = base64.b64encode(nzb.content).decode()
         # ALL: only the very same articles are a duplicate, not whatever has the same name.
         terms = (category or "", 0, False, False, "", 0, "ALL")
-        number = await self._ask(int, "append", f"{name}.nzb", content, *terms)
+        number = await self._rpc.ask(int, "append", f"{name}.nzb", content, *terms)
         if number <= 0:
             raise ClientRefused(f"NZBGet does not take {name!r}; its own log says why")
         return await self._accepted(number)
@@ -218,7 +174,7 @@ class NzbGet:
 
     async def resume(self, item: ItemId) -> None:
         group = await self._queued(item, "resume")
-        if (await self._ask(State, "status")).download_paused and group.max_priority < FORCED:
+        if (await self._rpc.ask(State, "status")).download_paused and group.max_priority < FORCED:
             raise ClientRefused("NZBGet as a whole is paused: resume it there")
         await self._edit("GroupResume", group.nzb_id)
         # As its own page does: recovery files are fetched only when they are needed.
@@ -250,16 +206,16 @@ class NzbGet:
         raise ClientRefused(f"NZBGet has finished {item} already: nothing to {verb}")
 
     async def _group(self, number: int) -> Group | None:
-        groups = await self._ask(list[Group], "listgroups", 0)
+        groups = await self._rpc.ask(list[Group], "listgroups", 0)
         return next((group for group in groups if group.nzb_id == number), None)
 
     async def _entry(self, number: int) -> Finished | None:
-        entries = await self._ask(list[Finished], "history", False)
+        entries = await self._rpc.ask(list[Finished], "history", False)
         return next((entry for entry in entries if entry.nzb_id == number), None)
 
     async def _edit(self, command: str, number: int) -> None:
         """One command of editqueue, which answers whether there was anything to do it to."""
-        if not await self._ask(bool, "editqueue", command, "", [number]):
+        if not await self._rpc.ask(bool, "editqueue", command, "", [number]):
             self._has_not(ItemId(str(number)))
 
     def _number(self, item: ItemId) -> int:
@@ -269,28 +225,6 @@ class NzbGet:
 
     def _has_not(self, item: ItemId) -> NoReturn:
         raise ClientRefused(f"NZBGet has no download {item!r}")
-
-    async def _ask(self, kind: type[T], method: str, *params: object) -> T:
-        """The result of one call, as a ``kind``."""
-        self._patience.check()
-        body = msgspec.json.encode({"method": method, "params": params})
-        answer = await self._http.call("POST", "", repeatable=method != "append", data=body)
-        if answer.status == 401:
-            self._refused()
-        if answer.status != 200:
-            self._http.misunderstood(f"HTTP {answer.status} {answer.words}")
-        self._patience.accepted()
-        reply = self._http.decode(answer, Reply)
-        if reply.error is None:
-            return self._http.decode(dataclasses.replace(answer, body=bytes(reply.result)), kind)
-        if reply.error.code == 401:  # the restricted user's
-            self._refused()
-        raise ClientRefused(f"NZBGet says {reply.error.message!r}")
-
-    def _refused(self) -> NoReturn:
-        raise self._patience.refused(
-            ClientUnavailable("authentication", "NZBGet refused username or password")
-        )
 
 
 def _errno(found: re.Match[str]) -> str:

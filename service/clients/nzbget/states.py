@@ -1,4 +1,4 @@
-"""What NZBGet says of a download, and what that means here.
+"""What NZBGet says of a download and of itself, and what that means here.
 
 Its words are read off 21.0's and 26's source; what it does with them was seen on 21.0.
 """
@@ -66,6 +66,21 @@ VAGUE: Final = ("client_error", "unpack")
 
 FORCED: Final = 900
 """The priority from which on a pause of NZBGet as a whole does not count."""
+
+
+class LogLine(msgspec.Struct, frozen=True, rename="pascal"):
+    """A line of the log, of all or of one download's."""
+
+    kind: str
+    time: int
+    text: str
+
+
+class Option(msgspec.Struct, frozen=True, rename="pascal"):
+    """One of its settings."""
+
+    name: str
+    value: str
 
 
 def _spelled(field: str) -> str:
