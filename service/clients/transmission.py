@@ -57,6 +57,9 @@ was removed 59."""
 CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that goes on while this machine is suspended, as Transmission elsewhere does."""
 
+ROUNDED: Final = 1.0
+"""Seconds by which it may say that it runs for longer than it does: it counts whole ones."""
+
 SETTLING: Final = 0.5
 """Seconds. 3.00 answers with no torrents at all for 60 to 200 ms after its start, until it has
 loaded them: an empty answer that early is asked for again."""
@@ -255,7 +258,7 @@ class Transmission:
             return False
         stats = await self._ask(Stats, "session-stats")
         since = time.clock_gettime(CLOCK) - self._last[1]
-        return stats.current_stats.seconds_active < since
+        return stats.current_stats.seconds_active - ROUNDED <= since
 
     def _status(self, torrent: Torrent) -> DownloadStatus:
         """Its status, but not yet paused at the first sight of it as stopped when it is new or was

@@ -299,21 +299,25 @@ async def test_transmission_is_asked_for_everything_after_a_long_silence() -> No
             assert isinstance(await client.observe(), Snapshot)
 
 
-async def test_transmission_s_new_session_id_of_every_hour_is_no_restart() -> None:
+@pytest.mark.parametrize(("seconds_ago", "restarted"), [(0.0, False), (1.2, True)])
+async def test_transmission_was_restarted_if_it_runs_for_less_long_than_since_the_last_look(
+    seconds_ago: float, restarted: bool
+) -> None:
+    """A new session id by itself says nothing: there is one every hour."""
     with daemons.Transmission.started() as daemon:
         async with daemon.settings().connect() as client:
             assert isinstance(client, Transmission)
 
-            async def has_run_for_a_while() -> bool:
+            async def says_two_seconds() -> bool:
                 stats = await client._ask(Stats, "session-stats")
-                return stats.current_stats.seconds_active > 1
+                return stats.current_stats.seconds_active == 2
 
-            await eventually(has_run_for_a_while)
+            await eventually(says_two_seconds)
             await client.observe()
             assert client._observed is not None
-            client._observed = client._last = "the last hour's", client._observed[1]
+            client._observed = client._last = "another", client._observed[1] - seconds_ago
 
-            assert await client.observe() == Snapshot([], restarted=False)
+            assert await client.observe() == Snapshot([], restarted=restarted)
 
 
 async def test_after_an_answer_that_was_lost_qbittorrent_is_asked_for_everything() -> None:

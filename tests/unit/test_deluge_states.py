@@ -1,5 +1,7 @@
 """Every word of Deluge's own, and what we take it for."""
 
+from typing import Any
+
 import pytest
 
 from schemas.status import ClientName, FailureReason, Phase
@@ -135,6 +137,24 @@ def test_tracker_trouble_is_only_a_message(words: str, shown: str | None) -> Non
 
     assert (going_on.phase, going_on.reason) == (Phase.DOWNLOADING, None)
     assert going_on.message == shown
+
+
+@pytest.mark.parametrize(
+    ("facts", "free", "shown"),
+    [
+        ({}, 4_000_000, "stands still: 4.0 MB are free on its disk, and 5.0 MB are missing"),
+        ({}, 5_000_000, None),
+        ({}, None, None),
+        ({"download_payload_rate": 50_000}, 0, None),
+        ({"state": "Paused"}, 0, None),
+    ],
+)
+def test_a_torrent_that_stands_still_for_lack_of_room_says_so(
+    facts: dict[str, Any], free: int | None, shown: str | None
+) -> None:
+    still = {"state": "Downloading", "download_payload_rate": 30, "total_remaining": 5_000_000}
+    status = status_of(CLIENT, HASH, torrent(**{**still, **facts}), free)
+    assert (status.message, status.reason) == (shown, None)
 
 
 def test_a_category_becomes_what_a_label_may_be() -> None:

@@ -96,6 +96,7 @@ class Deluge:
         self._wire: Wire | None = None  # over which it was observed last
         self._touched: dict[ItemId, float] = {}  # what events named, and when
         self._added: dict[ItemId, float] = {}  # and not seen to be started yet
+        self._free: dict[str, int] = {}  # bytes, where torrents that download are stored
         self._started = asyncio.Event()  # it has told that all its torrents are loaded
 
     async def close(self) -> None:
@@ -168,7 +169,13 @@ class Deluge:
 
     async def _everything(self, wire: Wire) -> dict[ItemId, DownloadStatus]:
         self._lately_touched()
-        return await self._asked_for(wire, {})
+        all_there_is = await self._asked_for(wire, {})
+        busy = [status for status in all_there_is.values() if status.phase is Phase.DOWNLOADING]
+        for folder in {status.save_path for status in busy if status.save_path}:
+            with contextlib.suppress(RpcError):  # it is not there yet
+                free = await self._rpc.ask(wire, "core.get_free_space", folder)
+                self._free[folder] = understood(free, int)
+        return all_there_is
 
     async def _asked_for(
         self, wire: Wire, which: dict[str, list[ItemId]]
@@ -179,7 +186,8 @@ class Deluge:
 
     def _status(self, item: str, torrent: Torrent) -> DownloadStatus:
         """Its status, but not yet paused while it is new: it is called so before it starts."""
-        status = status_of(self._settings.client_name, item, torrent)
+        free = self._free.get(torrent.download_location)
+        status = status_of(self._settings.client_name, item, torrent, free)
         added = self._added.get(status.item)
         if added is None:
             return status

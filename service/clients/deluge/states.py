@@ -31,6 +31,11 @@ REASONS: Final[tuple[tuple[str, FailureReason], ...]] = (
 FINE: Final = "OK"
 """The message of a torrent without an error."""
 
+CRAWLING: Final = 1_000
+"""Bytes a second under which a torrent stands still; the rate takes its time to reach nothing."""
+
+MEGABYTE: Final = 1_000_000
+
 TRACKER_TROUBLE: Final = ("Error: ", "Warning: ")
 """How a tracker status begins that is worth a word; the download goes on."""
 
@@ -70,8 +75,11 @@ def phase_of(torrent: Torrent) -> Phase:
     return phase
 
 
-def status_of(client: ClientName, item: str, torrent: Torrent) -> DownloadStatus:
-    """The torrent's record in the vocabulary of all clients."""
+def status_of(
+    client: ClientName, item: str, torrent: Torrent, free: int | None = None
+) -> DownloadStatus:
+    """The torrent's record in the vocabulary of all clients; ``free`` is the room, in bytes, that
+    was last seen where it is stored."""
     phase = phase_of(torrent)
     complete = phase is Phase.COMPLETED
     size = torrent.total_wanted or torrent.total_size
@@ -93,7 +101,9 @@ def status_of(client: ClientName, item: str, torrent: Torrent) -> DownloadStatus
         save_path=torrent.download_location or None,
         category=torrent.label or None,
         reason=_reason(torrent.message) if failed else None,
-        message=torrent.message if failed else _tracker_trouble(torrent.tracker_status),
+        message=torrent.message
+        if failed
+        else _lack_of_room(torrent, free) or _tracker_trouble(torrent.tracker_status),
         client_state=torrent.state,
     )
 
@@ -102,6 +112,17 @@ def _reason(message: str) -> FailureReason:
     lowered = message.lower()
     own = (reason for text, reason in REASONS if text in lowered)
     return next(own, None) or failure_reason(message)
+
+
+def _lack_of_room(torrent: Torrent, free: int | None) -> str | None:
+    """What Deluge does not tell: where a file cannot grow, libtorrent may leave the torrent without
+    an error and ask for no more pieces until it tries again, ten minutes later."""
+    if free is None or torrent.state != "Downloading" or torrent.download_payload_rate > CRAWLING:
+        return None
+    if free >= torrent.total_remaining:
+        return None
+    room, missing = free / MEGABYTE, torrent.total_remaining / MEGABYTE
+    return f"stands still: {room:.1f} MB are free on its disk, and {missing:.1f} MB are missing"
 
 
 def _tracker_trouble(words: str) -> str | None:
