@@ -4,7 +4,6 @@ acknowledgements."""
 import asyncio
 import dataclasses
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, assert_never
 
@@ -13,7 +12,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from consumers.verdict import Bury, Done, Retry, RetryLater, verdict_on
+from consumers.verdict import Bury, Retry, RetryLater, verdict_on
 from schemas import codec, letter
 from schemas.envelope import Envelope
 from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM, replayed
@@ -128,32 +127,45 @@ async def handle_messages(
     bus: Bus, name: str, handle: HandleBatch, messages: Sequence[Msg]
 ) -> None:
     """One pass: decodes and handles the messages, then settles each."""
-    outcomes: list[Exception | None] = [None] * len(messages)
-    deliveries, places = [], []
-    for place, message in enumerate(messages):
+    done: list[Msg] = []
+    others: list[tuple[Msg, Exception]] = []
+    decoded: list[Msg] = []
+    deliveries: list[Delivery] = []
+    for message in messages:
         try:
             deliveries.append(_decode(message))
-            places.append(place)
+            decoded.append(message)
         except codec.InvalidEvent as error:
-            outcomes[place] = error
-    if deliveries:
-        handled = await _handled(handle, deliveries)
-        for place, outcome in zip(places, handled, strict=True):
-            outcomes[place] = outcome
-    counts: Counter[str] = Counter()
-    burials: list[tuple[Msg, Bury]] = []
-    for message, outcome in zip(messages, outcomes, strict=True):
-        verdict = verdict_on(outcome, deliveries=place_of(message).deliveries)
-        if isinstance(verdict, Bury):
-            burials.append((message, verdict))
+            others.append((message, error))
+    outcomes = await _handled(handle, deliveries) if deliveries else []
+    for message, outcome in zip(decoded, outcomes, strict=True):
+        if outcome is None:
+            done.append(message)
         else:
-            await _settle(message, verdict)
-        counts[type(verdict).__name__.lower()] += 1
+            others.append((message, outcome))
+    if done:
+        await bus.nc.acknowledge(done)
+        metrics.CONSUMED.labels(name, "done").inc(len(done))
+    await _settle(bus, name, others)
+
+
+async def _settle(bus: Bus, name: str, troubles: Sequence[tuple[Msg, Exception]]) -> None:
+    """What becomes of the messages that were not handled."""
+    burials: list[tuple[Msg, Bury]] = []
+    for message, error in troubles:
+        match verdict_on(error, deliveries=place_of(message).deliveries):
+            case Bury() as verdict:
+                burials.append((message, verdict))
+            case Retry(delay):
+                await message.nak(delay=delay)
+                metrics.CONSUMED.labels(name, "retry").inc()
+            case other:
+                assert_never(other)
     for start in range(0, len(burials), BURIED_AT_ONCE):
         window = burials[start : start + BURIED_AT_ONCE]
         await asyncio.gather(*(_bury(bus, name, message, bury) for message, bury in window))
-    for verdict_name, count in counts.items():
-        metrics.CONSUMED.labels(name, verdict_name).inc(count)
+    if burials:
+        metrics.CONSUMED.labels(name, "bury").inc(len(burials))
 
 
 async def _handled(
@@ -170,16 +182,6 @@ async def _handled(
 def _decode(message: Msg) -> Delivery:
     envelope = codec.decode(message.data, message.headers)
     return Delivery(envelope, *place_of(message))
-
-
-async def _settle(message: Msg, verdict: Done | Retry) -> None:
-    match verdict:
-        case Done():
-            await message.ack()
-        case Retry(delay):
-            await message.nak(delay=delay)
-        case _:
-            assert_never(verdict)
 
 
 async def _bury(bus: Bus, name: str, message: Msg, verdict: Bury) -> None:

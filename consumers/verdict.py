@@ -20,11 +20,6 @@ class RetryLater(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Done:
-    """Handled: acknowledge it."""
-
-
-@dataclasses.dataclass(frozen=True)
 class Retry:
     """Deliver it again after ``delay`` seconds."""
 
@@ -39,14 +34,13 @@ class Bury:
     reason: str
 
 
-Verdict = Done | Retry | Bury
+Verdict = Retry | Bury
 
 
-def verdict_on(error: Exception | None, *, deliveries: int) -> Verdict:
-    """The verdict on a message that was delivered ``deliveries`` times, this one included."""
+def verdict_on(error: Exception, *, deliveries: int) -> Verdict:
+    """The verdict on a message that was not handled, and was delivered ``deliveries`` times, this
+    one included."""
     match error:
-        case None:
-            return Done()
         case InvalidEvent():
             return Bury("invalid", str(error))
         case Rejected():

@@ -40,7 +40,7 @@ class CannotConnect(Exception):
 class Bus:
     """An open connection to NATS, and the settings that it was made with."""
 
-    def __init__(self, nc: Client, settings: NatsSettings) -> None:
+    def __init__(self, nc: NatsClient, settings: NatsSettings) -> None:
         self.nc = nc
         self.settings = settings
         self.js: JetStreamContext = nc.jetstream(timeout=5)

@@ -1,14 +1,19 @@
 """nats-py's client, without what ends it silently or leaves it waiting."""
 
 import asyncio
+import contextlib
 import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.protocol import parser
+
+Taker = Callable[[Msg], None]
 
 FORBIDDEN_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]*)"')
 """In the words of the server, which nats-py makes lower case."""
@@ -34,6 +39,7 @@ class NatsClient(Client):
         super().__init__()
         self._needs_tls = needs_tls
         self._asked: WeakKeyDictionary[asyncio.Future[Msg], str] = WeakKeyDictionary()
+        self._takers: dict[int, Taker] = {}
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._needs_tls and not info.get("tls_required"):
@@ -51,6 +57,43 @@ class NatsClient(Client):
         if future is not None:
             self._asked[future] = subject
         await super().publish(subject, payload, reply, headers)
+
+    @contextlib.asynccontextmanager
+    async def handing(self, subject: str, taker: Taker) -> AsyncIterator[None]:
+        """A subscription whose messages are handed over as they are read, past the queue and the
+        task that nats-py has between: ``taker`` must be quick, and must not raise."""
+        subscription = await self.subscribe(subject, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        sid = subscription._id  # noqa: SLF001
+        self._takers[sid] = taker
+        try:
+            yield
+        finally:
+            del self._takers[sid]
+            with contextlib.suppress(NatsError):  # closed already
+                await subscription.unsubscribe()
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        taker = self._takers.get(sid)
+        if taker is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        parsed = await self._process_headers(headers)
+        taker(self._build_message(sid, subject, reply, data, parsed))
+
+    async def acknowledge(self, messages: Sequence[Msg]) -> None:
+        """Acknowledges each of the messages, in one write. Raises ConnectionClosedError."""
+        if self.is_closed:
+            raise ConnectionClosedError
+        acks = [f"PUB {message.reply} 0\r\n\r\n" for message in messages]
+        await self._send_command("".join(acks).encode())
+        self.stats["out_msgs"] += len(acks)
+        for message in messages:
+            message._ackd = True  # noqa: SLF001 - as its own ``ack`` does
+        await self._flush_pending()
 
     def hang_up(self) -> None:
         """Ends the connection to a server that takes nothing, and would never let it be closed."""

@@ -59,7 +59,7 @@ class Pull:
         self._bus = bus
         self._stream = stream
         self._consumer = consumer
-        self._inbox = bus.nc.new_inbox()
+        self.inbox = bus.nc.new_inbox()
         self._batch = batch
         self._consumer_is_there = False
         self._outstanding = 0
@@ -105,7 +105,7 @@ class Pull:
         self._outstanding = self._batch
         self._last_sign = asyncio.get_running_loop().time()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer.durable_name}"
-        await self._bus.nc.publish(subject, msgspec.json.encode(request), reply=self._inbox)
+        await self._bus.nc.publish(subject, msgspec.json.encode(request), reply=self.inbox)
 
     async def _ensure_consumer(self) -> None:
         while not self._consumer_is_there:
@@ -123,7 +123,7 @@ class Pull:
         silence = asyncio.get_running_loop().time() - self._last_sign
         return silence > 2 * HEARTBEAT
 
-    async def receive(self, message: Msg) -> None:
+    def receive(self, message: Msg) -> None:
         """Takes what the server sends to the inbox."""
         self._last_sign = asyncio.get_running_loop().time()
         if message.reply.startswith("$JS.ACK."):  # whatever its own headers say
@@ -149,16 +149,9 @@ async def pulling(
 ) -> AsyncIterator[Pull]:
     """A subscription to a durable consumer, which is made if it is not there."""
     pull = Pull(bus, stream, consumer, batch)
-    subscription = await bus.nc.subscribe(
-        pull._inbox,  # noqa: SLF001
-        cb=pull.receive,
-        pending_msgs_limit=-1,
-        pending_bytes_limit=-1,
-    )
-    working = asyncio.create_task(pull.keep_in_progress(), name="in progress")
-    try:
-        yield pull
-    finally:
-        working.cancel()
-        with contextlib.suppress(NatsError):  # closed already
-            await subscription.unsubscribe()
+    async with bus.nc.handing(pull.inbox, pull.receive):
+        working = asyncio.create_task(pull.keep_in_progress(), name="in progress")
+        try:
+            yield pull
+        finally:
+            working.cancel()

@@ -1,4 +1,4 @@
-"""What becomes of a message: done, tried again, or buried."""
+"""What becomes of a message that was not handled: tried again, or buried."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,6 @@ from consumers.verdict import (
     LONGEST_DELAY,
     MOST_DELIVERIES,
     Bury,
-    Done,
     Rejected,
     Retry,
     RetryLater,
@@ -17,11 +16,6 @@ from consumers.verdict import (
 from schemas.codec import InvalidEvent
 
 DELIVERIES = some.integers(1, 10_000)
-
-
-@given(DELIVERIES)
-def test_what_went_well_is_done(deliveries: int) -> None:
-    assert verdict_on(None, deliveries=deliveries) == Done()
 
 
 @given(DELIVERIES)
