@@ -86,7 +86,7 @@ def encode(envelope: Envelope) -> bytes:
 def decode(payload: bytes, headers: Mapping[str, str] | None = None) -> Envelope:
     """The envelope of a message, structured or (with ``ce-*`` headers) binary. Raises InvalidEvent
     where the envelope, or the data of a registered type, breaks its schema."""
-    if headers and "ce-specversion" in headers:
+    if headers is not None and "ce-specversion" in headers:
         payload = _structured(payload, headers)
     _refuse_unstorable(payload)
     try:

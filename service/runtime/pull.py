@@ -6,6 +6,7 @@ nats-py's own ``fetch`` waits for a whole batch or its timeout and is several ti
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
@@ -103,7 +104,7 @@ class Pull:
             "idle_heartbeat": int(HEARTBEAT * 1e9),
         }
         self._outstanding = self._batch
-        self._last_sign = asyncio.get_running_loop().time()
+        self._last_sign = time.monotonic()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer.durable_name}"
         await self._bus.nc.publish(subject, msgspec.json.encode(request), reply=self.inbox)
 
@@ -120,12 +121,12 @@ class Pull:
                 self._consumer_is_there = True
 
     def _is_lost(self) -> bool:
-        silence = asyncio.get_running_loop().time() - self._last_sign
+        silence = time.monotonic() - self._last_sign
         return silence > 2 * HEARTBEAT
 
     def receive(self, message: Msg) -> None:
         """Takes what the server sends to the inbox."""
-        self._last_sign = asyncio.get_running_loop().time()
+        self._last_sign = time.monotonic()
         if message.reply.startswith("$JS.ACK."):  # whatever its own headers say
             self._outstanding -= 1
             self._held.append(message)
