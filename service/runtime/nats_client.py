@@ -9,14 +9,17 @@ from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError
+from nats.errors import BadHeaderError, ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.protocol import parser
+from nats.protocol.command import hpub_cmd
 
 Taker = Callable[[Msg], None]
 
 FORBIDDEN_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]*)"')
 """In the words of the server, which nats-py makes lower case."""
+
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # What stands between the parts of a line is a blank or a tab. nats-py takes any white space for it,
 # of which a subject may hold a form feed, and then loses its place.
@@ -33,7 +36,7 @@ class NatsClient(Client):
     """nats-py's client, less some ways to its end: for good on most of what a server calls an
     error, silently on a subject that is not UTF-8 or on headers that are none. What the server
     forbids fails at once, and not by its timeout; where TLS is needed, a server without it is no
-    server. And it reads headers at a third of the cost."""
+    server. And it reads headers at a third of the cost, and writes them at two thirds."""
 
     def __init__(self, *, needs_tls: bool) -> None:
         super().__init__()
@@ -57,6 +60,24 @@ class NatsClient(Client):
         if future is not None:
             self._asked[future] = subject
         await super().publish(subject, payload, reply, headers)
+
+    async def _send_publish(
+        self,
+        subject: str,
+        reply: str,
+        payload: bytes,
+        payload_size: int,
+        headers: dict[str, str] | None,
+    ) -> None:
+        if not headers:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        command = hpub_cmd(subject, reply, _header_lines(headers), payload)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(command)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     @contextlib.asynccontextmanager
     async def handing(self, subject: str, taker: Taker) -> AsyncIterator[None]:
@@ -134,3 +155,16 @@ class NatsClient(Client):
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         lines = (line.partition(":") for line in raw.decode(errors="replace").split("\r\n"))
         return {name.strip(): value.strip() for name, colon, value in lines if colon}
+
+
+def _header_lines(headers: dict[str, str]) -> bytes:
+    """As nats-py writes them: each value on one line, whatever is in it. Raises BadHeaderError."""
+    lines = ["NATS/1.0"]
+    for name, value in headers.items():
+        if not (name := name.strip()):
+            continue
+        if not HEADER_NAME.fullmatch(name):
+            raise BadHeaderError(name)
+        one_line = value.strip().replace("\r", " ").replace("\n", " ")
+        lines.append(f"{name}: {one_line}")
+    return "\r\n".join([*lines, "", ""]).encode()
