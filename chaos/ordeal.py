@@ -19,7 +19,7 @@ from chaos.load import Load
 from chaos.verdict import Verdict, judge
 from chaos.world import World, server_disks
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
-from service.outbox.relay import PERSISTER
+from service.outbox.leaving import PERSISTER
 from service.runtime.bus import Bus, connect
 from service.runtime.database import AWAY, Pool, open_pool
 from service.runtime.settings import DatabaseSettings, NatsSettings

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from nats.errors import Error as NatsError
 
@@ -30,6 +31,11 @@ class Outgoing(NamedTuple):
     payload: bytes
 
 
+def outgoing(rows: Iterable[asyncpg.Record]) -> list[Outgoing]:
+    """The events of rows of the outbox."""
+    return [Outgoing(row["id"], row["subject"], row["payload"]) for row in rows]
+
+
 class _ServerError(msgspec.Struct):
     description: str = ""
     err_code: int = 0
@@ -44,38 +50,74 @@ class BatchRefused(Exception):
     """The server took none of the batch: it has seen one of its ids, or cannot do batches."""
 
 
+class Batch:
+    """Events that are stored together, in their order. NATS keeps aside what was sent of them until
+    the commit, and drops it where that does not come: its order is that of the commits."""
+
+    def __init__(self, bus: Bus, events: Sequence[Outgoing], connection: int) -> None:
+        self._bus = bus
+        self._events = events
+        self._connection = connection
+        self._id = str(uuid7())
+
+    async def send(self) -> None:
+        """Sends all but the last of the events. Raises PublishFailed."""
+        self._check_connection()
+        try:
+            for number, event in enumerate(self._events[:-1], start=1):
+                headers = _headers(event, self._id, number)
+                await self._bus.nc.publish(event.subject, event.payload, headers=headers)
+        except NatsError as error:
+            raise self._failed(error) from error
+
+    async def commit(self) -> None:
+        """Sends the last one too and waits until all are stored; one by one where they are refused
+        together. Raises PublishFailed where that is not sure: publish all of them again then."""
+        self._check_connection()
+        if len(self._events) > 1:
+            try:
+                await self._commit()
+            except BatchRefused as refusal:
+                log.debug("batch refused, publishing one by one: %s", refusal)
+                self._check_connection()
+            else:
+                return
+        await _publish_each(self._bus, self._events)
+
+    async def _commit(self) -> None:
+        last, count = self._events[-1], len(self._events)
+        headers = _headers(last, self._id, count) | {"Nats-Batch-Commit": "1"}
+        try:
+            reply = await self._bus.nc.request(
+                last.subject, last.payload, timeout=TIMEOUT, headers=headers
+            )
+            answer = msgspec.json.decode(reply.data, type=_Answer)
+        except (NatsError, TimeoutError, msgspec.DecodeError) as error:
+            raise self._failed(error) from error
+        if answer.error:
+            raise BatchRefused(answer.error.description)
+        if answer.count != count:
+            raise BatchRefused(f"{answer.count} of {count} stored")
+
+    def _check_connection(self) -> None:
+        """Nothing is published but over the connection that the batch is for. What is given to a
+        lost one would be sent, unasked, after the reconnect; and the server that is there then may
+        have forgotten what came before."""
+        if not self._bus.is_connected:
+            raise PublishFailed("NATS is not connected")
+        if self._bus.connection != self._connection:
+            raise PublishFailed("NATS was away meanwhile")
+
+    def _failed(self, error: Exception) -> PublishFailed:
+        return PublishFailed(f"batch of {len(self._events)}: {error or type(error).__name__}")
+
+
 async def publish_all(bus: Bus, events: Sequence[Outgoing]) -> None:
     """Stores the events in their order. Raises PublishFailed where it is
     not sure that all are stored: publish all of them again then."""
-    if not bus.is_connected:  # or it would be sent, unasked, after the reconnect
-        raise PublishFailed("NATS is not connected")
-    if len(events) > 1:
-        try:
-            await _publish_batch(bus, events)
-        except BatchRefused as refusal:
-            log.debug("batch refused, publishing one by one: %s", refusal)
-        else:
-            return
-    await _publish_each(bus, events)
-
-
-async def _publish_batch(bus: Bus, events: Sequence[Outgoing]) -> None:
-    batch_id = str(uuid7())
-    last = events[-1]
-    headers = _headers(last, batch_id, len(events)) | {"Nats-Batch-Commit": "1"}
-    try:
-        for number, event in enumerate(events[:-1], start=1):
-            await bus.nc.publish(
-                event.subject, event.payload, headers=_headers(event, batch_id, number)
-            )
-        reply = await bus.nc.request(last.subject, last.payload, timeout=TIMEOUT, headers=headers)
-        answer = msgspec.json.decode(reply.data, type=_Answer)
-    except (NatsError, TimeoutError, msgspec.DecodeError) as error:
-        raise PublishFailed(f"batch of {len(events)}: {error or type(error).__name__}") from error
-    if answer.error:
-        raise BatchRefused(answer.error.description)
-    if answer.count != len(events):
-        raise BatchRefused(f"{answer.count} of {len(events)} stored")
+    batch = Batch(bus, events, bus.connection)
+    await batch.send()
+    await batch.commit()
 
 
 def _headers(event: Outgoing, batch_id: str, number: int) -> dict[str, str]:

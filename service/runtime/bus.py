@@ -50,6 +50,11 @@ class Bus:
         """Whether a server is connected right now."""
         return self.nc.is_connected
 
+    @property
+    def connection(self) -> int:
+        """The number of the connection: another one after each reconnect."""
+        return self.nc.stats["reconnects"]
+
     async def publish(
         self,
         event: Event,

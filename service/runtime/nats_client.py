@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import functools
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -13,6 +12,9 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.protocol import parser
+from nats.protocol.command import hpub_cmd
+
+from service.runtime.nats_headers import RawHeaders, as_bytes, headers_of
 
 Taker = Callable[[Msg], None]
 
@@ -33,35 +35,11 @@ class NotAllowed(NatsError):
     """NATS knows who we are, and does not let us do this."""
 
 
-class RawHeaders(Mapping[str, str]):
-    """The headers of a message as they came, taken apart where somebody asks for one that may be
-    there: for most events nobody does, and it is a tenth of what an event costs its consumer."""
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-
-    @functools.cached_property
-    def _parsed(self) -> dict[str, str]:
-        return _named(self._raw)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.encode() in self._raw and name in self._parsed
-
-    def __getitem__(self, name: str) -> str:
-        return self._parsed[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parsed)
-
-    def __len__(self) -> int:
-        return len(self._parsed)
-
-
 class NatsClient(Client):
     """nats-py's client, less some ways to its end: for good on most of what a server calls an
     error, silently on a subject that is not UTF-8 or on headers that are none. What the server
     forbids fails at once, and not by its timeout; where TLS is needed, a server without it is no
-    server. And it reads headers at a third of the cost."""
+    server. And it reads headers at a third of the cost, and writes them at two thirds."""
 
     def __init__(self, *, needs_tls: bool) -> None:
         super().__init__()
@@ -85,6 +63,24 @@ class NatsClient(Client):
         if future is not None:
             self._asked[future] = subject
         await super().publish(subject, payload, reply, headers)
+
+    async def _send_publish(
+        self,
+        subject: str,
+        reply: str,
+        payload: bytes,
+        payload_size: int,
+        headers: dict[str, str] | None,
+    ) -> None:
+        if not headers:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        command = hpub_cmd(subject, reply, as_bytes(headers), payload)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(command)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     @contextlib.asynccontextmanager
     async def handing(self, subject: str, taker: Taker) -> AsyncIterator[None]:
@@ -163,9 +159,4 @@ class NatsClient(Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        return _named(raw)
-
-
-def _named(raw: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in raw.decode(errors="replace").split("\r\n"))
-    return {name.strip(): value.strip() for name, colon, value in lines if colon}
+        return headers_of(raw)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
+from nats.errors import BadHeaderError
 from nats.errors import Error as NatsError
 
 from schemas.events import JobExecuted
@@ -230,6 +231,16 @@ def standing_still(server: NatsServer) -> Iterator[None]:
         yield
     finally:
         os.kill(server.pid, signal.SIGCONT)
+
+
+async def test_a_header_is_one_line_whatever_is_in_it(bus: Bus) -> None:
+    heard = await bus.nc.subscribe("test.headers")
+    headers = {" X-Reason ": " one\r\nX-Other: two\n ", "X-Empty": "", " ": "nameless"}
+    await bus.nc.publish("test.headers", headers=headers)
+    message = await heard.next_msg(timeout=5)
+    assert message.headers == {"X-Reason": "one  X-Other: two", "X-Empty": ""}
+    with pytest.raises(BadHeaderError):
+        await bus.nc.publish("test.headers", headers={"X-Reason\r\nX-Other": "two"})
 
 
 async def test_an_error_of_the_server_ends_the_connection_but_not_for_good(bus: Bus) -> None:

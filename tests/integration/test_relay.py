@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import datetime
+import functools
+import os
 import shutil
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,8 +20,10 @@ from consumers.persister.run import persist
 from schemas.events import JobExecuted
 from schemas.identity import uuid7
 from schemas.subjects import EVENTS_STREAM
+from service.outbox import leaving, reading
 from service.outbox import relay as relaying
-from service.outbox.batch import MOST, Outgoing, _publish_batch
+from service.outbox.batch import MOST, Batch, Outgoing
+from service.outbox.leaving import Leaving
 from service.outbox.outbox import RECORD, arguments, open_outbox
 from service.outbox.relay import Relay, relay_while_leading
 from service.runtime.bus import Bus, PublishFailed
@@ -42,7 +47,7 @@ def relay(pool: Pool, bus: Bus) -> Relay:
 
 @pytest.fixture(autouse=True)
 def _looks_at_the_cursor_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relaying, "MOVE_CURSOR_EVERY", -1)
+    monkeypatch.setattr(reading, "MOVE_CURSOR_EVERY", -1)
 
 
 async def cursor(pool: Pool) -> int:
@@ -182,6 +187,104 @@ async def test_many_go_in_atomic_batches(pool: Pool, bus: Bus, relay: Relay) -> 
     assert None not in batches
 
 
+@pytest.fixture
+def _two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST", 2)
+
+
+FIVE = ["one", "two", "three", "four", "five"]
+
+
+@pytest.mark.usefixtures("_two_at_a_time")
+async def test_the_next_batch_is_sent_while_one_is_stored_and_counts_for_nothing_yet(
+    pool: Pool, bus: Bus
+) -> None:
+    relay = Relay(pool, bus, confirm_in_events=False)
+    await record(pool, *FIVE)
+    sent = bus.nc.stats["out_msgs"]
+    assert await relay.relay_batch() == 2
+    assert bus.nc.stats["out_msgs"] == sent + 2 + 1  # the commit of the next one is missing
+    assert await names(bus) == FIVE[:2]
+    assert await relay.leaving.confirm() == 2
+    assert await waiting(pool) == 3
+    await eventually(lambda: drained(relay))
+    assert await names(bus) == FIVE
+
+
+async def drained(relay: Relay) -> bool:
+    try:
+        return await relay.relay_batch() == 0
+    except PublishFailed:
+        return False
+
+
+@pytest.mark.usefixtures("_two_at_a_time")
+async def test_what_was_sent_after_a_batch_that_failed_is_not_stored_before_it(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    await record(pool, *FIVE)
+    await bus.js.delete_stream(EVENTS_STREAM)
+    with pytest.raises(PublishFailed):
+        await relay.relay_batch()
+    await ensure_streams(bus, bus.settings)
+    await eventually(lambda: drained(relay))
+    assert await names(bus) == FIVE
+
+
+@pytest.mark.usefixtures("_two_at_a_time")
+async def test_nats_is_killed_with_one_batch_to_store_and_the_next_one_sent(
+    nats: NatsServer, pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    await record(pool, *FIVE)
+    os.kill(nats.pid, signal.SIGSTOP)  # it takes what is sent, and does nothing with it
+    sent = bus.nc.stats["out_msgs"]
+    passing = asyncio.create_task(relay.relay_batch())
+    await eventually(lambda: bus.nc.stats["out_msgs"] >= sent + 2 + 1)
+    nats.kill()
+    await asyncio.to_thread(nats.start)
+    with pytest.raises(PublishFailed):
+        await passing
+    await eventually(lambda: drained(relay))
+    assert await names(bus) == FIVE
+
+
+@pytest.mark.usefixtures("_two_at_a_time")
+@pytest.mark.parametrize("comes_back", ["as it was", "without the first batch"])
+async def test_nats_is_killed_between_a_batch_and_the_next_one_that_was_sent(
+    nats: NatsServer, pool: Pool, bus: Bus, relay: Relay, comes_back: str
+) -> None:
+    nats.stop()
+    shutil.copytree(nats.directory / "store", nats.directory / "an older copy")
+    await asyncio.to_thread(nats.start)
+    await eventually(lambda: bus.is_connected)
+    await record(pool, *FIVE)
+    assert await relay.relay_batch() == 2
+    nats.kill()
+    if comes_back == "without the first batch":
+        shutil.rmtree(nats.directory / "store")
+        shutil.move(nats.directory / "an older copy", nats.directory / "store")
+    await asyncio.to_thread(nats.start)
+    await eventually(lambda: bus.is_connected)
+    await eventually(lambda: drained(relay))
+    assert await names(bus) == FIVE
+
+
+async def test_nats_is_killed_again_and_again_under_a_long_backlog(
+    nats: NatsServer, pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST", 20)
+    backlog = [f"event {number}" for number in range(600)]
+    await record(pool, *backlog)
+    async with at_work(pool, bus):
+        for stored in (20, 200, 400):
+            await eventually(functools.partial(relayed, bus, stored), every=0.005)
+            nats.kill()
+            await asyncio.to_thread(nats.start)
+            await eventually(lambda: bus.is_connected)
+        await eventually(lambda: relayed(bus, 600), within=30)
+    assert await names(bus) == backlog
+
+
 async def test_the_cursor_follows_through_a_long_backlog(pool: Pool, relay: Relay) -> None:
     """What is remembered beyond it makes each read slower, so it must not wait for the end."""
     await record(pool, *(f"event {number}" for number in range(4 * MOST)))
@@ -190,7 +293,7 @@ async def test_the_cursor_follows_through_a_long_backlog(pool: Pool, relay: Rela
 
     async def follows() -> bool:
         """Any transaction on the server, of other tests too, may keep it for a while."""
-        await relay._move_cursor()
+        await relay.reading.move_cursor()
         return await cursor(pool) == 3 * MOST
 
     await eventually(follows)
@@ -209,9 +312,10 @@ async def test_a_batch_with_an_id_that_the_server_has_seen_is_stored_one_by_one(
 
 async def test_a_batch_that_is_cut_off_fails_as_one_that_can_be_tried_again(bus: Bus) -> None:
     events = [Outgoing(uuid7(), "events.a.b.c.-", b"{}") for _ in range(2)]
+    batch = Batch(bus, events, bus.connection)
     await bus.nc.close()  # as it were between the look whether it is open and the batch
     with pytest.raises(PublishFailed):
-        await _publish_batch(bus, events)
+        await batch._commit()
 
 
 async def test_large_events_are_relayed(pool: Pool, bus: Bus, relay: Relay) -> None:
@@ -245,17 +349,17 @@ async def test_a_row_leaves_only_when_its_event_has_arrived(
 ) -> None:
     await record(pool, "one")
     await relay.relay_batch()
-    assert await relay.confirm() == 0
+    assert await relay.leaving.confirm() == 0
     assert await waiting(pool) == 1
     async with persisting(pool, bus):
-        await eventually(relay.confirm)
+        await eventually(relay.leaving.confirm)
     assert await waiting(pool) == 0
     assert await pool.fetchval("SELECT count(*) FROM events") == 1
 
 
 @pytest.fixture
 def _lost_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relaying, "LOST_AFTER", 1.0)
+    monkeypatch.setattr(leaving, "LOST_AFTER", 1.0)
 
 
 @pytest.mark.usefixtures("_lost_after_a_second")
@@ -308,7 +412,7 @@ async def test_what_nats_lost_is_not_overtaken_by_what_comes_later(
     await eventually(lambda: bus.is_connected)
     if goes_on == "another":
         relay = Relay(pool, bus, confirm_in_events=True)
-        relay._cursor = await cursor(pool)
+        relay.reading.cursor = await cursor(pool)
     await eventually(lambda: relayed_all(relay))
     assert await names(bus) == ["zero", "one", "two", "three", "four"]
 
@@ -324,9 +428,9 @@ async def test_what_nats_has_is_not_published_again_by_the_next_relay(
         await record(pool, "three")
         await relay.relay_batch()
         next_relay = Relay(pool, bus, confirm_in_events=True)
-        next_relay._cursor = await cursor(pool)
+        next_relay.reading.cursor = await cursor(pool)
         await next_relay.relay_batch()
-    assert next_relay._cursor == 1
+    assert next_relay.reading.cursor == 1
     assert await names(bus) == ["one", "three"]
     assert "lost events" not in caplog.text
 
@@ -354,58 +458,46 @@ async def is_empty(pool: Pool) -> bool:
     return await waiting(pool) == 0
 
 
+@pytest.mark.usefixtures("_lost_after_a_second")
+@pytest.mark.parametrize("meanwhile", ["nothing happens", "others come and go"])
 async def test_what_was_purged_before_the_persister_read_it_is_published_again(
-    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, bus: Bus, meanwhile: str
 ) -> None:
-    monkeypatch.setattr(relaying, "LOST_AFTER", 0.5)
     stream = (await bus.js.stream_info(EVENTS_STREAM)).config
     # A purged stream still knows the ids that it saw, until the window ends.
     await bus.js.update_stream(stream.evolve(duplicate_window=1.0))
+
+    async def found() -> bool:
+        if meanwhile == "others come and go":
+            await record(pool, "other")
+        lost = "SELECT count(*) FROM events WHERE data ->> 'job_name' IN ('one', 'two')"
+        return bool(await pool.fetchval(lost) == 2)
+
     async with at_work(pool, bus):
         await record(pool, "one", "two")
         await eventually(lambda: relayed(bus, 2))
         await bus.js.purge_stream(EVENTS_STREAM)
         async with persisting(pool, bus):
-            await eventually(lambda: is_empty(pool), within=30)
-    assert await pool.fetchval("SELECT count(*) FROM events") == 2
-
-
-async def test_what_is_lost_is_published_again_while_others_come_and_go(
-    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relaying, "LOST_AFTER", 1.0)
-    stream = (await bus.js.stream_info(EVENTS_STREAM)).config
-    await bus.js.update_stream(stream.evolve(duplicate_window=1.0))
-    async with at_work(pool, bus):
-        await record(pool, "lost")
-        await eventually(lambda: relayed(bus, 1))
-        await bus.js.purge_stream(EVENTS_STREAM)
-        async with persisting(pool, bus):
-
-            async def found_in_traffic() -> bool:
-                await record(pool, "other")
-                found = "SELECT count(*) FROM events WHERE data ->> 'job_name' = 'lost'"
-                return bool(await pool.fetchval(found))
-
-            await eventually(found_in_traffic, within=30, every=0.2)
+            await eventually(found, within=30, every=0.2)
+            await eventually(lambda: is_empty(pool))
 
 
 async def test_nothing_is_published_again_while_the_persister_has_not_read_everything(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(relaying, "LOST_AFTER", 0.2)
-    monkeypatch.setattr(relaying, "CONFIRM_AT_LEAST_EVERY", 0.5)
+    monkeypatch.setattr(leaving, "LOST_AFTER", 0.2)
+    monkeypatch.setattr(leaving, "CONFIRM_AT_LEAST_EVERY", 0.5)
     async with persisting(pool, bus):
         await bus.publish(JobExecuted(job_name="zero"), actor=JOB)
         await eventually(lambda: pool.fetchval("SELECT count(*) FROM events"))
     asked = []
-    has_read = Relay._has_read
+    has_read = Leaving._has_read
 
-    async def asking(self: Relay, sequence: int) -> bool:
+    async def asking(self: Leaving, sequence: int) -> bool:
         asked.append(await has_read(self, sequence))
         return asked[-1]
 
-    monkeypatch.setattr(Relay, "_has_read", asking)
+    monkeypatch.setattr(Leaving, "_has_read", asking)
     async with at_work(pool, bus):
         await record(pool, "one")
         await eventually(lambda: len(asked) > 1)
@@ -416,7 +508,7 @@ async def test_nothing_is_published_again_while_the_persister_has_not_read_every
 async def test_what_the_persister_buries_leaves_the_outbox_for_the_dead_letters(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relaying, "LOST_AFTER", 0.5)
+    monkeypatch.setattr(leaving, "LOST_AFTER", 0.5)
     too_new = msgspec.structs.replace(event("of the future"), time=event("").time + 30 * DAY)
     async with at_work(pool, bus), persisting(pool, bus):
         await pool.execute(RECORD, *arguments([too_new, event("good")]))
@@ -435,15 +527,15 @@ async def test_all_that_is_lost_is_published_again_however_much_it_is(
     await eventually(lambda: moves_to(7, pool, relay))
     await bus.js.delete_stream(EVENTS_STREAM)
     await ensure_streams(bus, bus.settings)
-    monkeypatch.setattr(relaying, "MOST", 2)
-    await relay.see_to_overdue()
+    monkeypatch.setattr(reading, "MOST", 2)
+    await relay.leaving.see_to_overdue()
     assert await names(bus) == everything
 
 
 async def test_a_read_is_bounded_in_bytes_and_goes_on_at_once(
     pool: Pool, bus: Bus, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relaying, "MOST_BYTES", 250_000)
+    monkeypatch.setattr(reading, "MOST_BYTES", 250_000)
     monkeypatch.setattr(relaying, "POLL_EVERY", 60.0)
     large = [f"{number} {'x' * 100_000}" for number in range(10)]
     await record(pool, *large)
@@ -485,7 +577,7 @@ async def test_without_nats_no_row_is_let_go_even_where_its_arrival_is_not_waite
     relay = Relay(pool, bus, confirm_in_events=False)
     with pytest.raises(PublishFailed):
         await relay.relay_batch()
-    assert await relay.confirm() == 0
+    assert await relay.leaving.confirm() == 0
     assert await waiting(pool) == 1
 
 

@@ -14,7 +14,7 @@ from nats.errors import NoRespondersError
 from consumers.persister.retention import DROP_PARTITION, ENSURE_PARTITION
 from service.cli.database_roles import ROLES, roles_with_passwords
 from service.cli.parts import monitor_part, operations_part, persister_part, working
-from service.outbox.relay import LAST_DRAWN
+from service.outbox.reading import LAST_DRAWN
 from service.runtime.bus import connect
 from service.runtime.database import migrate, open_pool
 from service.runtime.settings import DatabaseSettings, HttpSettings, NatsSettings, Settings
