@@ -225,11 +225,12 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
-def planned(seed: int, kinds: Sequence[str]) -> Iterator[Fault]:
-    """The faults of a seed, without an end: the same each time."""
+def planned(seed: int, kinds: Sequence[str], opening: Sequence[Fault] = ()) -> Iterator[Fault]:
+    """The faults of a seed, after those of an opening, without an end: the same each time."""
     draw = random.Random(seed)
     shares = [KINDS[kind].share for kind in kinds]
-    number = 0
+    number = len(opening)
+    yield from opening
     while True:
         number += 1
         name = draw.choices(kinds, shares)[0]

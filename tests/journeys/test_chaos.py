@@ -1,20 +1,37 @@
 """A minute of chaos, and a ledger that notices what went wrong."""
 
+import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from chaos.faults import KINDS
+from chaos.faults import KINDS, RELAY, Fault, Stage
 from chaos.ledger import Ledger, Operation, Published, Step
+from chaos.ordeal import endured
 from chaos.report import table
-from chaos.run import run
+from chaos.run import Report, run
 from chaos.verdict import Epoch, judge
+from chaos.world import NATS, POSTGRES
 from schemas.identity import uuid7
 from service.runtime.database import Pool
+from tests.support.eventually import eventually
 
 SECONDS = 45
+OPENING = (
+    # Both persisters die with events in hand that PostgreSQL has not taken: none is acknowledged.
+    Fault(1, "SIGSTOP", POSTGRES, seconds=4, pause=2),
+    Fault(2, "kill -9", "persister 1", seconds=0.5, pause=2),
+    Fault(3, "kill -9", "persister 2", seconds=0.5, pause=0),
+    # What NATS has and a persister cannot store yet is in the outbox too, or it would be gone.
+    Fault(4, "JetStream forgets", NATS, seconds=2, pause=0),
+    # Whoever relays next says again what was said just before, and nothing is there twice.
+    Fault(5, "kill -9", RELAY, seconds=0.5, pause=0),
+    Fault(6, "kill -9", NATS, seconds=0.5, pause=0),
+)
 
 
 @pytest.mark.slow
@@ -28,10 +45,36 @@ async def test_nothing_is_lost_in_a_minute_of_chaos(tmp_path: Path) -> None:
         kinds=list(KINDS),
         operations=80,
         publishes=25,
+        opening=OPENING,
     )
     assert report.is_good, table(report)
-    assert len(report.outcomes) > 3
+    happened = [outcome.fault for outcome in report.outcomes]
+    assert set(OPENING) < set(happened)
     assert report.findings.verdict.acknowledged > 500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_process_that_ends_by_itself_is_a_fault_and_its_last_words_are_told(
+    tmp_path: Path,
+) -> None:
+    async def happening(stage: Stage) -> None:
+        unit = stage.unit("persister 1")
+        await eventually(lambda: b'"ready"' in unit.said(), within=30)
+        await asyncio.to_thread(unit.stop)  # we did that
+        unit.start()
+        await eventually(lambda: b'"ready"' in unit.said(), within=30)
+        os.kill(unit.pid, signal.SIGKILL)
+        await eventually(lambda: not unit.has_ended and b'"ready"' in unit.said(), within=30)
+
+    findings = await endured(tmp_path, happening, operations=20, publishes=5)
+    assert findings.verdict.is_good
+    [ending] = findings.ended_by_themselves
+    assert (ending.name, ending.code) == ("persister 1", -signal.SIGKILL)
+    assert any('"ready"' in line for line in ending.words)
+    report = Report(seed=1, impossible={}, outcomes=[], findings=findings)
+    assert not report.is_good
+    assert str(ending) in table(report)
 
 
 ITEM = "INSERT INTO media_items (id, type, title, metadata) VALUES ($1, 'tv_show', $2, '{}')"
