@@ -89,13 +89,26 @@ SELECT coalesce($1, uuidv7()), now(), $2, 'media', $3, 'info', 'test', 'media_it
 """
 
 
+SAID = """
+INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, resource_type,
+                    resource_id, data)
+VALUES (uuidv7(), now(), $1, 'other', $2, 'info', 'test', $3, $4, $5)
+"""
+DOWNLOAD = """
+INSERT INTO downloads (id, title, state, client, protocol)
+VALUES ($1, 'A download', 'paused', 'home', 'torrent')
+"""
+
+
 class History:
-    """Two operations upon one item, and what the ledger and the database say of them."""
+    """Two operations upon one item, two steps of a download and two numbers of a publisher, and
+    what the ledger and the database say of them."""
 
     def __init__(self, pool: Pool, ledger: Ledger) -> None:
         self._pool = pool
         self.ledger = ledger
         self.item = str(uuid7())
+        self.download = str(uuid7())
 
     async def happen(self) -> None:
         await self._pool.execute("SELECT ensure_events_partition(now())")
@@ -104,6 +117,18 @@ class History:
         await self.tell(2, "updated", "operation 2", "New", "Old")
         for operation in ("operation 1", "operation 2"):
             self.ledger.note(Operation(operation, 1))
+        await self._pool.execute(DOWNLOAD, UUID(self.download))
+        for place, step in enumerate(("initiated", "paused")):
+            await self.step(place, step)
+            self.ledger.note(Step(self.download, f"download.{step}"))
+            await self.number(place, place)
+
+    async def step(self, place: int, step: str) -> None:
+        await self._pool.execute(SAID, place, f"download.{step}", "download", self.download, {})
+
+    async def number(self, place: int, number: int) -> None:
+        data = {"items_processed": number}
+        await self._pool.execute(SAID, place, "job.executed", "publisher", "1", data)
 
     async def tell(
         self, place: int, action: str, operation: str, title: str, before: str = ""
@@ -144,7 +169,24 @@ async def an_id_is_stored_again(history: History) -> None:
 
 
 async def an_order_is_reversed(history: History) -> None:
-    await history.execute("UPDATE events SET stream_seq = 3 - stream_seq")
+    await history.execute("UPDATE events SET stream_seq = 3 - stream_seq WHERE category = 'media'")
+
+
+async def a_publisher_goes_back(history: History) -> None:
+    await history.number(2, 1)
+
+
+async def a_step_is_taken_twice(history: History) -> None:
+    await history.step(2, "paused")
+
+
+async def a_download_begins_twice(history: History) -> None:
+    await history.step(2, "initiated")
+    await history.step(3, "paused")
+
+
+async def a_download_is_elsewhere(history: History) -> None:
+    await history.execute("UPDATE downloads SET state = 'active'")
 
 
 async def a_change_is_untold(history: History) -> None:
@@ -169,6 +211,10 @@ async def nobody_asked(history: History) -> None:
         (an_event_is_told_again, {"twice"}),
         (an_id_is_stored_again, {"twice"}),
         (an_order_is_reversed, {"misordered", "half_done"}),
+        (a_publisher_goes_back, {"misordered"}),
+        (a_step_is_taken_twice, {"misordered"}),
+        (a_download_begins_twice, {"misordered"}),
+        (a_download_is_elsewhere, {"half_done"}),
         (a_change_is_untold, {"half_done"}),
         (an_item_is_untold, {"half_done"}),
         (nobody_asked, {"unasked"}),
