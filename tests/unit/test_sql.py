@@ -2,17 +2,16 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RUN = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare", "perform"}
 MADE_OF_OUR_OWN_WORDS = {
     # Conditions that are written down in that file, each with parameters for its values.
-    "consumers/history.py: SELECT + query.where() + query.add(NEWEST_FIRST, request.limit + 1)",
-    "consumers/history.py: SELECT + query.where()",
+    "consumers/history.py": 2,
     # ALTER ROLE takes no parameters; the password was made a line before, of hexadecimal digits.
-    "service/runtime/embedded/postgres_server.py: "
-    """f"ALTER ROLE postgres PASSWORD '{password}'\\n\"""",
+    "service/runtime/embedded/postgres_server.py": 1,
 }
 FROM_OUR_OWN_FILES = {"service/runtime/database.py: connection.execute(_file('grants.sql'))"}
 
@@ -35,9 +34,10 @@ SQL = re.compile(r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|ALTER|CREATE|DROP|GR
 
 
 def formatted(path: Path) -> list[str]:
-    """The texts with a statement in them into which something is put that is no constant."""
+    """The file, once for each text with a statement in it into which something is put that is no
+    constant."""
     return [
-        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        str(path.relative_to(ROOT))
         for node in ast.walk(ast.parse(path.read_text()))
         if (parts := put_in(node))
         and SQL.search(ast.unparse(node))
@@ -62,4 +62,4 @@ def test_no_statement_is_pieced_together() -> None:
     files = [file for room in ("service", "consumers") for file in (ROOT / room).rglob("*.py")]
     assert len(files) > 50
     assert {line for file in files for line in pieced_together(file)} == FROM_OUR_OWN_FILES
-    assert {line for file in files for line in formatted(file)} == MADE_OF_OUR_OWN_WORDS
+    assert Counter(line for file in files for line in formatted(file)) == MADE_OF_OUR_OWN_WORDS
