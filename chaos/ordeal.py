@@ -17,7 +17,7 @@ from chaos.faults import Stage
 from chaos.ledger import Ledger
 from chaos.load import Load
 from chaos.units import Ending
-from chaos.verdict import Verdict, judge
+from chaos.verdict import Verdict, judge_in_time
 from chaos.world import World, server_disks
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
 from service.outbox.relay import PERSISTER
@@ -26,7 +26,6 @@ from service.runtime.database import AWAY, Pool, open_pool
 from service.runtime.settings import DatabaseSettings, NatsSettings
 
 SETTLES_WITHIN: Final = 180.0
-STRAGGLERS_WITHIN: Final = 60.0
 
 
 @dataclasses.dataclass
@@ -77,7 +76,7 @@ async def endured(
             await asyncio.to_thread(world.units["monitor"].stop)  # it would go on to see and say
             unsettled = await _settled(bus, pool)
             dead = (await bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages
-            verdict = await _judged(stage)
+            verdict = await judge_in_time(pool, ledger.entries(), load.begun, stage.epochs)
     return Findings(
         verdict=verdict,
         took=time.monotonic() - began,
@@ -101,16 +100,6 @@ async def _downloading(load: Load, there_is_a_client: bool) -> AsyncIterator[Non
     finally:
         if using:
             using.cancel()
-
-
-async def _judged(stage: Stage) -> Verdict:
-    """The verdict, once those have arrived that are only late: the persister's stragglers."""
-    load, deadline = stage.load, time.monotonic() + STRAGGLERS_WITHIN
-    while True:
-        verdict = await judge(stage.pool, load.ledger.entries(), load.begun, stage.epochs)
-        if not verdict.lost or time.monotonic() > deadline:
-            return verdict
-        await asyncio.sleep(1)
 
 
 def _longest_gap(moments: Sequence[float]) -> float:

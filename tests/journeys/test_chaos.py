@@ -14,7 +14,7 @@ from chaos.ledger import Ledger, Operation, Published, Step
 from chaos.ordeal import endured
 from chaos.report import table
 from chaos.run import Report, run
-from chaos.verdict import Epoch, judge
+from chaos.verdict import Epoch, judge, judge_in_time
 from chaos.world import NATS, POSTGRES
 from schemas.identity import uuid7
 from service.runtime.database import Pool
@@ -233,6 +233,20 @@ async def test_the_ledger_notices(
     names = ("lost", "twice", "misordered", "half_done", "unasked")
     assert {name for name in names if getattr(verdict, name)} == found
     assert verdict.is_good is (not found)
+
+
+async def test_what_is_only_late_is_waited_for(pool: Pool, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    async with ledger.open():
+        history = History(pool, ledger)
+        await history.happen()
+        await history.execute("UPDATE media_items SET title = 'Newer'")
+    entries = ledger.entries()
+    assert (await judge(pool, entries, 3, [])).half_done
+    judging = asyncio.create_task(judge_in_time(pool, entries, 3, []))
+    await asyncio.wait([judging], timeout=0.5)
+    await history.tell(3, "updated", "operation 3", "Newer", "New")
+    assert (await asyncio.wait_for(judging, 30)).is_good
 
 
 async def test_sequences_that_jetstream_gives_again_came_later(pool: Pool, tmp_path: Path) -> None:
