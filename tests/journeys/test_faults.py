@@ -79,8 +79,8 @@ async def has_left(stage: Stage) -> bool:
     return unit.has_ended and b'"leaving"' in unit.said()
 
 
-async def stands_still(stage: Stage) -> bool:
-    family = stage.unit(POSTGRES).processes()
+async def stands_still(stage: Stage, target: str = POSTGRES) -> bool:
+    family = stage.unit(target).processes()
     return all(process.status() == psutil.STATUS_STOPPED for process in family)
 
 
@@ -174,6 +174,8 @@ async def jetstream_forgets(stage: Stage) -> None:
     async with KINDS["JetStream forgets"].happens(stage, NATS):
         await eventually(acknowledged, within=30)
         assert await last_sequence(stage) == kept + 1
+        assert await stands_still(stage, "persister 1")
+        assert await stands_still(stage, "persister 2")
     assert await last_sequence(stage) == kept
     assert not await is_stored(stage, said.id)
     assert [epoch.kept for epoch in stage.epochs] == [kept]
