@@ -102,6 +102,12 @@ class NatsClient(Client):
             await self._process_op_err(error)
             return await super()._flush_pending(force_flush)  # which waits for the next one
 
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        try:
+            await super()._send_ping(future)
+        except (OSError, RuntimeError) as error:
+            await self._process_op_err(error)
+
     def hang_up(self) -> None:
         """Ends the connection to a server that takes nothing, and would never let it be closed."""
         writer = getattr(self._transport, "_io_writer", None)

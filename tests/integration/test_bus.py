@@ -210,14 +210,21 @@ async def test_a_connection_that_went_deaf_hears_again(nats: NatsServer, bus: Bu
 
 
 @pytest.mark.usefixtures("_soon")
-def test_a_connection_that_ends_under_a_publish_is_made_anew(nats: NatsServer) -> None:
+def test_a_connection_that_ends_under_a_publish_or_a_ping_is_made_anew(nats: NatsServer) -> None:
     """On uvloop, as the processes run: it has an error of its own for what has just ended."""
 
     async def publish() -> None:
         async with connect(NatsSettings(url=nats.url), name="test", wait=10) as bus:
+            assert isinstance(bus.nc, NatsClient)
+            for moments in range(6):
+                await eventually(lambda: bus.is_connected)
+                bus.nc.hang_up()
+                for _ in range(moments):
+                    await asyncio.sleep(0)
+                with contextlib.suppress(NatsError):
+                    await bus.nc.rtt(timeout=1)
             for _ in range(20):
                 await eventually(lambda: bus.is_connected)
-                assert isinstance(bus.nc, NatsClient)
                 bus.nc.hang_up()
                 for _ in range(50):
                     await bus.nc.publish("a", b"")
