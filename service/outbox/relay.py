@@ -151,6 +151,8 @@ class Relay:
         rows = await self._pool.fetch(READ, self._cursor, list(self._ahead), MOST, MOST_BYTES)
         self._is_behind = len(rows) == MOST or _size(rows) >= MOST_BYTES
         if rows:
+            if self._bus.nc.stats["reconnects"] != self._looked_back_after:
+                raise PublishFailed("NATS came back meanwhile: what it has forgotten comes first")
             await publish_all(self._bus, _outgoing(rows))
             metrics.RELAYED.inc(len(rows))
             self._ahead.update(row["position"] for row in rows)
