@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final, NamedTuple
 
 from nats.errors import Error as NatsError
@@ -105,19 +106,13 @@ async def silenced(stage: Stage, target: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def delayed(stage: Stage, target: str) -> AsyncIterator[None]:
-    """A quarter of a second each way."""
+async def worsened(
+    stage: Stage, target: str, *, delay: float = 0.0, loss: float = 0.0
+) -> AsyncIterator[None]:
+    """So many seconds each way, or such a share of packets that are lost and hold up those behind
+    them until they are sent again."""
     link = stage.world.links[target]
-    link.delay = 0.25
-    yield
-    link.mend()
-
-
-@contextlib.asynccontextmanager
-async def lossy(stage: Stage, target: str) -> AsyncIterator[None]:
-    """One packet in twenty is lost, and holds up those behind it until it is sent again."""
-    link = stage.world.links[target]
-    link.loss = 0.05
+    link.delay, link.loss = delay, loss
     yield
     link.mend()
 
@@ -135,17 +130,9 @@ async def full(stage: Stage, target: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def ahead(stage: Stage, target: str) -> AsyncIterator[None]:
-    """A clock that is set an hour ahead, and back."""
-    await asyncio.to_thread(_move_clock, stage.unit(target), HOUR)
-    yield
-    await asyncio.to_thread(_move_clock, stage.unit(target), 0)
-
-
-@contextlib.asynccontextmanager
-async def behind(stage: Stage, target: str) -> AsyncIterator[None]:
-    """A clock that is set an hour back, and right again."""
-    await asyncio.to_thread(_move_clock, stage.unit(target), -HOUR)
+async def misdated(stage: Stage, target: str, *, by: int) -> AsyncIterator[None]:
+    """A clock that is set so many seconds off, and right again."""
+    await asyncio.to_thread(_move_clock, stage.unit(target), by)
     yield
     await asyncio.to_thread(_move_clock, stage.unit(target), 0)
 
@@ -229,20 +216,21 @@ KINDS: Final[Mapping[str, Kind]] = {
     "restart": Kind(restarted, UNITS, 0.1, 1, 3),
     "network cut": Kind(cut, LINKS, 1, 15, 2),
     "network silent": Kind(silenced, LINKS, 1, 15, 2),
-    "network slow": Kind(delayed, LINKS, 3, 10, 1),
-    "network lossy": Kind(lossy, LINKS, 3, 10, 1),
+    "network slow": Kind(partial(worsened, delay=0.25), LINKS, 3, 10, 1),
+    "network lossy": Kind(partial(worsened, loss=0.05), LINKS, 3, 10, 1),
     "disk full": Kind(full, (NATS, POSTGRES), 2, 8, 1),
-    "clock +1 h": Kind(ahead, UNITS, 2, 10, 1),
-    "clock -1 h": Kind(behind, UNITS, 2, 10, 1),
+    "clock +1 h": Kind(partial(misdated, by=HOUR), UNITS, 2, 10, 1),
+    "clock -1 h": Kind(partial(misdated, by=-HOUR), UNITS, 2, 10, 1),
     "JetStream forgets": Kind(forgetful, (NATS,), 1, 6, 0.7, alone=True),
 }
 
 
-def planned(seed: int, kinds: Sequence[str]) -> Iterator[Fault]:
-    """The faults of a seed, without an end: the same each time."""
+def planned(seed: int, kinds: Sequence[str], opening: Sequence[Fault] = ()) -> Iterator[Fault]:
+    """The faults of a seed, after those of an opening, without an end: the same each time."""
     draw = random.Random(seed)
     shares = [KINDS[kind].share for kind in kinds]
-    number = 0
+    number = len(opening)
+    yield from opening
     while True:
         number += 1
         name = draw.choices(kinds, shares)[0]

@@ -39,7 +39,7 @@ class Load:
     ``surprises`` are replies that nothing here explains, such as a 404 for what is there."""
 
     def __init__(self, bus: Bus, ledger: Ledger, *, operations: float, publishes: float) -> None:
-        self._bus = bus
+        self.bus = bus
         self.ledger = ledger
         self._user_pause = USERS / operations
         self._publisher_pause = PUBLISHERS / publishes
@@ -82,7 +82,7 @@ class Load:
         operation = f"operation {self.begun}"
         headers = {**HEADERS, CORRELATION_HEADER: operation}
         try:
-            reply = await self._bus.nc.request(
+            reply = await self.bus.nc.request(
                 subject, msgspec.json.encode(request), timeout=ANSWER_WITHIN, headers=headers
             )
         except (NatsError, OSError, TimeoutError) as error:
@@ -167,7 +167,7 @@ class Load:
         try:
             while True:
                 try:
-                    await self._bus.publish_envelope(envelope)
+                    await self.bus.publish_envelope(envelope)
                 except PublishFailed:
                     await asyncio.sleep(0.1)
                 else:

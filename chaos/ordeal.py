@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,8 @@ from chaos import downloads
 from chaos.faults import Stage
 from chaos.ledger import Ledger
 from chaos.load import Load
-from chaos.verdict import Verdict, judge
+from chaos.units import Ending
+from chaos.verdict import Verdict, judge_in_time
 from chaos.world import World, server_disks
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
 from service.outbox.leaving import PERSISTER
@@ -25,7 +26,6 @@ from service.runtime.database import AWAY, Pool, open_pool
 from service.runtime.settings import DatabaseSettings, NatsSettings
 
 SETTLES_WITHIN: Final = 180.0
-STRAGGLERS_WITHIN: Final = 60
 
 
 @dataclasses.dataclass
@@ -40,14 +40,15 @@ class Findings:
     published: int
     dead_letters: int
     longest_unavailable: float
-    ended_by_themselves: dict[str, int]
+    ended_by_themselves: list[Ending]
     surprises: list[str]
     unsettled: str | None
 
     @property
     def are_good(self) -> bool:
         """Whether nothing is wrong."""
-        return self.verdict.is_good and not (self.dead_letters or self.surprises or self.unsettled)
+        wrong = self.dead_letters or self.ended_by_themselves or self.surprises or self.unsettled
+        return self.verdict.is_good and not wrong
 
 
 async def endured(
@@ -70,20 +71,12 @@ async def endured(
         ):
             load = Load(bus, ledger, operations=operations, publishes=publishes)
             stage = Stage(world, load, pool)
-            async with ledger.open(), load.working():
-                downloading = asyncio.create_task(downloads.use(load) if client else _nothing())
-                try:
-                    await happening(stage)
-                finally:
-                    downloading.cancel()
+            async with ledger.open(), load.working(), _downloading(load, client is not None):
+                await happening(stage)
             await asyncio.to_thread(world.units["monitor"].stop)  # it would go on to see and say
             unsettled = await _settled(bus, pool)
             dead = (await bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages
-            verdict = await judge(pool, ledger.entries(), load.begun, stage.epochs)
-            for _ in range(STRAGGLERS_WITHIN):
-                if verdict.lost:  # or only late: the persister's stragglers
-                    await asyncio.sleep(1)
-                    verdict = await judge(pool, ledger.entries(), load.begun, stage.epochs)
+            verdict = await judge_in_time(pool, ledger.entries(), load.begun, stage.epochs)
     return Findings(
         verdict=verdict,
         took=time.monotonic() - began,
@@ -92,14 +85,21 @@ async def endured(
         published=load.published,
         dead_letters=dead,
         longest_unavailable=_longest_gap(load.answers),
-        ended_by_themselves={unit.name: unit.ended_by_itself for unit in world.units.values()},
+        ended_by_themselves=[each for unit in world.units.values() for each in unit.endings],
         surprises=load.surprises,
         unsettled=unsettled,
     )
 
 
-async def _nothing() -> None:
-    """There is no download client."""
+@contextlib.asynccontextmanager
+async def _downloading(load: Load, there_is_a_client: bool) -> AsyncIterator[None]:
+    """Users of downloads at work, where they can be."""
+    using = asyncio.create_task(downloads.use(load)) if there_is_a_client else None
+    try:
+        yield
+    finally:
+        if using:
+            using.cancel()
 
 
 def _longest_gap(moments: Sequence[float]) -> float:

@@ -54,10 +54,10 @@ def _figures(report: Report) -> list[str]:
         "unasked": len(verdict.unasked),
         "dead letters": findings.dead_letters,
         "longest time without any answer": f"{findings.longest_unavailable:.1f} s",
-        "ended by themselves": _counted(findings.ended_by_themselves) or "none",
+        "ended by themselves": len(findings.ended_by_themselves),
     }
     rows = [f"| {name} | {figure} |" for name, figure in figures.items()]
-    wrong = {
+    wrong: dict[str, Sequence[object]] = {
         "lost": verdict.lost,
         "twice": verdict.twice,
         "misordered": verdict.misordered,
@@ -66,13 +66,10 @@ def _figures(report: Report) -> list[str]:
         "surprise": findings.surprises,
         "did not recover": [_named(one) for one in report.outcomes if one.flowing is None],
         "still on the way": [findings.unsettled] if findings.unsettled else [],
+        "ended by itself": findings.ended_by_themselves,
     }
     words = [f"{what}: {each}" for what, found in wrong.items() for each in found[:SHOWN]]
     return ["| the run | |", "|---|--:|", *rows, *([""] if words else []), *words]
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
 
 
 def _named(outcome: Outcome) -> str:

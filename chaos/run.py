@@ -73,11 +73,12 @@ async def run(
     kinds: Sequence[str],
     operations: float,
     publishes: float,
+    opening: Sequence[Fault] = (),
 ) -> Report:
     """Runs until the faults or the seconds are through. ``operations`` and ``publishes`` are rates,
-    a second."""
+    a second. The faults are those of ``opening``, then those of the seed."""
     cannot = impossible(folder)
-    plan = planned(seed, [kind for kind in kinds if kind not in cannot])
+    plan = planned(seed, [kind for kind in kinds if kind not in cannot], opening)
     outcomes: list[Outcome] = []
 
     async def happening(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 with all the processes that it is made of."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,10 +14,25 @@ from typing import Final
 import psutil
 
 LEAVES_WITHIN: Final = 15.0
+LAST_LINES: Final = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a program ended that nobody had told to: ``code`` is its exit code, below 0 the signal;
+    ``words`` are the last lines of its log."""
+
+    name: str
+    code: int
+    words: list[str]
+
+    def __str__(self) -> str:
+        return "\n    ".join([f"{self.name}, with {self.code}; its last words:", *self.words])
 
 
 class Unit:
-    """A program that is kept running: ``is_wanted`` says whether it should run now."""
+    """A program that is kept running: ``is_wanted`` says whether it should run now, ``endings``
+    how it ended whenever it did although it should."""
 
     def __init__(
         self,
@@ -31,7 +47,7 @@ class Unit:
         self.name = name
         self.log = log
         self.is_wanted = False
-        self.ended_by_itself = 0
+        self.endings: list[Ending] = []
         self._command = command
         self._user = user
         self._environment = {**os.environ, **(environment or {})}
@@ -94,6 +110,7 @@ class Unit:
 
     def kill(self) -> None:
         """Ends it and its children at once: kill -9."""
+        self._is_found_ended()
         self.is_wanted = False
         if not self.has_ended:
             os.kill(self.pid, signal.SIGSTOP)  # or it would have one more child meanwhile
@@ -114,6 +131,7 @@ class Unit:
 
     def stop(self) -> None:
         """Asks it to leave; by force when it stays."""
+        self._is_found_ended()
         self.is_wanted = False
         if self._process and not self.has_ended:
             self._process.send_signal(self._leave_by)
@@ -123,8 +141,16 @@ class Unit:
 
     def keep(self) -> bool:
         """Starts it again if it ended although it is wanted, as systemd would, and says so."""
-        if not (self.is_wanted and self.has_ended):
+        if self._is_found_ended():
+            self.start()
+            return True
+        return False
+
+    def _is_found_ended(self) -> bool:
+        """Whether it ended although it is wanted; notes it then."""
+        if not (self.is_wanted and self._process and self._process.poll() is not None):
             return False
-        self.ended_by_itself += 1
-        self.start()
+        self.is_wanted = False
+        words = self.said().decode(errors="replace").splitlines()[-LAST_LINES:]
+        self.endings.append(Ending(self.name, self._process.returncode, words))
         return True

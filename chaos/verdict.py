@@ -1,16 +1,20 @@
 """The verdict: the ledger against ``events``."""
 
+import asyncio
 import collections
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from chaos.ledger import Entry, Operation, Published, Step
 from service.runtime.database import Pool
+
+LATE_WITHIN: Final = 60.0
 
 EVENTS = """
 SELECT id, stream_seq, type, resource_type, resource_id, correlation_id, data FROM events
@@ -60,14 +64,29 @@ class Verdict:
         return not (self.lost or self.twice or self.misordered or self.half_done or self.unasked)
 
 
+async def judge_in_time(
+    pool: Pool, entries: Sequence[Entry], begun: int, epochs: Sequence[Epoch]
+) -> Verdict:
+    """The verdict as soon as nothing is missing, or when what is only late has had its time: the
+    persister's stragglers, or an operation that its user no longer waits for."""
+    deadline = time.monotonic() + LATE_WITHIN
+    while True:
+        verdict = await judge(pool, entries, begun, epochs)
+        if not (verdict.lost or verdict.half_done) or time.monotonic() > deadline:
+            return verdict
+        await asyncio.sleep(1)
+
+
 async def judge(
     pool: Pool, entries: Sequence[Entry], begun: int, epochs: Sequence[Epoch]
 ) -> Verdict:
-    """Compares them once nothing is under way any more. ``begun`` is how many operations were;
+    """Compares them as they are at one moment. ``begun`` is how many operations were;
     ``epochs`` ended whenever JetStream's sequences started again."""
-    events = sorted(await pool.fetch(EVENTS), key=lambda event: _place(event, epochs))
-    rows = {row["id"]: row for row in await pool.fetch(ITEMS)}
-    states = {row["id"]: row["state"] for row in await pool.fetch(DOWNLOADS)}
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+        found = await connection.fetch(EVENTS)
+        rows = {row["id"]: row for row in await connection.fetch(ITEMS)}
+        states = {row["id"]: row["state"] for row in await connection.fetch(DOWNLOADS)}
+    events = sorted(found, key=lambda event: _place(event, epochs))
     verdict = Verdict(stored=len(events))
     _settle(verdict, entries, events, begun)
     lives: dict[tuple[str, str], list[asyncpg.Record]] = collections.defaultdict(list)

@@ -123,7 +123,8 @@ class World:
             await asyncio.sleep(KEEP_EVERY)
             for unit in self.units.values():
                 if unit.keep():
-                    print(f"  {time.strftime('%H:%M:%S')} {unit.name} ended by itself", flush=True)
+                    moment = time.strftime("%H:%M:%S")
+                    print(f"  {moment} ended by itself: {unit.endings[-1]}", flush=True)
 
 
 def _made(folder: Path) -> Path:

@@ -27,6 +27,10 @@ Part = Callable[[Bus, Pool, Settings], Coroutine[Any, Any, None]]
 """What a process does, given open connections: for ever."""
 
 
+class PartEnded(Exception):
+    """What should go on for ever has ended. It is a fault of ours."""
+
+
 @contextlib.asynccontextmanager
 async def working(
     settings: Settings, default_port: int, parts: tuple[Part, ...]
@@ -54,7 +58,20 @@ async def working(
 async def _all(parts: tuple[Part, ...], bus: Bus, pool: Pool, settings: Settings) -> None:
     async with asyncio.TaskGroup() as tasks:
         for part in parts:
-            tasks.create_task(part(bus, pool, settings), name=part.__name__)
+            tasks.create_task(_for_ever(part, bus, pool, settings), name=part.__name__)
+
+
+async def _for_ever(part: Part, bus: Bus, pool: Pool, settings: Settings) -> None:
+    """Raises PartEnded where a part ends that nobody told to. A group of tasks takes no notice of
+    that, nor of a cancellation that comes out of a library: the process would end without a word,
+    or go on without the part."""
+    try:
+        await part(bus, pool, settings)
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise
+        raise PartEnded(f"{part.__name__} was cancelled by nobody") from error
+    raise PartEnded(f"{part.__name__} ended by itself")
 
 
 async def operations_part(bus: Bus, pool: Pool, settings: Settings) -> None:

@@ -122,6 +122,19 @@ class NatsClient(Client):
             message._ackd = True  # noqa: SLF001 - as its own ``ack`` does
         await self._flush_pending()
 
+    async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: ANN401 - nats-py's
+        try:
+            return await super()._flush_pending(force_flush)
+        except (OSError, RuntimeError) as error:  # uvloop's, of a connection that has just ended
+            await self._process_op_err(error)
+            return await super()._flush_pending(force_flush)  # which waits for the next one
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        try:
+            await super()._send_ping(future)
+        except (OSError, RuntimeError) as error:
+            await self._process_op_err(error)
+
     def hang_up(self) -> None:
         """Ends the connection to a server that takes nothing, and would never let it be closed."""
         writer = getattr(self._transport, "_io_writer", None)

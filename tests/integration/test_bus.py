@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from nats.aio.msg import Msg
 from nats.errors import BadHeaderError
 from nats.errors import Error as NatsError
@@ -18,7 +19,7 @@ from schemas.events import JobExecuted
 from schemas.subjects import EVENTS_STREAM
 from service.runtime import bus as connections
 from service.runtime.bus import Bus, CannotConnect, PublishFailed, connect
-from service.runtime.nats_client import NotAllowed
+from service.runtime.nats_client import NatsClient, NotAllowed
 from service.runtime.settings import NatsSettings
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
@@ -210,6 +211,31 @@ async def test_a_connection_that_went_deaf_hears_again(nats: NatsServer, bus: Bu
 
 
 @pytest.mark.usefixtures("_soon")
+def test_a_connection_that_ends_under_a_publish_or_a_ping_is_made_anew(nats: NatsServer) -> None:
+    """On uvloop, as the processes run: it has an error of its own for what has just ended."""
+
+    async def publish() -> None:
+        async with connect(NatsSettings(url=nats.url), name="test", wait=10) as bus:
+            assert isinstance(bus.nc, NatsClient)
+            for moments in range(6):
+                await eventually(lambda: bus.is_connected)
+                bus.nc.hang_up()
+                for _ in range(moments):
+                    await asyncio.sleep(0)
+                with contextlib.suppress(NatsError):
+                    await bus.nc.rtt(timeout=1)
+            for _ in range(20):
+                await eventually(lambda: bus.is_connected)
+                bus.nc.hang_up()
+                for _ in range(50):
+                    await bus.nc.publish("a", b"")
+                    await asyncio.sleep(0)
+            await eventually(lambda: bus.is_connected)
+            await bus.nc.flush()
+
+    uvloop.run(publish())
+
+
 async def test_a_server_that_stood_still_is_heard_again(nats: NatsServer, bus: Bus) -> None:
     async with ear(bus) as it:
         with standing_still(nats):

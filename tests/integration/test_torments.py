@@ -14,7 +14,7 @@ import pytest
 
 from chaos import clock, disks
 from chaos.faults import KINDS, planned
-from chaos.network import HOST, Link
+from chaos.network import HOST, RESENT_AFTER, Link
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -55,7 +55,7 @@ async def test_a_link_that_is_cut_ends_connections_until_it_is_mended(link: Link
         assert await echoed(streams, b"one") == b"one"
         link.cut()
         with contextlib.suppress(ConnectionError):
-            assert await streams[0].read() == b""
+            assert await asyncio.wait_for(streams[0].read(), 10) == b""
     async with connected(link) as streams:
         with contextlib.suppress(ConnectionError):
             assert await echoed(streams, b"two") == b""
@@ -71,7 +71,7 @@ async def test_what_a_silent_link_holds_arrives_when_it_is_mended(link: Link) ->
         with pytest.raises(TimeoutError):
             await echoed(streams, b"two", within=0.3)
         link.mend()
-        assert await streams[0].read(1000) == b"two"
+        assert await asyncio.wait_for(streams[0].read(1000), 10) == b"two"
 
 
 async def test_a_slow_link_is_slow_both_ways(link: Link) -> None:
@@ -81,6 +81,23 @@ async def test_a_slow_link_is_slow_both_ways(link: Link) -> None:
         began = time.monotonic()
         assert await echoed(streams, b"two") == b"two"
         assert time.monotonic() - began >= 0.4
+
+
+async def test_what_is_lost_arrives_late_and_nothing_overtakes_it(link: Link) -> None:
+    async with connected(link) as (reader, writer):
+        assert await echoed((reader, writer), b"one") == b"one"
+        link.loss = 1.0
+        began = time.monotonic()
+        writer.write(b"two ")
+        await asyncio.sleep(0.05)
+        writer.write(b"three")
+        assert await asyncio.wait_for(reader.readexactly(9), 20) == b"two three"
+        assert time.monotonic() - began >= 2 * RESENT_AFTER[0]
+        link.mend()
+        began = time.monotonic()
+        for _ in range(20):
+            assert await echoed((reader, writer), b"four") == b"four"
+        assert time.monotonic() - began < 20 * 2 * RESENT_AFTER[0]
 
 
 CLOCKS = "import time; print(int(time.time()), int(time.monotonic()), flush=True)"

@@ -1,20 +1,39 @@
 """A minute of chaos, and a ledger that notices what went wrong."""
 
+import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from chaos.faults import KINDS
+from chaos.faults import KINDS, RELAY, Fault, Stage
 from chaos.ledger import Ledger, Operation, Published, Step
+from chaos.ordeal import endured
 from chaos.report import table
-from chaos.run import run
-from chaos.verdict import Epoch, judge
+from chaos.run import Report, run
+from chaos.verdict import Epoch, judge, judge_in_time
+from chaos.world import NATS, POSTGRES
 from schemas.identity import uuid7
 from service.runtime.database import Pool
+from tests.support.eventually import eventually
 
 SECONDS = 45
+OPENING = (
+    # Both persisters die with events in hand that PostgreSQL cannot take: none is acknowledged.
+    # (One that only stands still has taken them: they are in its socket.)
+    Fault(1, "kill -9", POSTGRES, seconds=4, pause=2),
+    Fault(2, "kill -9", "persister 1", seconds=0.5, pause=2),
+    Fault(3, "kill -9", "persister 2", seconds=0.5, pause=0),
+    # What NATS has and no persister has stored is in the outbox too: for long enough that a row
+    # would have left by then.
+    Fault(4, "JetStream forgets", NATS, seconds=7, pause=0),
+    # Whoever relays next says again what was said just before, and nothing is there twice.
+    Fault(5, "kill -9", RELAY, seconds=0.5, pause=0),
+    Fault(6, "kill -9", NATS, seconds=0.5, pause=0),
+)
 
 
 @pytest.mark.slow
@@ -28,10 +47,36 @@ async def test_nothing_is_lost_in_a_minute_of_chaos(tmp_path: Path) -> None:
         kinds=list(KINDS),
         operations=80,
         publishes=25,
+        opening=OPENING,
     )
     assert report.is_good, table(report)
-    assert len(report.outcomes) > 3
+    happened = [outcome.fault for outcome in report.outcomes]
+    assert set(OPENING) < set(happened)
     assert report.findings.verdict.acknowledged > 500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_process_that_ends_by_itself_is_a_fault_and_its_last_words_are_told(
+    tmp_path: Path,
+) -> None:
+    async def happening(stage: Stage) -> None:
+        unit = stage.unit("persister 1")
+        await eventually(lambda: b'"ready"' in unit.said(), within=30)
+        await asyncio.to_thread(unit.stop)  # we did that
+        unit.start()
+        await eventually(lambda: b'"ready"' in unit.said(), within=30)
+        os.kill(unit.pid, signal.SIGKILL)
+        await eventually(lambda: not unit.has_ended and b'"ready"' in unit.said(), within=30)
+
+    findings = await endured(tmp_path, happening, operations=20, publishes=5)
+    assert findings.verdict.is_good
+    [ending] = findings.ended_by_themselves
+    assert (ending.name, ending.code) == ("persister 1", -signal.SIGKILL)
+    assert any('"ready"' in line for line in ending.words)
+    report = Report(seed=1, impossible={}, outcomes=[], findings=findings)
+    assert not report.is_good
+    assert str(ending) in table(report)
 
 
 ITEM = "INSERT INTO media_items (id, type, title, metadata) VALUES ($1, 'tv_show', $2, '{}')"
@@ -44,13 +89,26 @@ SELECT coalesce($1, uuidv7()), now(), $2, 'media', $3, 'info', 'test', 'media_it
 """
 
 
+SAID = """
+INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, resource_type,
+                    resource_id, data)
+VALUES (uuidv7(), now(), $1, 'other', $2, 'info', 'test', $3, $4, $5)
+"""
+DOWNLOAD = """
+INSERT INTO downloads (id, title, state, client, protocol)
+VALUES ($1, 'A download', 'paused', 'home', 'torrent')
+"""
+
+
 class History:
-    """Two operations upon one item, and what the ledger and the database say of them."""
+    """Two operations upon one item, two steps of a download and two numbers of a publisher, and
+    what the ledger and the database say of them."""
 
     def __init__(self, pool: Pool, ledger: Ledger) -> None:
         self._pool = pool
         self.ledger = ledger
         self.item = str(uuid7())
+        self.download = str(uuid7())
 
     async def happen(self) -> None:
         await self._pool.execute("SELECT ensure_events_partition(now())")
@@ -59,6 +117,18 @@ class History:
         await self.tell(2, "updated", "operation 2", "New", "Old")
         for operation in ("operation 1", "operation 2"):
             self.ledger.note(Operation(operation, 1))
+        await self._pool.execute(DOWNLOAD, UUID(self.download))
+        for place, step in enumerate(("initiated", "paused")):
+            await self.step(place, step)
+            self.ledger.note(Step(self.download, f"download.{step}"))
+            await self.number(place, place)
+
+    async def step(self, place: int, step: str) -> None:
+        await self._pool.execute(SAID, place, f"download.{step}", "download", self.download, {})
+
+    async def number(self, place: int, number: int) -> None:
+        data = {"items_processed": number}
+        await self._pool.execute(SAID, place, "job.executed", "publisher", "1", data)
 
     async def tell(
         self, place: int, action: str, operation: str, title: str, before: str = ""
@@ -99,7 +169,24 @@ async def an_id_is_stored_again(history: History) -> None:
 
 
 async def an_order_is_reversed(history: History) -> None:
-    await history.execute("UPDATE events SET stream_seq = 3 - stream_seq")
+    await history.execute("UPDATE events SET stream_seq = 3 - stream_seq WHERE category = 'media'")
+
+
+async def a_publisher_goes_back(history: History) -> None:
+    await history.number(2, 1)
+
+
+async def a_step_is_taken_twice(history: History) -> None:
+    await history.step(2, "paused")
+
+
+async def a_download_begins_twice(history: History) -> None:
+    await history.step(2, "initiated")
+    await history.step(3, "paused")
+
+
+async def a_download_is_elsewhere(history: History) -> None:
+    await history.execute("UPDATE downloads SET state = 'active'")
 
 
 async def a_change_is_untold(history: History) -> None:
@@ -124,6 +211,10 @@ async def nobody_asked(history: History) -> None:
         (an_event_is_told_again, {"twice"}),
         (an_id_is_stored_again, {"twice"}),
         (an_order_is_reversed, {"misordered", "half_done"}),
+        (a_publisher_goes_back, {"misordered"}),
+        (a_step_is_taken_twice, {"misordered"}),
+        (a_download_begins_twice, {"misordered"}),
+        (a_download_is_elsewhere, {"half_done"}),
         (a_change_is_untold, {"half_done"}),
         (an_item_is_untold, {"half_done"}),
         (nobody_asked, {"unasked"}),
@@ -142,6 +233,20 @@ async def test_the_ledger_notices(
     names = ("lost", "twice", "misordered", "half_done", "unasked")
     assert {name for name in names if getattr(verdict, name)} == found
     assert verdict.is_good is (not found)
+
+
+async def test_what_is_only_late_is_waited_for(pool: Pool, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    async with ledger.open():
+        history = History(pool, ledger)
+        await history.happen()
+        await history.execute("UPDATE media_items SET title = 'Newer'")
+    entries = ledger.entries()
+    assert (await judge(pool, entries, 3, [])).half_done
+    judging = asyncio.create_task(judge_in_time(pool, entries, 3, []))
+    await asyncio.wait([judging], timeout=0.5)
+    await history.tell(3, "updated", "operation 3", "Newer", "New")
+    assert (await asyncio.wait_for(judging, 30)).is_good
 
 
 async def test_sequences_that_jetstream_gives_again_came_later(pool: Pool, tmp_path: Path) -> None:

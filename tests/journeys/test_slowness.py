@@ -4,6 +4,7 @@ and everybody can see it."""
 import asyncio
 import contextlib
 import urllib.request
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -35,35 +36,42 @@ async def test_a_slow_database_costs_time_and_neither_events_nor_memory(
     settings: Settings, nats: NatsServer, bus: Bus, pool: Pool, tmp_path: Path
 ) -> None:
     with processes(settings, tmp_path, "persist", "service") as running:
-        watched: dict[str, int] = {process.name: process.pid for process in running}
-        watching = asyncio.create_task(most_memory(watched | {"nats": nats.pid}))
-        async with storing_slowly(pool, STORED):
-            for _ in range(SECONDS):
-                await publish(bus, COMING)
-            assert await pool.fetchval("SELECT count(*) FROM events") < SECONDS * COMING / 2
-            await eventually(lambda: shows_lag(running[0]), within=10)
-            await doctor_says(settings, "it is behind")
-        published = SECONDS * COMING
-        await eventually(lambda: is_stored(pool, published), within=90, every=0.5)
-        await eventually(lambda: not shows_lag(running[0]), within=15)
-        await doctor_says(settings, "")
-        watching.cancel()
-        most = await watching
+        pids: dict[str, int] = {process.name: process.pid for process in running}
+        async with memory_watched(pids | {"nats": nats.pid}) as most:
+            async with storing_slowly(pool, STORED):
+                for _ in range(SECONDS):
+                    await publish(bus, COMING)
+                assert await pool.fetchval("SELECT count(*) FROM events") < SECONDS * COMING / 2
+                await eventually(lambda: shows_lag(running[0]), within=10)
+                await doctor_says(settings, "it is behind")
+            published = SECONDS * COMING
+            await eventually(lambda: is_stored(pool, published), within=90, every=0.5)
+            await eventually(lambda: not shows_lag(running[0]), within=15)
+            await doctor_says(settings, "")
     assert await pool.fetchval("SELECT count(*) FROM events") == published
+    assert max(most.values()) < MOST_MEMORY, most
     info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
     assert info.delivered is not None
     assert info.delivered.consumer_seq == published, "some were delivered again"
-    assert max(most.values()) < MOST_MEMORY, most
 
 
-async def most_memory(watched: dict[str, int]) -> dict[str, float]:
-    """The most that each process had, in MB, until this is cancelled."""
-    most = dict.fromkeys(watched, 0.0)
-    with contextlib.suppress(asyncio.CancelledError):
+@contextlib.asynccontextmanager
+async def memory_watched(pids: dict[str, int]) -> AsyncIterator[dict[str, float]]:
+    """The most that each process has in memory meanwhile, in MB."""
+    most = dict.fromkeys(pids, 0.0)
+
+    async def watch() -> None:
         while True:
-            most = {name: max(most[name], memory_of(pid)) for name, pid in watched.items()}
+            most.update({name: max(most[name], memory_of(pid)) for name, pid in pids.items()})
             await asyncio.sleep(0.2)
-    return most
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield most
+    finally:  # before the processes end, whatever happened: nobody has memory any more then
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
 
 
 async def publish(bus: Bus, events: int) -> None:

@@ -1,10 +1,18 @@
 """SQL is written down whole and takes its values as parameters: nothing is pieced together."""
 
 import ast
+import re
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RUN = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare", "perform"}
+MADE_OF_OUR_OWN_WORDS = {
+    # Conditions that are written down in that file, each with parameters for its values.
+    "consumers/history.py": 2,
+    # ALTER ROLE takes no parameters; the password was made a line before, of hexadecimal digits.
+    "service/runtime/embedded/postgres_server.py": 1,
+}
 FROM_OUR_OWN_FILES = {"service/runtime/database.py: connection.execute(_file('grants.sql'))"}
 
 
@@ -22,26 +30,36 @@ def pieced_together(path: Path) -> list[str]:
     ]
 
 
-def formatted_names(path: Path) -> list[str]:
-    """The names of statements that are texts with something put in that is no constant."""
+SQL = re.compile(r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|ALTER|CREATE|DROP|GRANT)\b")
+
+
+def formatted(path: Path) -> list[str]:
+    """The file, once for each text with a statement in it into which something is put that is no
+    constant."""
     return [
-        f"{path.relative_to(ROOT)}: {ast.unparse(node.target)}"
+        str(path.relative_to(ROOT))
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.AnnAssign)
-        and isinstance(node.value, ast.JoinedStr)
-        and any(
-            word in ast.unparse(node.value) for word in ("SELECT", "INSERT", "UPDATE", "DELETE")
-        )
-        and not all(ast.unparse(part).isupper() for part in put_in(node.value))
+        if (parts := put_in(node))
+        and SQL.search(ast.unparse(node))
+        and not all(ast.unparse(part).isupper() for part in parts)
     ]
 
 
-def put_in(text: ast.JoinedStr) -> list[ast.expr]:
-    return [part.value for part in text.values if isinstance(part, ast.FormattedValue)]
+def put_in(node: ast.AST) -> list[ast.expr]:
+    """What a text is made of beside what is written there."""
+    match node:
+        case ast.JoinedStr():
+            return [part.value for part in node.values if isinstance(part, ast.FormattedValue)]
+        case ast.BinOp(left, ast.Mod() | ast.Add(), right):
+            return [part for part in (left, right) if not isinstance(part, ast.Constant)]
+        case ast.Call(ast.Attribute(_, "format" | "replace" | "join"), arguments, named):
+            return [*arguments, *(each.value for each in named)]
+        case _:
+            return []
 
 
 def test_no_statement_is_pieced_together() -> None:
     files = [file for room in ("service", "consumers") for file in (ROOT / room).rglob("*.py")]
     assert len(files) > 50
     assert {line for file in files for line in pieced_together(file)} == FROM_OUR_OWN_FILES
-    assert [line for file in files for line in formatted_names(file)] == []
+    assert Counter(line for file in files for line in formatted(file)) == MADE_OF_OUR_OWN_WORDS
