@@ -17,8 +17,10 @@ from collections.abc import AsyncIterator
 from typing import ClassVar, NamedTuple
 
 import bencode2
+import msgspec
 
 from bench.servers import stack
+from chaos.network import Link
 from schemas.status import ClientName, DownloadStatus, ItemId, Phase, Protocol
 from schemas.subjects import DOWNLOAD_STATUS_BUCKET
 from service.clients.port import (
@@ -38,18 +40,23 @@ from tests.support import daemons, torrents
 from tests.support.eventually import eventually
 
 ADDED_AT_ONCE = 20
+LATER_LOOKS = 10
 NOTHING_YET = bencode2.bencode({b"paused": 1, b"progress": {b"blocks": b"none"}})
 NOWHERE = "http://127.0.0.1:9/announce"
 
 
 class QBittorrent(daemons.QBittorrent):
-    """It starts nothing that is added."""
+    """It starts nothing that is added, and may be reached through a proxy."""
+
+    recent = 0.0
 
     def configure(self) -> None:
         super().configure()
         (path,) = self.home.rglob("qBittorrent.conf")
         paused = "Session\\AddTorrentPaused=true\nSession\\AddTorrentStopped=true\n"
-        path.write_text(path.read_text().replace("[BitTorrent]\n", f"[BitTorrent]\n{paused}"))
+        reached = "WebUI\\HostHeaderValidation=false\n"
+        text = path.read_text().replace("[BitTorrent]\n", f"[BitTorrent]\n{paused}")
+        path.write_text(text.replace("[Preferences]\n", f"[Preferences]\n{reached}"))
 
     async def fill(self, count: int) -> None:
         """Hands them over, some at once."""
@@ -66,6 +73,9 @@ class QBittorrent(daemons.QBittorrent):
 class Transmission(daemons.Transmission):
     """It starts nothing that it finds on its disk, and checks nothing there either: that would
     take it a tenth of a second for each."""
+
+    recent = 60.0
+    """Seconds for which it tells of what it has just found, at every look."""
 
     def configure(self) -> None:
         super().configure()
@@ -96,13 +106,21 @@ PROGRAMS: dict[str, type[QBittorrent | Transmission]] = {
 
 class Figures(NamedTuple):
     """The downloads shown, the seconds until the bucket showed them all, and from then on: CPU in
-    percent of a core, memory in MB, and writes a second."""
+    percent of a core, memory in MB, writes a second, and bytes of them at a look."""
 
     shown: int
     first_look: float
     cpu: float
     memory: float
     writes: float
+    told: float
+
+
+class Asked(NamedTuple):
+    """Bytes between a client and its watcher, both ways: at the first look and at a later one."""
+
+    first: int
+    later: float
 
 
 class Scripted:
@@ -177,13 +195,15 @@ async def watch(bus: Bus, settings: ClientSettings, seconds: float) -> Figures:
         await asyncio.sleep(0.25)
     first_look = time.perf_counter() - started
     before, cpu, began = await _sequence(bus), time.process_time(), time.perf_counter()
+    sent = bus.nc.stats["out_bytes"]
     await asyncio.sleep(seconds)
     share = (time.process_time() - cpu) / (time.perf_counter() - began) * 100
+    told = (bus.nc.stats["out_bytes"] - sent) / (seconds / settings.poll_active)
     writes = (await _sequence(bus) - before) / seconds
     watching.cancel()
     await asyncio.wait([watching])
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Figures(written, first_look, share, memory, writes)
+    return Figures(written, first_look, share, memory, writes, told)
 
 
 async def _written(bus: Bus, client: str) -> int:
@@ -205,13 +225,28 @@ async def scripted(count: int, active: int, seconds: float) -> Figures:
         return await watch(it.bus, settings, seconds)
 
 
-async def real(kind: str, count: int, seconds: float) -> Figures:
+async def real(kind: str, count: int, seconds: float) -> tuple[Figures, Asked]:
     """A real client with paused torrents of a few bytes."""
     with PROGRAMS[kind].started() as daemon:
         await daemon.fill(count)
         await eventually(lambda: rests(daemon, count), within=120, every=1)
         async with stack() as it:
-            return await watch(it.bus, daemon.settings(), seconds)
+            figures = await watch(it.bus, daemon.settings(), seconds)
+        return figures, await asked(daemon)
+
+
+async def asked(daemon: QBittorrent | Transmission) -> Asked:
+    """What goes over the wire, counted by a proxy in between."""
+    await asyncio.sleep(daemon.recent)
+    link = Link(daemon.port)
+    url = daemon.url.replace(str(daemon.port), str(link.port))
+    async with link.working():
+        async with msgspec.structs.replace(daemon.settings(), url=url).connect() as client:
+            await client.observe()
+            first = link.carried
+            for _ in range(LATER_LOOKS):
+                await client.observe()
+        return Asked(first, (link.carried - first) / LATER_LOOKS)
 
 
 async def rests(daemon: daemons.Daemon, count: int) -> bool:
@@ -230,17 +265,24 @@ def main() -> None:
     parser.add_argument("--active", type=int, default=200)
     parser.add_argument("--real", type=int, default=2_000)
     arguments = parser.parse_args()
-    print("client                    shown first look s  CPU %  RSS MB  writes/s")
+    print(
+        "client                    shown first look s  CPU %  RSS MB  writes/s  bytes told a look"
+    )
     name = f"scripted, {arguments.active} active"
     _print(name, asyncio.run(scripted(arguments.scripted, arguments.active, arguments.seconds)))
     for kind, daemon in PROGRAMS.items():
         if shutil.which(daemon.program):
-            _print(f"{kind}, paused", asyncio.run(real(kind, arguments.real, arguments.seconds)))
+            figures, wire = asyncio.run(real(kind, arguments.real, arguments.seconds))
+            _print(f"{kind}, paused", figures)
+            print(f"{'':24} {wire.first:,} bytes asked at the first look, {wire.later:,.0f} later")
 
 
 def _print(name: str, figures: Figures) -> None:
-    shown, first_look, cpu, memory, writes = figures
-    print(f"{name:24} {shown:>6} {first_look:>12.1f} {cpu:>6.1f} {memory:>7.0f} {writes:>9.1f}")
+    shown, first_look, cpu, memory, writes, told = figures
+    print(
+        f"{name:24} {shown:>6} {first_look:>12.1f} {cpu:>6.1f} {memory:>7.0f} {writes:>9.1f}"
+        f" {told:>18,.0f}"
+    )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Link:
         self.is_cut = False
         self.delay = 0.0
         self.loss = 0.0
+        self.carried = 0  # bytes, both ways
         self._server_port = server_port
         self._heard = asyncio.Event()
         self._heard.set()
@@ -94,6 +95,7 @@ class Link:
         loop = asyncio.get_running_loop()
         try:
             while chunk := await reader.read(CHUNK):
+                self.carried += len(chunk)
                 await chunks.put((loop.time() + self.delay, chunk))
             await chunks.put((loop.time() + self.delay, b""))
             await delivering
