@@ -16,8 +16,9 @@ from schemas.commands import HistoryEvent, ListHistory, Page
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
 from service.cli.asking import ask
 from service.cli.face import Face
-from service.cli.output import local
+from service.cli.output import local, plain
 from service.cli.problems import Unanswered
+from service.downloads.shown import read
 from service.runtime.bus import Bus, CannotConnect
 from service.runtime.streams import NEEDS_SERVER
 
@@ -57,6 +58,8 @@ async def examine(face: Face) -> AsyncIterator[Finding]:
             async for finding in _services(bus):
                 yield finding
             yield await _database(bus)
+            async for finding in _clients(bus):
+                yield finding
     except CannotConnect as error:
         yield Finding(name="NATS", ok=False, found="out of reach", advice=str(error))
 
@@ -172,6 +175,23 @@ async def _database(bus: Bus) -> Finding:
         return _problem("PostgreSQL", str(error), advice)
     newest = f"newest event {local(page.items[0].time)}" if page.items else "no events yet"
     return Finding(name="PostgreSQL", ok=True, found=newest)
+
+
+async def _clients(bus: Bus) -> AsyncIterator[Finding]:
+    """One finding a download client, as the monitor last saw it."""
+    try:
+        clients = (await read(bus)).clients
+    except (NatsError, APIError, TimeoutError) as error:
+        yield _problem("download clients", _said(error), "see the streams above")
+        return
+    for name, status in sorted(clients.items()):
+        if status.reachable:
+            found = f"{status.kind} {status.version or ''}".rstrip()
+            yield Finding(name=f"client {name}", ok=True, found=plain(found))
+        else:
+            advice = "is it running, and do its url, username and password fit? see docs/clients.md"
+            found = plain(f"{status.reason}: {status.message}")
+            yield _problem(f"client {name}", found, advice)
 
 
 def _problem(name: str, found: str, advice: str) -> Finding:

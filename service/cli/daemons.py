@@ -1,6 +1,7 @@
 """The commands that run for ever, and the one that prepares the database for them."""
 
 import logging
+import os
 from typing import Final
 
 import click
@@ -9,15 +10,15 @@ from service.cli import processes, welcome
 from service.cli.face import Face
 from service.cli.help import examples
 from service.runtime import logs
-from service.runtime.settings import Settings
+from service.runtime.settings import Settings, unknown_variables
 
 log: Final = logging.getLogger("mediabus.process")
 
 
 def _begun(face: Face, settings: Settings) -> Settings:
-    """The settings, with a word about those that others may read."""
+    """The settings, with a word about those that others may read, and those that are none."""
     logs.set_up(settings.log)
-    for line in face.exposed():
+    for line in face.exposed() + unknown_variables(os.environ):
         log.warning(line)
     return settings
 
@@ -80,5 +81,5 @@ def persist(face: Face) -> None:
 @click.pass_obj
 def migrate(face: Face) -> None:
     """Bring the database schema up to date."""
-    applied = processes.migrate(face.resolved_settings())
+    applied = processes.migrate(_begun(face, face.resolved_settings()))
     click.echo(f"applied {', '.join(map(str, applied))}" if applied else "nothing to do")

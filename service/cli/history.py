@@ -88,19 +88,26 @@ def filters(asked: Asked) -> dict[str, Any]:
 
 async def _list(face: Face, asked: Asked) -> None:
     async with face.connected() as bus:
-        events = _events(bus, asked)
-        if asked.as_json:
-            async for event in events:
-                click.echo(msgspec.json.encode(event))
-        elif sys.stdout.isatty():
-            _table([event async for event in events])
-        else:
-            async for event in events:
-                click.echo(_line(event))
+        in_a_table: list[HistoryEvent] = []
+        after = None
+        async for page in _pages(bus, asked):
+            after = page.next
+            if asked.as_json:
+                for event in page.items:
+                    click.echo(msgspec.json.encode(event))
+            elif sys.stdout.isatty():
+                in_a_table += page.items
+            else:
+                for event in page.items:
+                    click.echo(_line(event))
+    if sys.stdout.isatty() and not asked.as_json:
+        _table(in_a_table)
+    if after:
+        click.secho(f"there is more: add --after {after}", dim=True, err=True)
 
 
-async def _events(bus: Bus, asked: Asked) -> AsyncIterator[HistoryEvent]:
-    """Page after page, until there are enough; then says how to go on."""
+async def _pages(bus: Bus, asked: Asked) -> AsyncIterator[Page[HistoryEvent]]:
+    """Page after page, until there are enough."""
 
     left, after = asked.limit, asked.after
     wanted = filters(asked)
@@ -108,12 +115,10 @@ async def _events(bus: Bus, asked: Asked) -> AsyncIterator[HistoryEvent]:
         size = PAGE if asked.everything else min(left, PAGE)
         request = ListHistory(**wanted, limit=size, after=after)
         page = await ask(bus, "history.list", request, Page[HistoryEvent])
-        for event in page.items:
-            yield event
+        yield page
         left, after = left - len(page.items), page.next
         if after is None:
             return
-    click.secho(f"there is more: add --after {after}", dim=True, err=True)
 
 
 def _line(event: HistoryEvent) -> str:

@@ -88,7 +88,10 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:  # a question that nobody said yes to
+        click.echo("mediabus: nothing was done", err=True)
+        code = 130
+    except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # whoever read us, `head` perhaps, has enough
         with contextlib.suppress(OSError):

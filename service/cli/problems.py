@@ -47,6 +47,8 @@ def exit_code(error: BaseException) -> int:
 def _words(error: BaseException) -> str:
     if isinstance(error, EXPECTED):
         return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     said = str(error) or type(error).__name__
     return f"a server is out of reach ({said}): `mediabus doctor` says which"
 

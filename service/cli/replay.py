@@ -163,7 +163,7 @@ async def _check_consumer(bus: Bus, consumer: str) -> None:
     """What nobody waits for would be dropped."""
     try:
         await bus.js.consumer_info(REPLAY_STREAM, consumer)
-    except NotFoundError as error:
+    except (NotFoundError, ValueError) as error:  # ValueError: no consumer can be called that
         raise Unanswered(
             f"no consumer {consumer!r} of your own ever ran: start it, then feed it"
         ) from error

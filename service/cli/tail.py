@@ -46,8 +46,12 @@ def subjects_of(wanted: str) -> str:
     """The NATS subjects that a filter means. Raises BadParameter."""
 
     tokens = wanted.split(".")
-    if any(not token or not token.isprintable() or " " in token for token in tokens):
-        raise click.BadParameter(f"{wanted!r} is no filter", param_hint="FILTER")
+    unusable = any(not token or not token.isprintable() or " " in token for token in tokens)
+    if unusable or ">" in tokens[:-1]:
+        raise click.BadParameter(
+            f"{wanted!r} is no filter: say a category, a type or a subject: 'events.media.>'",
+            param_hint="FILTER",
+        )
     if wanted in {">", "*"}:
         return EVENTS_SUBJECTS
     if tokens[0] == "events" and len(tokens) > 1:

@@ -23,6 +23,8 @@ from service.runtime.bus import Bus
 ENDED: Final = frozenset({Phase.COMPLETED})
 COLOURS: Final = {Phase.FAILED: "red", Phase.PAUSED: "yellow", Phase.DOWNLOADING: "green"}
 DRAWN_EVERY: Final = 0.5
+BARS_FROM: Final = 80
+"""Columns of the terminal; where there are fewer, titles need the room."""
 
 
 @click.command(epilog=examples("mediabus top", "mediabus top --once | cat"))
@@ -41,14 +43,16 @@ async def _top(face: Face, *, once: bool) -> None:
     console = Console()
     async with face.connected() as bus:
         if once:
-            console.print(picture(await read(bus), height=10_000))
+            console.print(picture(await read(bus), width=console.width, height=10_000))
             return
         async with asyncio.TaskGroup() as tasks:
             shown = Shown()
             tasks.create_task(_follow(bus, shown))
             with Live(console=console, screen=True, auto_refresh=False) as live:
                 while True:
-                    live.update(picture(shown, height=console.height), refresh=True)
+                    live.update(
+                        picture(shown, width=console.width, height=console.height), refresh=True
+                    )
                     await asyncio.sleep(DRAWN_EVERY)
 
 
@@ -58,14 +62,17 @@ async def _follow(bus: Bus, shown: Shown) -> None:
             pass
 
 
-def picture(shown: Shown, *, height: int) -> RenderableType:
+def picture(shown: Shown, *, width: int, height: int) -> RenderableType:
     """As many of the downloads under way as fit, the fastest first, and one line about all."""
     under_way = sorted(
         (d for d in shown.downloads.values() if d.phase not in ENDED),
         key=lambda d: (-d.download_rate, -d.progress, d.title),
     )
     room = max(height - 4, 1)
-    parts: list[RenderableType] = [_summary(shown, under_way), _table(under_way[:room])]
+    parts: list[RenderableType] = [
+        _summary(shown, under_way),
+        _table(under_way[:room], with_bars=width >= BARS_FROM),
+    ]
     if len(under_way) > room:
         parts.append(Text(f"and {len(under_way) - room} more", style="dim"))
     return Group(*parts)
@@ -81,12 +88,13 @@ def _summary(shown: Shown, under_way: list[DownloadStatus]) -> Text:
     return text
 
 
-def _table(downloads: Iterable[DownloadStatus]) -> Table:
+def _table(downloads: Iterable[DownloadStatus], *, with_bars: bool) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
     table.add_column("title", ratio=3, no_wrap=True, overflow="ellipsis")
     table.add_column("client", no_wrap=True)
     table.add_column("phase", no_wrap=True)
-    table.add_column("progress", ratio=1, min_width=12)
+    if with_bars:
+        table.add_column("progress", ratio=1, min_width=12)
     for name in ("%", "down", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     for download in downloads:
@@ -94,7 +102,7 @@ def _table(downloads: Iterable[DownloadStatus]) -> Table:
             Text(plain(download.title)),
             Text(plain(download.client)),
             Text(str(download.phase), style=COLOURS.get(download.phase, "")),
-            ProgressBar(total=1.0, completed=download.progress),
+            *([ProgressBar(total=1.0, completed=download.progress)] if with_bars else []),
             f"{download.progress:.1%}",
             rate(download.download_rate),
             span(download.eta),

@@ -193,6 +193,23 @@ def _override(tables: dict[str, Any], environ: Mapping[str, str]) -> None:
             _take(clients[prefix], setting, f"{prefix}{setting}".upper(), environ)
 
 
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable that looks like a setting and is none. Those of clients are for a
+    file that other processes may have."""
+    known = {f"{PREFIX}CONFIG"}
+    for field in msgspec.structs.fields(Settings):
+        section = isinstance(field.type, type) and issubclass(field.type, _Section)
+        keys = [f"_{key.name}" for key in msgspec.structs.fields(field.type)] if section else [""]
+        known |= {f"{PREFIX}{field.name}{key}".upper() for key in keys}
+    return [
+        f"{variable} is no setting: docs/operations.md has them"
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX)
+        and not variable.startswith(f"{PREFIX}CLIENTS_")
+        and known.isdisjoint({variable, variable.removesuffix("_FILE")})
+    ]
+
+
 def variable_prefix(client: str) -> str:
     """How the variables of a client begin."""
     return f"{PREFIX}CLIENTS_{client}_".upper().replace("-", "_")

@@ -118,6 +118,8 @@ async def test_anything_may_be_published_and_a_slip_is_pointed_out(here: Here) -
         (("publish",), 2, "Missing argument 'TYPE'"),
         (("tail", "--since", "yesterday"), 2, "'yesterday' is no moment"),
         (("tail", "a..b"), 2, "'a..b' is no filter"),
+        (("tail", "events.>.x"), 2, "'events.>.x' is no filter: say a category"),
+        (("secure", "/dev/null/keys"), 1, "mediabus: /dev/null/keys: Not a directory"),
         (("dead", "show", "7"), 1, "no dead letter 7: `mediabus dead list` has them"),
         (("dead", "discard", "7"), 1, "no dead letter 7"),
         (("dead", "retry"), 2, "give the numbers of dead letters, or --all"),
@@ -299,7 +301,12 @@ async def on_a_terminal(*args: str) -> str:
     ours, theirs = pty.openpty()
     try:
         process = await asyncio.create_subprocess_exec(
-            *PROGRAM, *args, stdin=theirs, stdout=theirs, env={**environment(), "TERM": "xterm"}
+            *PROGRAM,
+            *args,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**environment(), "TERM": "xterm"},
         )
         assert await asyncio.wait_for(process.wait(), timeout=30) == 0
         return os.read(ours, 1 << 16).decode()
@@ -317,6 +324,10 @@ async def test_a_terminal_gets_a_table_with_titles_as_they_are(stored: Here, poo
     assert "\x1b[32m" in shown  # green: all is well
     none = await on_a_terminal("--nats", stored.nats.url, "history", "--type", "x")
     assert "nothing happened that matches" in none
+    await removed(stored.bus, "Alien")
+    await counted(pool, 2)
+    page = await on_a_terminal("--nats", stored.nats.url, "history", "--limit", "1")
+    assert "there is more: add --after" in page.splitlines()[-1]
     letters = await on_a_terminal("--nats", stored.nats.url, "dead", "list")
     assert "no dead letters" in letters
 
@@ -362,6 +373,8 @@ async def test_dead_letters_are_listed_shown_retried_and_discarded(
     assert both.code == 2
     refused = await stored("dead", "discard", "--all", stdin=b"n\n")
     assert refused.code == 130
+    kept = await stored("dead", "discard", "--all")  # nobody answers the question
+    assert (kept.code, kept.err) == (130, "mediabus: nothing was done\n")
     gone = await stored("dead", "discard", "--all", "--yes")
     assert (gone.code, gone.out.count("deleted")) == (0, 3)
     assert await stored.lines("dead", "list") == []
@@ -427,3 +440,15 @@ async def test_the_documents_are_printed() -> None:
 async def test_the_schema_is_migrated_once(database_url: str) -> None:
     outcome = await mediabus("migrate", MEDIABUS_DATABASE_URL=database_url)
     assert (outcome.code, outcome.out) == (0, "nothing to do\n")
+
+
+async def test_who_migrates_is_told_what_is_waited_for() -> None:
+    process = await start("migrate", MEDIABUS_DATABASE_URL="postgresql://x@127.0.0.1:1/x")
+    try:
+        assert process.stderr
+        told = await asyncio.wait_for(process.stderr.readline(), timeout=30)
+        assert b"waiting for PostgreSQL" in told
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert process.returncode == 130

@@ -24,6 +24,7 @@ async def test_clients_and_downloads_are_shown(settings: Settings, tmp_path: Pat
             lines = await mediabus(*nats, "clients", "--json")
             table = await mediabus(*nats, "clients")
             top = await mediabus(*nats, "top")
+            doctor = await mediabus(*nats, "doctor", "--json")
     told = [json.loads(line) for line in lines.out.splitlines()]
     assert [line["status"]["client"] for line in told] == ["away", "home"]
     assert (told[0]["status"]["reachable"], told[0]["status"]["reason"]) == (
@@ -35,3 +36,6 @@ async def test_clients_and_downloads_are_shown(settings: Settings, tmp_path: Pat
     assert "no: authentication" in table.out
     assert "slow.bin" in top.out
     assert "out of reach: away" in top.out
+    found = {it["name"]: it for it in map(json.loads, doctor.out.splitlines())}
+    assert (found["client home"]["ok"], found["client away"]["ok"]) == (True, False)
+    assert "authentication" in found["client away"]["found"]

@@ -152,12 +152,15 @@ async def test_old_events_come_to_one_consumer_in_order_and_to_nobody_else(
     assert (await bus.js.stream_info(REPLAY_STREAM)).state.messages == 0
 
 
-async def test_a_consumer_that_never_ran_is_fed_nothing(settings: Settings, bus: Bus) -> None:
+@pytest.mark.parametrize("name", ["mnie", "no name"])
+async def test_a_consumer_that_never_ran_is_fed_nothing(
+    settings: Settings, bus: Bus, name: str
+) -> None:
     assert bus.is_connected
-    refused = await mediabus(settings, "replay", "--since", "1h", "--to", "mnie")
+    refused = await mediabus(settings, "replay", "--since", "1h", "--to", name)
     assert refused.code == 1
     assert refused.err == (
-        "mediabus: no consumer 'mnie' of your own ever ran: start it, then feed it\n"
+        f"mediabus: no consumer {name!r} of your own ever ran: start it, then feed it\n"
     )
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import pytest
 
 from service.clients import AnyClientSettings, qbittorrent, transmission
@@ -17,6 +18,7 @@ from service.runtime.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 STATES: dict[tuple[str, str], dict[str, str]] = {
@@ -65,6 +67,19 @@ def test_there_is_an_example_of_every_kind_and_one_in_the_readme(tmp_path: Path)
     shown = {type(it) for text in examples(CLIENTS) for it in loaded(text, tmp_path)[1]}
     assert shown == set(get_args(AnyClientSettings))
     assert examples(README)
+
+
+def test_the_operators_find_every_setting() -> None:
+    text = OPERATIONS.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    first_cells = "".join(re.findall(r"^\| (`.*?) \| ", text, re.MULTILINE))
+    shown = re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", first_cells)
+    known = []
+    for field in msgspec.structs.fields(Settings):
+        default = getattr(Settings(), field.name)
+        tables = isinstance(default, msgspec.Struct)
+        keys = [f".{key}" for key in msgspec.structs.asdict(default)] if tables else [""]
+        known += [f"{field.name}{key}" for key in keys]
+    assert sorted(shown) == sorted(set(known) - {"clients"})
 
 
 def test_what_is_shown_as_a_default_is_one(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from service.runtime.settings import (
     SettingsError,
     load,
     resolved,
+    unknown_variables,
 )
 
 FILE = """
@@ -165,3 +166,19 @@ def test_names_whose_variables_would_be_the_same_are_refused() -> None:
     ]
     with pytest.raises(SettingsError, match="a-b"):
         client_settings(Settings(clients=twins))
+
+
+def test_a_variable_that_is_no_setting_is_told() -> None:
+    sound = {
+        "MEDIABUS_CONFIG": "x",
+        "MEDIABUS_DATA_DIR": "x",
+        "MEDIABUS_NATS_PASSWORD_FILE": "x",
+        "MEDIABUS_NATS_NKEY_SEED_FILE": "x",
+        "MEDIABUS_CLIENTS_HOME_PASSWORD": "x",
+        "PATH": "x",
+    }
+    assert unknown_variables(sound) == []
+    slip = {**sound, "MEDIABUS_NATS_URLL": "x"}
+    assert unknown_variables(slip) == [
+        "MEDIABUS_NATS_URLL is no setting: docs/operations.md has them"
+    ]
