@@ -9,6 +9,7 @@ over NATS. Memory counts from the tenth part of the time on: before that caches 
 import argparse
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator
 from typing import Final
@@ -27,6 +28,9 @@ from service.outbox.batch import MOST, Outgoing, publish_all
 from service.runtime.bus import PublishFailed
 
 BATCHES_A_SECOND: Final = 20
+DOWNLOADS: Final = 10_000
+"""That the events tell of: nats-server keeps each different subject in its memory."""
+
 SAMPLE_EVERY: Final = 5.0
 FLAT_WITHIN: Final = 1.05
 MEGABYTE: Final = 1e6
@@ -90,10 +94,11 @@ async def _processes(it: Stack) -> AsyncIterator[dict[str, psutil.Process]]:
 async def _publish(it: Stack, rate: int, seconds: float) -> int:
     """Publishes steadily and says how many events that were."""
     began, done = time.perf_counter(), 0
+    library = [uuid7() for _ in range(DOWNLOADS)]
     batch: list[Outgoing] = []
     while (elapsed := time.perf_counter() - began) < seconds:
         due = int(rate * elapsed) - done
-        batch = batch or [event() for _ in range(min(due, MOST))]
+        batch = batch or [event(random.choice(library)) for _ in range(min(due, MOST))]
         if batch:
             with contextlib.suppress(PublishFailed):  # the same ones again, then: they count once
                 await publish_all(it.bus, batch)

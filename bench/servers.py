@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from schemas import codec
 from schemas.envelope import Envelope
@@ -94,9 +95,9 @@ async def process(
             await running.wait()
 
 
-def event() -> Outgoing:
-    """An event of the usual size, about 500 bytes."""
-    download = uuid7()
+def event(download: UUID | None = None) -> Outgoing:
+    """An event of about 500 bytes, as usual: of this download, or of one that has no other."""
+    download = download or uuid7()
     envelope = Envelope.of(
         DownloadCompleted(
             download_id=download,
