@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from nats.aio.client import Client
+from nats.aio.client import PING_PROTO, Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
@@ -130,10 +130,12 @@ class NatsClient(Client):
             return await super()._flush_pending(force_flush)  # which waits for the next one
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        try:
-            await super()._send_ping(future)
-        except (OSError, RuntimeError) as error:
-            await self._process_op_err(error)
+        """Behind what is still to be sent. nats-py sends it before that, so what ``flush`` waited
+        for, such as a subscription, need not be at the server yet."""
+        self._pongs.append(future or asyncio.Future())
+        self._pending.append(PING_PROTO)
+        self._pending_data_size += len(PING_PROTO)
+        await self._flush_pending()
 
     def hang_up(self) -> None:
         """Ends the connection to a server that takes nothing, and would never let it be closed."""
