@@ -123,11 +123,16 @@ class NatsClient(Client):
         await self._flush_pending()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: ANN401 - nats-py's
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
         try:
-            return await super()._flush_pending(force_flush)
+            flushed = await super()._flush_pending(force_flush)
         except (OSError, RuntimeError) as error:  # uvloop's, of a connection that has just ended
             await self._process_op_err(error)
-            return await super()._flush_pending(force_flush)  # which waits for the next one
+            flushed = await super()._flush_pending(force_flush)  # which waits for the next one
+        if task and task.cancelling() > cancelled:  # nats-py keeps it to itself
+            raise asyncio.CancelledError
+        return flushed
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         """Behind what is still to be sent. nats-py sends it before that, so what ``flush`` waited

@@ -210,11 +210,14 @@ async def test_what_was_sent_before_a_flush_is_at_the_server_after_it(nats: Nats
         await pass_on(reader, server, said)
         await answering
 
-    async with await asyncio.start_server(overhear, HOST, port := free_port()):
-        async with connect(NatsSettings(url=f"nats://{HOST}:{port}"), name="test", wait=10) as bus:
-            await bus.nc.subscribe("test.word")
-            await bus.nc.flush()
-            assert said.index(b"SUB test.word") < said.rindex(b"PING")
+    settings = NatsSettings(url=f"nats://{HOST}:{(overheard := free_port())}")
+    async with (
+        await asyncio.start_server(overhear, HOST, overheard),
+        connect(settings, name="test", wait=10) as bus,
+    ):
+        await bus.nc.subscribe("test.word")
+        await bus.nc.flush()
+        assert said.index(b"SUB test.word") < said.rindex(b"PING")
 
 
 async def pass_on(
@@ -316,6 +319,23 @@ async def test_leaving_does_not_wait_for_a_server_that_takes_nothing(
         with standing_still(nats):
             await write_more_than_it_takes(bus)
             await asyncio.wait_for(stack.aclose(), 5)
+
+
+async def test_whoever_waits_for_a_server_that_takes_nothing_can_be_cancelled(
+    nats: NatsServer, bus: Bus
+) -> None:
+    """nats-py keeps the cancellation to itself: a relay would go on without its lease."""
+
+    async def publish() -> None:
+        while True:
+            await bus.nc.publish("test.large", b"x" * 1_000_000)
+
+    with standing_still(nats):
+        publishing = asyncio.create_task(publish())
+        await asyncio.wait([publishing], timeout=1)
+        publishing.cancel()
+        await asyncio.wait([publishing], timeout=2)
+        assert publishing.cancelled()
 
 
 async def write_more_than_it_takes(bus: Bus) -> None:
