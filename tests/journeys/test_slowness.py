@@ -30,7 +30,7 @@ COMING = 5000
 STORED = 50
 MOST_MEMORY = {"persist": 120.0, "service": 120.0, "nats": 200.0}
 """MB. The promise is 200 after a minute; this lasts a third of it. A persister that holds whatever
-comes has 185 by then, as measured, and one that does not has 72."""
+comes has 170 to 185 by then, as measured, and one that does not has 72."""
 
 
 async def test_a_slow_database_costs_time_and_neither_events_nor_memory(
