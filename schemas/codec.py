@@ -48,6 +48,9 @@ class CloudEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of bytes that are not what they should be."""
+
 _encode: Final = msgspec.json.Encoder().encode
 _decode_wire: Final = msgspec.json.Decoder(CloudEvent).decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
@@ -92,7 +95,7 @@ def decode(payload: bytes, headers: Mapping[str, str] | None = None) -> Envelope
     try:
         payload.decode()  # msgspec passes over the strings that no type asks for
         wire = _decode_wire(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _BROKEN as error:
         raise InvalidEvent(f"not a CloudEvents 1.0 envelope: {error}") from error
     event = _typed(wire.type, wire.data)
     return Envelope(
@@ -117,7 +120,7 @@ def _typed(event_type: str, data: msgspec.Raw) -> Event | None:
         if decoder:
             return decoder.decode(data)
         _decode_object(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _BROKEN as error:
         raise InvalidEvent(f"data of {event_type}: {error}") from error
     return None
 
@@ -164,6 +167,6 @@ def _structured(payload: bytes, headers: Mapping[str, str]) -> bytes:
     }
     try:
         data = msgspec.Raw(payload) if _decode_object(payload or b"{}") else msgspec.Raw(b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _BROKEN as error:
         raise InvalidEvent(f"data is not a JSON object: {error}") from error
     return _encode({**attributes, "data": data})

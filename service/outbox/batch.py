@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -130,10 +130,21 @@ def _headers(event: Outgoing, batch_id: str, number: int) -> dict[str, str]:
 
 
 async def _publish_each(bus: Bus, events: Sequence[Outgoing]) -> None:
-    """Side by side on one connection: the server keeps the order in which they were written."""
-    for start in range(0, len(events), SIDE_BY_SIDE):
-        window = events[start : start + SIDE_BY_SIDE]
+    """Those of one resource one after the other: the server may refuse one and take the next."""
+    for window in _side_by_side(events):
         stores = (bus.store(event.subject, event.payload, str(event.id)) for event in window)
         for outcome in await asyncio.gather(*stores, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+
+
+def _side_by_side(events: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Neighbours of which no two are of one resource, which is how a subject ends."""
+    window: dict[str, Outgoing] = {}
+    for event in events:
+        resource = event.subject.rpartition(".")[2]
+        if resource in window or len(window) == SIDE_BY_SIDE:
+            yield [*window.values()]
+            window = {}
+        window[resource] = event
+    yield [*window.values()]

@@ -79,7 +79,6 @@ class Relay:
         now = asyncio.get_running_loop().time
         while True:
             looked_at = now()
-            self._woken.clear()
             try:
                 await self.relay_batch()
             except PublishFailed as error:
@@ -126,6 +125,7 @@ class Relay:
 
     async def _prepare(self, under_way: Sequence[int] = ()) -> Prepared:
         """Reads what comes after the positions ``under_way``, and sends it."""
+        self._woken.clear()
         rows = await self.reading.next_rows(under_way)
         batch = Batch(self._bus, outgoing(rows), self._connection)
         await batch.send()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from nats.aio.client import Client
+from nats.aio.client import PING_PROTO, Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
@@ -123,17 +123,24 @@ class NatsClient(Client):
         await self._flush_pending()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: ANN401 - nats-py's
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
         try:
-            return await super()._flush_pending(force_flush)
+            flushed = await super()._flush_pending(force_flush)
         except (OSError, RuntimeError) as error:  # uvloop's, of a connection that has just ended
             await self._process_op_err(error)
-            return await super()._flush_pending(force_flush)  # which waits for the next one
+            flushed = await super()._flush_pending(force_flush)  # which waits for the next one
+        if task and task.cancelling() > cancelled:  # nats-py keeps it to itself
+            raise asyncio.CancelledError
+        return flushed
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        try:
-            await super()._send_ping(future)
-        except (OSError, RuntimeError) as error:
-            await self._process_op_err(error)
+        """Behind what is still to be sent. nats-py sends it before that, so what ``flush`` waited
+        for, such as a subscription, need not be at the server yet."""
+        self._pongs.append(future or asyncio.Future())
+        self._pending.append(PING_PROTO)
+        self._pending_data_size += len(PING_PROTO)
+        await self._flush_pending()
 
     def hang_up(self) -> None:
         """Ends the connection to a server that takes nothing, and would never let it be closed."""

@@ -90,11 +90,13 @@ class Pull:
         while True:
             await asyncio.sleep(ACK_WAIT / 3)
             for message in (*self._unsettled, *self._held):
-                if not message.is_acked:
+                if self._bus.is_connected and not message.is_acked:
                     with contextlib.suppress(NatsError):
                         await message.in_progress()
 
     async def _ask(self) -> None:
+        if not self._bus.is_connected:  # all that is asked for meanwhile would come at once then
+            return
         if not self._consumer_is_there:
             await self._ensure_consumer()
         request = {

@@ -200,6 +200,36 @@ async def test_a_subject_that_is_not_utf8_is_heard_and_so_is_what_follows(
     assert it.heard[0].subject == r"test.d\xffne"
 
 
+async def test_what_was_sent_before_a_flush_is_at_the_server_after_it(nats: NatsServer) -> None:
+    """nats-py's ping overtakes what it is to wait for: whoever speaks then is not always heard."""
+    said = bytearray()
+
+    async def overhear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server = await asyncio.open_connection(HOST, nats.port)
+        answering = asyncio.create_task(pass_on(server_reader, writer, bytearray()))
+        await pass_on(reader, server, said)
+        await answering
+
+    settings = NatsSettings(url=f"nats://{HOST}:{(overheard := free_port())}")
+    async with (
+        await asyncio.start_server(overhear, HOST, overheard),
+        connect(settings, name="test", wait=10) as bus,
+    ):
+        await bus.nc.subscribe("test.word")
+        await bus.nc.flush()
+        assert said.index(b"SUB test.word") < said.rindex(b"PING")
+
+
+async def pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: bytearray
+) -> None:
+    """Until one end leaves; ``said`` is all of it."""
+    while read := await reader.read(65536):
+        said += read
+        writer.write(read)
+    writer.close()
+
+
 @pytest.mark.usefixtures("_soon")
 async def test_a_connection_that_went_deaf_hears_again(nats: NatsServer, bus: Bus) -> None:
     """An answer that comes after the patience for it has ended ends nats-py's read loop too: the
@@ -289,6 +319,23 @@ async def test_leaving_does_not_wait_for_a_server_that_takes_nothing(
         with standing_still(nats):
             await write_more_than_it_takes(bus)
             await asyncio.wait_for(stack.aclose(), 5)
+
+
+async def test_whoever_waits_for_a_server_that_takes_nothing_can_be_cancelled(
+    nats: NatsServer, bus: Bus
+) -> None:
+    """nats-py keeps the cancellation to itself: a relay would go on without its lease."""
+
+    async def publish() -> None:
+        while True:
+            await bus.nc.publish("test.large", b"x" * 1_000_000)
+
+    with standing_still(nats):
+        publishing = asyncio.create_task(publish())
+        await asyncio.wait([publishing], timeout=1)
+        publishing.cancel()
+        await asyncio.wait([publishing], timeout=2)
+        assert publishing.cancelled()
 
 
 async def write_more_than_it_takes(bus: Bus) -> None:

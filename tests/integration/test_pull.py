@@ -150,6 +150,23 @@ async def test_they_go_on_after_the_server_was_away(nats: NatsServer, bus: Bus, 
         await eventually(lambda: reader.has("after"), within=10)
 
 
+async def test_while_nats_is_away_nothing_is_asked_for_nor_said_of_what_is_held(
+    nats: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would all be sent at once when NATS is back, and as many requests be served."""
+    await say(bus, "one")
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=durable("test"), batch=BATCH) as pull:
+        monkeypatch.setattr(pulls, "ACK_WAIT", 0.05)
+        await pull.messages(1)
+        nats.kill()
+        await eventually(lambda: not bus.is_connected)
+        monkeypatch.setattr(pulls, "HEARTBEAT", 0.02)
+        asking = asyncio.create_task(pull.messages(1))
+        await asyncio.wait([asking], timeout=1.5)
+        asking.cancel()
+        assert bus.nc.pending_data_size == 0
+
+
 async def test_a_consumer_that_somebody_deleted_is_made_anew(bus: Bus) -> None:
     async with reading(bus) as reader:
         await say(bus, "before")

@@ -28,8 +28,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 SECONDS = 20
 COMING = 5000
 STORED = 50
-MOST_MEMORY = 200.0
-"""MB, of each process."""
+MOST_MEMORY = {"persist": 120.0, "service": 120.0, "nats": 200.0}
+"""MB. The promise is 200 after a minute; this lasts a third of it. A persister that holds whatever
+comes has 170 to 185 by then, as measured, and one that does not has 72."""
 
 
 async def test_a_slow_database_costs_time_and_neither_events_nor_memory(
@@ -41,6 +42,7 @@ async def test_a_slow_database_costs_time_and_neither_events_nor_memory(
             async with storing_slowly(pool, STORED):
                 for _ in range(SECONDS):
                     await publish(bus, COMING)
+                assert too_much_of(most) == {}
                 assert await pool.fetchval("SELECT count(*) FROM events") < SECONDS * COMING / 2
                 await eventually(lambda: shows_lag(running[0]), within=10)
                 await doctor_says(settings, "it is behind")
@@ -49,7 +51,7 @@ async def test_a_slow_database_costs_time_and_neither_events_nor_memory(
             await eventually(lambda: not shows_lag(running[0]), within=15)
             await doctor_says(settings, "")
     assert await pool.fetchval("SELECT count(*) FROM events") == published
-    assert max(most.values()) < MOST_MEMORY, most
+    assert too_much_of(most) == {}
     info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
     assert info.delivered is not None
     assert info.delivered.consumer_seq == published, "some were delivered again"
@@ -72,6 +74,10 @@ async def memory_watched(pids: dict[str, int]) -> AsyncIterator[dict[str, float]
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+
+
+def too_much_of(most: dict[str, float]) -> dict[str, float]:
+    return {name: memory for name, memory in most.items() if memory >= MOST_MEMORY[name]}
 
 
 async def publish(bus: Bus, events: int) -> None:
