@@ -5,6 +5,7 @@ It names its durable consumer itself.
 """
 
 import sys
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from mq_bridge import Route
@@ -24,7 +25,8 @@ COPY = {
 UPSERT = {"columns": "auto", "key": "id,occurred_at"}
 
 copies = sys.argv[1] == "copy"
-socket = parse_qs(urlsplit(DATABASE_URL).query)["host"][0]
+where = parse_qs(urlsplit(DATABASE_URL).query)
+socket, password = where["host"][0], Path(where["passfile"][0]).read_text().rpartition(":")[2]
 route = Route.from_config(
     {
         "input": {
@@ -32,7 +34,7 @@ route = Route.from_config(
         },
         "output": {
             "sqlx": {
-                "url": f"postgresql://postgres@localhost/postgres?host={socket}",
+                "url": f"postgresql://postgres:{password.strip()}@localhost/postgres?host={socket}",
                 "table": "events",
                 **(COPY if copies else UPSERT),
                 "min_connections": 4,

@@ -27,8 +27,8 @@ log: Final = logging.getLogger("mediabus.outbox")
 RECORDED_SUBJECT: Final = "mediabus.outbox.recorded"
 """Core NATS: something waits in the outbox. Losing one costs the relay a poll, no more."""
 
-WAKE_AFTER: Final = 0.002
-"""Seconds in which many operations become one wake-up."""
+WAKE_EVERY: Final = 0.002
+"""Seconds after a wake-up in which many operations become one more."""
 
 DRAIN_WITHIN: Final = 3.0
 """Seconds that the direct publisher has for its last events when the process leaves."""
@@ -46,7 +46,9 @@ class Outbox:
         self._pool = pool
         self._bus = bus
         self._direct = direct
-        self._wake_up: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._wake_again = False
+        self._waking: asyncio.Task[None] | None = None
 
     async def perform(
         self, statement: str, *args: object, events: Iterable[Envelope]
@@ -80,14 +82,22 @@ class Outbox:
             )
             metrics.NOT_RECORDED.inc(len(unrecorded))
             self._direct.publish_soon(unrecorded)
-        elif self._wake_up is None:
-            loop = asyncio.get_running_loop()
-            self._wake_up = loop.call_later(WAKE_AFTER, self._wake_relay, loop)
+        elif self._resting:
+            self._wake_again = True
+        else:
+            self._wake_relay()
 
-    def _wake_relay(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._wake_up = None
+    def _wake_relay(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._resting = loop.call_later(WAKE_EVERY, self._rested)
         if self._bus.is_connected:
-            loop.create_task(self._bus.nc.publish(RECORDED_SUBJECT))
+            self._waking = loop.create_task(self._bus.nc.publish(RECORDED_SUBJECT))
+
+    def _rested(self) -> None:
+        self._resting = None
+        if self._wake_again:
+            self._wake_again = False
+            self._wake_relay()
 
 
 @contextlib.asynccontextmanager
