@@ -25,12 +25,19 @@ COPY = {
 UPSERT = {"columns": "auto", "key": "id,occurred_at"}
 
 copies = sys.argv[1] == "copy"
+nats = urlsplit(NATS_URL)
 where = parse_qs(urlsplit(DATABASE_URL).query)
 socket, password = where["host"][0], Path(where["passfile"][0]).read_text().rpartition(":")[2]
 route = Route.from_config(
     {
         "input": {
-            "nats": {"url": NATS_URL, "stream": STREAM, "subject": "flat.>"},
+            "nats": {
+                "url": f"nats://{nats.hostname}:{nats.port}",
+                "username": nats.username,
+                "password": nats.password,
+                "stream": STREAM,
+                "subject": "flat.>",
+            },
         },
         "output": {
             "sqlx": {
