@@ -207,18 +207,18 @@ async def test_a_cluster_from_before_there_were_passwords_gets_one(home: Path) -
             await fetch(f"postgresql://postgres@/postgres?host={dsn.partition('host=')[2]}", "")
 
 
-async def test_nats_is_told_how_much_memory_it_may_have(
+async def test_nats_is_told_to_be_sparing_with_memory(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless whoever runs it says so."""
-    monkeypatch.delenv("GOMEMLIMIT", raising=False)
+    monkeypatch.delenv("GOGC", raising=False)
     async with embedded_nats(home):
         [server] = servers_on(home)
-        assert server.environ()["GOMEMLIMIT"] == "150MiB"
-    monkeypatch.setenv("GOMEMLIMIT", "1GiB")
+        assert server.environ()["GOGC"] == "20"
+    monkeypatch.setenv("GOGC", "100")
     async with embedded_nats(home):
         [server] = servers_on(home)
-        assert server.environ()["GOMEMLIMIT"] == "1GiB"
+        assert server.environ()["GOGC"] == "100"
 
 
 async def test_nats_gives_way_to_who_has_its_port_and_then_keeps_the_new_one(
