@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import resource
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ from typing import ClassVar, NamedTuple
 
 import bencode2
 import msgspec
+import psutil
 
 from bench.servers import stack
 from chaos.network import Link
@@ -202,7 +202,7 @@ async def watch(bus: Bus, settings: ClientSettings, seconds: float) -> Figures:
     writes = (await _sequence(bus) - before) / seconds
     watching.cancel()
     await asyncio.wait([watching])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = psutil.Process().memory_info().rss / 1e6
     return Figures(written, first_look, share, memory, writes, told)
 
 
