@@ -203,12 +203,14 @@ async def test_a_subject_that_is_not_utf8_is_heard_and_so_is_what_follows(
 async def test_what_was_sent_before_a_flush_is_at_the_server_after_it(nats: NatsServer) -> None:
     """nats-py's ping overtakes what it is to wait for: whoever speaks then is not always heard."""
     said = bytearray()
+    ended = asyncio.Event()
 
     async def overhear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server = await asyncio.open_connection(HOST, nats.port)
         answering = asyncio.create_task(pass_on(server_reader, writer, bytearray()))
         await pass_on(reader, server, said)
         await answering
+        ended.set()
 
     settings = NatsSettings(url=f"nats://{HOST}:{(overheard := free_port())}")
     async with (
@@ -218,6 +220,7 @@ async def test_what_was_sent_before_a_flush_is_at_the_server_after_it(nats: Nats
         await bus.nc.subscribe("test.word")
         await bus.nc.flush()
         assert said.index(b"SUB test.word") < said.rindex(b"PING")
+    await asyncio.wait_for(ended.wait(), timeout=10)
 
 
 async def pass_on(
@@ -228,6 +231,7 @@ async def pass_on(
         said += read
         writer.write(read)
     writer.close()
+    await writer.wait_closed()
 
 
 @pytest.mark.usefixtures("_soon")
