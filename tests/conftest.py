@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -26,6 +27,9 @@ POSTGRES_URL: Final = "MEDIABUS_TEST_POSTGRES_URL"
 
 hypothesis.settings.register_profile("mediabus", deadline=None)  # machines may be busy
 hypothesis.settings.load_profile("mediabus")
+
+# A script's background ignores SIGINT, and all that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE: Final = "mediabus_template"
 
