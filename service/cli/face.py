@@ -3,15 +3,18 @@
 import contextlib
 import dataclasses
 import datetime
+import difflib
 import logging
 import os
 import re
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, get_args
 
 import click
 import msgspec
 
+from schemas.codec import ANY_CATEGORY
+from schemas.events import EVENT_TYPES, Category
 from schemas.identity import Actor, Resource
 from service.runtime.bus import Bus, connect
 from service.runtime.exposed import exposed
@@ -110,6 +113,19 @@ def resource_from(text: str) -> Resource:
             f"{text!r} is no resource: say KIND:ID, such as media_item:0198…",
             param_hint="--resource",
         ) from error
+
+
+def note_a_slip(*, event_type: str | None = None, category: str | None = None) -> None:
+    """Says on the side that a type or a category is none of ours. It may be one of your own."""
+    categories = (*get_args(Category), ANY_CATEGORY)
+    for what, word, known in (
+        ("type", event_type, EVENT_TYPES),
+        ("category", category, categories),
+    ):
+        if word and word not in known:
+            close = difflib.get_close_matches(word, known, n=1, cutoff=0.8)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            click.echo(f"note: {word} is no registered {what}{meant}", err=True)
 
 
 json_lines = click.option(

@@ -12,7 +12,7 @@ import msgspec
 from schemas.commands import CountHistory, Counts, HistoryEvent, ListHistory, Page
 from schemas.events import Severity
 from service.cli.asking import ask
-from service.cli.face import Face, Moment, json_lines
+from service.cli.face import Face, Moment, json_lines, note_a_slip
 from service.cli.help import examples
 from service.cli.output import COLOURS, line, local, plain, what
 from service.cli.tables import show
@@ -48,6 +48,7 @@ PAGE: Final = 500
 def history(face: Face, /, **options: Any) -> None:  # noqa: ANN401 - as click took them
     """Show what happened, newest first."""
     asked = Asked(**options)
+    note_a_slip(event_type=asked.event_type, category=asked.category)
     asyncio.run(_count(face, asked) if asked.count else _list(face, asked))
 
 

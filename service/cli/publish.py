@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime
-import difflib
 import getpass
 import sys
 
@@ -11,9 +10,8 @@ import msgspec
 
 from schemas import codec
 from schemas.envelope import Envelope
-from schemas.events import EVENT_TYPES
 from schemas.identity import uuid7
-from service.cli.face import Face, actor_from, resource_from
+from service.cli.face import Face, actor_from, note_a_slip, resource_from
 from service.cli.help import examples
 
 
@@ -62,7 +60,7 @@ def publish(  # noqa: PLR0917 - click passes its options by keyword
     attributes |= {"actortype": who.type, "actorid": who.id}
     said = sys.stdin.buffer.read() if data == "-" else data.encode(errors="surrogateescape")
     envelope = _envelope({name: value for name, value in attributes.items() if value}, said)
-    _note_a_slip(event_type)
+    note_a_slip(event_type=event_type)
     asyncio.run(_publish(face, envelope))
     click.echo(str(envelope.id))
 
@@ -76,14 +74,6 @@ def _envelope(attributes: dict[str, object], data: bytes) -> Envelope:
         raise codec.InvalidEvent(f"--data is not JSON: {error}") from error
     whole = {**attributes, "id": uuid7(), "data": msgspec.Raw(data)}
     return codec.decode(msgspec.json.encode(whole))
-
-
-def _note_a_slip(event_type: str) -> None:
-
-    if event_type not in EVENT_TYPES:
-        close = difflib.get_close_matches(event_type, EVENT_TYPES, n=1, cutoff=0.8)
-        meant = f" (did you mean {close[0]}?)" if close else ""
-        click.echo(f"note: {event_type} is no registered type{meant}", err=True)
 
 
 async def _publish(face: Face, envelope: Envelope) -> None:

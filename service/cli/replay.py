@@ -19,7 +19,7 @@ from schemas import codec
 from schemas.envelope import Envelope
 from schemas.identity import uuid7
 from schemas.subjects import EVENTS_SUBJECTS, REPLAY_STREAM, replayed, subject_of
-from service.cli.face import Face, Moment
+from service.cli.face import Face, Moment, note_a_slip
 from service.cli.help import examples
 from service.cli.output import local
 from service.cli.problems import Unanswered
@@ -62,6 +62,7 @@ def replay(
     reaches further back than the stream: in the order of their times, each as it was.
     """
     span = Span(since, until or datetime.datetime.now(datetime.UTC), event_type)
+    note_a_slip(event_type=event_type)
     asyncio.run(_replay(face, span, consumer, dry_run=dry_run))
 
 

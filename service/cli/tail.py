@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from schemas import codec
 from schemas.subjects import EVENTS_SUBJECTS, filter_for
-from service.cli.face import Face, Moment, json_lines
+from service.cli.face import Face, Moment, json_lines, note_a_slip
 from service.cli.help import examples
 from service.cli.output import line, plain, what
 from service.cli.stream import read_stream
@@ -38,6 +38,7 @@ def tail(
     FILTER is a category, an event type, or a NATS subject that starts with "events.".
     """
     subjects = subjects_of(wanted)
+    _note_a_slip(wanted)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_tail(face, subjects, since, follow=follow, as_json=as_json))
 
@@ -61,6 +62,15 @@ def subjects_of(wanted: str) -> str:
     if tokens[1:] in (["*"], [">"]):
         return filter_for(event_type=tokens[0])
     return filter_for(event_type=wanted)
+
+
+def _note_a_slip(wanted: str) -> None:
+    if "*" in wanted or ">" in wanted or wanted.startswith("events."):
+        return
+    if "." in wanted:
+        note_a_slip(event_type=wanted)
+    else:
+        note_a_slip(category=wanted)
 
 
 async def _tail(

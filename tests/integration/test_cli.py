@@ -181,7 +181,7 @@ async def test_a_running_mediabus_is_found_by_its_data_directory(
         (["job.*"], ["scan", "scan"]),
         (["job.failed"], ["scan"]),
         ([f"events.*.*.*.{MEDIA_ITEM}"], ["Dune"]),
-        (["nothing"], []),
+        (["events.nothing.>"], []),
     ],
 )
 async def test_tail_shows_what_passes_its_filter(
@@ -192,6 +192,31 @@ async def test_tail_shows_what_passes_its_filter(
     await here.bus.publish(JobFailed(job_name="scan"), actor=NIGHTLY)
     events = await here.lines("tail", *wanted, "--since", "1h", "--no-follow")
     assert [event["data"].get("title") or event["data"]["job_name"] for event in events] == titles
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("job.exectued", "job.exectued is no registered type (did you mean job.executed?)"),
+        ("download", "download is no registered category (did you mean downloads?)"),
+        ("shop.it_happened", "shop.it_happened is no registered type"),
+    ],
+)
+async def test_tail_points_out_a_slip_and_goes_on(here: Here, wanted: str, said: str) -> None:
+    await here("publish", "shop.it_happened")
+    outcome = await here("tail", wanted, "--since", "1h", "--no-follow", "--json")
+    assert (outcome.code, outcome.err) == (0, f"note: {said}\n")
+    types = [json.loads(line)["type"] for line in outcome.out.splitlines()]
+    assert types == [wanted] * (wanted == "shop.it_happened")
+
+
+async def test_history_points_out_a_slip_and_goes_on(stored: Here) -> None:
+    slip = await stored("history", "--type", "job.exectued", "--category", "download", "--json")
+    assert (slip.code, slip.out) == (0, "")
+    assert slip.err.splitlines() == [
+        "note: job.exectued is no registered type (did you mean job.executed?)",
+        "note: download is no registered category (did you mean downloads?)",
+    ]
 
 
 async def test_a_line_for_people_names_what_and_who_and_obeys_no_escape(here: Here) -> None:

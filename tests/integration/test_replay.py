@@ -110,6 +110,7 @@ async def test_a_replay_is_of_a_span_and_of_a_type(
     assert done.out == "1 events in the stream, 1 stored that were missing\n"
     early = await mediabus(settings, "replay", "--since", "9h", "--until", until, "--type", "x.y")
     assert early.out == "0 events in the stream, 0 stored that were missing\n"
+    assert early.err == "note: x.y is no registered type\n"
     assert [row["data"]["job_name"] for row in await rows(pool)] == ["two"]
 
 
