@@ -1,8 +1,9 @@
 """The download clients of the settings: which there are, which one to take, and their sessions."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, get_args
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -10,9 +11,12 @@ from schemas.status import Protocol
 from service.clients import AnyClientSettings
 from service.clients.port import DownloadClient
 from service.clients.settings import ClientSettings
-from service.runtime.settings import Settings, SettingsError, variable_prefix
+from service.runtime.places import place_and_rule
+from service.runtime.settings import Settings, SettingsError, in_words, variable_prefix, wrong
 
-KINDS: Final = [str(settings.__struct_config__.tag) for settings in get_args(AnyClientSettings)]
+KINDS: Final[dict[str, type[AnyClientSettings]]] = {
+    str(settings.__struct_config__.tag): settings for settings in get_args(AnyClientSettings)
+}
 """What a client may be, in the settings."""
 
 
@@ -20,21 +24,37 @@ class NoSuchClient(Exception):
     """No client of the settings fits; the message says which there are."""
 
 
-def client_settings(settings: Settings) -> list[AnyClientSettings]:
-    """The ``[[clients]]`` of the settings, typed. Raises SettingsError naming the key."""
-    for number, table in enumerate(settings.clients):
-        if (kind := table.get("kind")) not in KINDS:
-            one = f"one of {', '.join(KINDS)}"
-            raise SettingsError(f"settings: clients: `$[{number}].kind` is {kind!r} and not {one}")
-    try:
-        clients = msgspec.convert(settings.clients, list[AnyClientSettings], strict=False)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"settings: clients: {error}") from error
+def client_settings(
+    settings: Settings, environ: Mapping[str, str] | None = None
+) -> list[AnyClientSettings]:
+    """The ``[[clients]]`` of the settings, typed. Raises SettingsError naming the key, or the
+    variable that it came from."""
+    environ = os.environ if environ is None else environ
+    clients = [
+        _typed(f"clients[{number}]", table, environ)
+        for number, table in enumerate(settings.clients)
+    ]
     prefixes = [variable_prefix(client.name) for client in clients]
     for client, prefix in zip(clients, prefixes, strict=True):
         if prefixes.count(prefix) > 1:
             raise SettingsError(f"settings: clients: two are named {client.name!r}: rename one")
     return clients
+
+
+def _typed(place: str, table: dict[str, Any], environ: Mapping[str, str]) -> AnyClientSettings:
+    prefix = variable_prefix(table.get("name", ""))
+    kind = str(table.get("kind", ""))
+    if kind not in KINDS:
+        why = f"there is no kind {kind!r}" if kind else "it must be given"
+        kinds = ", ".join(KINDS)
+        raise wrong(f"{place}.kind", f"{prefix}KIND", f"{why}: it takes {kinds}", environ)
+    try:
+        return msgspec.convert(table, KINDS[kind], strict=False)
+    except msgspec.ValidationError as error:
+        key, rule = place_and_rule(error)
+        name = key or "url"  # all that a whole client may break beside its fields
+        why = in_words(rule, name, KINDS[kind])
+        raise wrong(f"{place}.{name}", f"{prefix}{name}".upper(), why, environ) from error
 
 
 class Sessions:

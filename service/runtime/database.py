@@ -96,7 +96,10 @@ async def _when_there(dsn: str, settings: DatabaseSettings, size: int) -> Pool:
                 server_settings={"application_name": "mediabus", "jit": "off"},
             )
         except ValueError:  # it would quote the password
-            raise SettingsError("settings: database.url is no URL of PostgreSQL") from None
+            raise SettingsError(
+                "settings: database.url, or events_url, is no URL of PostgreSQL: "
+                "postgresql://user@host:5432/name"
+            ) from None
         except NOT_LET_IN as error:
             raise CannotLogIn(f"PostgreSQL does not let us in: {error}") from error
         except AWAY as error:

@@ -1,10 +1,11 @@
 """The settings: one TOML file, every key overridable by a variable, read once and typed."""
 
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -125,10 +126,32 @@ def _checked(tables: dict[str, Any], environ: Mapping[str, str]) -> Settings:
         return msgspec.convert(tables, Settings, strict=False)
     except msgspec.ValidationError as error:
         key, rule = place_and_rule(error)
+        section, _, name = str(key).rpartition(".")
+        table = type(getattr(Settings(), section)) if section else Settings
         variable = f"{PREFIX}{key}".replace(".", "_").upper()
-        if not {variable, f"{variable}_FILE"}.isdisjoint(environ):
-            raise SettingsError(f"{variable}: {rule}") from error
-        raise SettingsError(f"settings: {key}: {rule}") from error
+        raise wrong(str(key), variable, in_words(rule, name, table), environ) from error
+
+
+def wrong(key: str, variable: str, why: str, environ: Mapping[str, str]) -> SettingsError:
+    """What to raise about a setting, named as it was given: by its variable, or by its key."""
+    variables = (name for name in (variable, f"{variable}_FILE") if name in environ)
+    return SettingsError(f"{next(variables, f'settings: {key}')}: {why}")
+
+
+def in_words(rule: str, name: str, table: type[msgspec.Struct]) -> str:
+    """msgspec's rule that ``name`` breaks in a table, with what to write instead where it is short
+    of that."""
+    takes = {field.name: field.type for field in msgspec.structs.fields(table)}
+    if rule.startswith("Object contains unknown field"):
+        close = difflib.get_close_matches(name, takes, n=1)
+        return "there is no such setting" + (f" (did you mean {close[0]}?)" if close else "")
+    if rule.startswith("Object missing required field"):
+        return "it must be given"
+    if rule.startswith("Invalid enum value"):
+        return f"{rule}: it takes {', '.join(get_args(takes[name]))}"
+    if name == "clients" and rule.endswith("got `object`"):
+        return "a client is a table [[clients]], with two brackets"
+    return rule
 
 
 class _Connection(msgspec.Struct):
@@ -224,3 +247,5 @@ def _take(table: dict[str, Any], key: str, variable: str, environ: Mapping[str, 
             table[key] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
             raise SettingsError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError:  # it quotes a byte of the secret
+            raise SettingsError(f"{variable}_FILE: {path} holds no text in UTF-8") from None

@@ -1,6 +1,9 @@
 """Settings: a file, variables on top, and errors that name the key."""
 
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -97,6 +100,14 @@ def test_a_secret_may_come_from_a_file(file: str, tmp_path: Path) -> None:
         ({"MEDIABUS_PERSISTER_WRITERS": "many"}, "MEDIABUS_PERSISTER_WRITERS"),
         ({"MEDIABUS_LOG_LEVEL": "loud"}, "MEDIABUS_LOG_LEVEL"),
         ({"MEDIABUS_NATS_PASSWORD_FILE": "/no/such"}, "MEDIABUS_NATS_PASSWORD_FILE"),
+        (
+            {"MEDIABUS_NATS_PASSWORD_FILE": sys.executable},
+            "MEDIABUS_NATS_PASSWORD_FILE: .* no text",
+        ),
+        (
+            {"MEDIABUS_LOG_FORMAT": "xml"},
+            "MEDIABUS_LOG_FORMAT: .*'xml': it takes auto, console, json",
+        ),
         ({"MEDIABUS_CONFIG": "/no/such.toml"}, "/no/such.toml: No such file"),
     ],
 )
@@ -108,14 +119,15 @@ def test_a_bad_variable_is_named(environ: dict[str, str], said: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("[nats]\nurls = 'x'", "nats.urls"),
+        ("[nats]\nurls = 'x'", r"nats.urls: there is no such setting \(did you mean url\?\)"),
         ("[nats]\nreplicas = 9", "nats.replicas"),
         ("nats = 5", "nats"),
         ("[log]\nlevel = 7", "log.level"),
-        ("colour = 'red'", "colour"),
+        ("[log]\nlevel = 'loud'", "log.level: .*'loud': it takes debug, info, warning, error"),
+        ("colour = 'red'", "colour: there is no such setting$"),
         ("clients = 5", "clients"),
         ("clients = [5]", r"clients\[0\]"),
-        ("[clients]\nname = 'x'", "clients"),
+        ("[clients]\nname = 'x'", r"clients: a client is a table \[\[clients\]\]"),
         ("[nats", "not valid TOML"),
         (b"\xff", "not valid TOML"),
     ],
@@ -127,6 +139,48 @@ def test_a_bad_file_is_said_to_be_with_the_key(
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError, match=said):
         load(str(path), {"MEDIABUS_CLIENTS_X_PASSWORD": "p", "MEDIABUS_NATS_USER": "u"})
+
+
+HOME = {"name": "home-1", "kind": "qbittorrent", "url": "http://home"}
+
+
+@pytest.mark.parametrize(
+    ("client", "said"),
+    [
+        ({"url": 5}, "clients[1].url: Expected `str`, got `int`"),
+        ({"url": "home"}, "clients[1].url: url must look like http://host:port"),
+        ({"pasword": "p"}, "clients[1].pasword: there is no such setting (did you mean password?)"),
+        ({"poll_active": 99}, "clients[1].poll_active: Expected `float` <= 60.0"),
+        ({"kind": "torrent"}, "clients[1].kind: there is no kind 'torrent': it takes aria2, "),
+        ({"kind": ["aria2"]}, "clients[1].kind: there is no kind "),
+        ({"name": "a b"}, "clients[1].name: Expected `str` matching regex"),
+    ],
+)
+def test_a_bad_client_is_said_to_be_with_its_key(client: dict[str, Any], said: str) -> None:
+    settings = Settings(clients=[{**HOME, "name": "sound"}, {**HOME, **client}])
+    with pytest.raises(SettingsError, match=re.escape(f"settings: {said}")):
+        client_settings(settings, {"MEDIABUS_CLIENTS_HOME_1_USERNAME": "innocent"})
+
+
+@pytest.mark.parametrize("key", HOME)
+def test_a_client_is_told_what_it_misses(key: str) -> None:
+    rest = {name: value for name, value in HOME.items() if name != key}
+    with pytest.raises(SettingsError, match=rf"clients\[0\]\.{key}: it must be given"):
+        client_settings(Settings(clients=[rest]), {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("KIND", "torrent"), ("PRIORITY", "many"), ("PASWORD", "p")]
+)
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_a_bad_variable_of_a_client_is_named(
+    variable: str, value: str, in_a_file: bool, file: str, tmp_path: Path
+) -> None:
+    (tmp_path / "value").write_text(value)
+    name = f"MEDIABUS_CLIENTS_HOME_1_{variable}"
+    given = {f"{name}_FILE": str(tmp_path / "value")} if in_a_file else {name: value}
+    with pytest.raises(SettingsError, match=f"^{next(iter(given))}: "):
+        client_settings(load(file, given), given)
 
 
 def test_servers_of_a_running_mediabus_are_found_where_none_are_named(tmp_path: Path) -> None:
