@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any, Final
 
 import msgspec
@@ -13,12 +13,14 @@ from nats.js.errors import APIError, NotFoundError
 from consumers.dead_letters import DeadLetters
 from consumers.persister.run import NAME as PERSISTER
 from schemas.commands import HistoryEvent, ListHistory, Page
-from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
+from schemas.subjects import DEAD_LETTERS_STREAM, DOWNLOAD_STATUS_STREAM, EVENTS_STREAM
 from service.cli.asking import ask
 from service.cli.face import Face
 from service.cli.output import local, plain
 from service.cli.problems import Unanswered
+from service.clients.sessions import client_settings
 from service.downloads.shown import read
+from service.monitor.unwatched import SUBJECT
 from service.runtime.bus import Bus, CannotConnect
 from service.runtime.streams import NEEDS_SERVER
 
@@ -48,6 +50,7 @@ async def examine(face: Face) -> AsyncIterator[Finding]:
     for line in face.exposed():
         found, _, advice = line.partition(": ")
         yield _problem("settings", found, advice)
+    enabled = [client.name for client in client_settings(face.settings()) if client.enabled]
     try:
         async with face.connected() as bus:
             yield _server(bus)
@@ -58,7 +61,7 @@ async def examine(face: Face) -> AsyncIterator[Finding]:
             async for finding in _services(bus):
                 yield finding
             yield await _database(bus)
-            async for finding in _clients(bus):
+            async for finding in _clients(bus, enabled):
                 yield finding
     except CannotConnect as error:
         yield Finding(name="NATS", ok=False, found="out of reach", advice=str(error))
@@ -177,14 +180,21 @@ async def _database(bus: Bus) -> Finding:
     return Finding(name="PostgreSQL", ok=True, found=newest)
 
 
-async def _clients(bus: Bus) -> AsyncIterator[Finding]:
-    """One finding a download client, as the monitor last saw it."""
+async def _clients(bus: Bus, enabled: Collection[str]) -> AsyncIterator[Finding]:
+    """One finding a download client that a monitor has met, or that is enabled here: as a monitor
+    last saw it, unless none watches it."""
     try:
+        watched = await _watched(bus)
         clients = (await read(bus)).clients
     except (NatsError, APIError, TimeoutError) as error:
         yield _problem("download clients", _said(error), "see the streams above")
         return
+    for name in sorted({*enabled, *clients} - watched):
+        advice = "start `mediabus monitor` or `mediabus up` with this client in its settings"
+        yield _problem(f"client {name}", "nobody watches it", advice)
     for name, status in sorted(clients.items()):
+        if name not in watched:
+            continue
         if status.reachable:
             found = f"{status.kind} {status.version or ''}".rstrip()
             yield Finding(name=f"client {name}", ok=True, found=plain(found))
@@ -192,6 +202,13 @@ async def _clients(bus: Bus) -> AsyncIterator[Finding]:
             advice = "is it running, and do its url, username and password fit? see docs/clients.md"
             found = plain(f"{status.reason}: {status.message}")
             yield _problem(f"client {name}", found, advice)
+
+
+async def _watched(bus: Bus) -> set[str]:
+    """The keys of the bucket that a monitor follows: NATS knows it for a minute after its end."""
+    consumers = await bus.js.consumers_info(DOWNLOAD_STATUS_STREAM)
+    followed = (subject for it in consumers for subject in it.config.filter_subjects or [])
+    return {subject.removeprefix(SUBJECT) for subject in followed}
 
 
 def _problem(name: str, found: str, advice: str) -> Finding:

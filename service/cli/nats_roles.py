@@ -28,9 +28,11 @@ STATUS: Final = (f"{API}.DIRECT.GET.{BUCKET}.>",)
 WATCH: Final = (
     f"{API}.CONSUMER.CREATE.{BUCKET}",
     f"{API}.CONSUMER.INFO.{BUCKET}.*",
+    f"{API}.CONSUMER.LIST.{BUCKET}",
     f"$JS.FC.{BUCKET}.>",
 )
-"""What following the bucket takes: a consumer without a name, and its flow control."""
+"""What following the bucket takes, a consumer without a name and its flow control, and seeing who
+else does."""
 
 READ_DEAD: Final = (
     f"{API}.CONSUMER.CREATE.{DEAD}",

@@ -3,11 +3,20 @@
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from schemas.status import Phase
+from service.runtime.bus import Bus
+from service.runtime.database import Pool
 from service.runtime.settings import Settings
 from tests.support import daemons, torrents
 from tests.support.commands import mediabus
+from tests.support.eventually import eventually
 from tests.support.library import library, with_clients
+from tests.support.monitored import is_shown, monitored
+from tests.support.scripted import scripted
 
 
 async def test_clients_and_downloads_are_shown(settings: Settings, tmp_path: Path) -> None:
@@ -39,3 +48,31 @@ async def test_clients_and_downloads_are_shown(settings: Settings, tmp_path: Pat
     found = {it["name"]: it for it in map(json.loads, doctor.out.splitlines())}
     assert (found["client home"]["ok"], found["client away"]["ok"]) == (True, False)
     assert "authentication" in found["client away"]["found"]
+
+
+async def test_doctor_sees_that_nobody_watches_a_client(
+    pool: Pool, bus: Bus, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a monitor watched until it ended, and one of the settings that none ever did."""
+    monkeypatch.setattr("service.monitor.monitor.FORGOTTEN_AFTER", 1.0)
+    config = tmp_path / "mediabus.toml"
+    client = "[[clients]]\nkind = 'aria2'\nurl = 'http://127.0.0.1:1'\n"
+    config.write_text(f"{client}name = 'never'\n{client}name = 'off'\nenabled = false\n")
+
+    async def found() -> dict[str, Any]:
+        nats = ("--config", str(config), "--nats", settings.nats.url or "")
+        doctor = await mediabus(*nats, "doctor", "--json")
+        told = map(json.loads, doctor.out.splitlines())
+        return {it["name"]: it["ok"] or it["advice"] for it in told if "client " in it["name"]}
+
+    script, scripted_client = scripted()
+    script.show("a", "paused")
+    async with monitored(pool, bus, scripted_client):
+        await eventually(lambda: is_shown(bus, "a", Phase.PAUSED))
+        advice = "start `mediabus monitor` or `mediabus up` with this client in its settings"
+        assert await found() == {"client never": advice, "client script": True}
+
+    async def nobody_watches() -> bool:
+        return await found() == {"client never": advice, "client script": advice}
+
+    await eventually(nobody_watches, within=60)
