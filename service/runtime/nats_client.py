@@ -142,6 +142,11 @@ class NatsClient(Client):
         self._pending_data_size += len(PING_PROTO)
         await self._flush_pending()
 
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():  # nats-py hangs up where nobody waits any more
+            self._pongs[0] = asyncio.Future()
+        await super()._process_pong()
+
     def hang_up(self) -> None:
         """Ends the connection to a server that takes nothing, and would never let it be closed."""
         writer = getattr(self._transport, "_io_writer", None)

@@ -235,13 +235,25 @@ async def pass_on(
 
 
 @pytest.mark.usefixtures("_soon")
-async def test_a_connection_that_went_deaf_hears_again(nats: NatsServer, bus: Bus) -> None:
-    """An answer that comes after the patience for it has ended ends nats-py's read loop too: the
-    connection says that it is there, and hears nothing."""
+async def test_a_connection_that_went_deaf_hears_again(bus: Bus) -> None:
+    """Where nats-py's read loop has ended the connection says that it is there."""
     async with ear(bus) as it:
-        with standing_still(nats), pytest.raises(NatsError):
-            await bus.nc.flush(timeout=1)
+        reading = bus.nc._reading_task
+        assert reading
+        reading.cancel()
+        assert bus.is_connected
         await eventually(it.hears, within=20)
+
+
+async def test_an_answer_after_the_patience_for_it_has_ended_costs_nothing(
+    nats: NatsServer, bus: Bus
+) -> None:
+    """nats-py's read loop ends on it."""
+    connection = bus.connection
+    with standing_still(nats), pytest.raises(NatsError):
+        await bus.nc.flush(timeout=1)
+    await bus.nc.flush()
+    assert (bus.is_connected, bus.connection) == (True, connection)
 
 
 @pytest.mark.usefixtures("_soon")
