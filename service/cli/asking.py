@@ -27,7 +27,10 @@ async def ask(bus: Bus, subject: str, request: object, reply_type: type[ReplyT])
             "`mediabus doctor` says which"
         ) from error
     except (NatsTimeoutError, TimeoutError) as error:
-        raise Unanswered(f"no answer from {subject} in {ANSWER_WITHIN:.0f} s") from error
+        raise Unanswered(
+            f"no answer from {subject} in {ANSWER_WITHIN:.0f} s: does its process, or PostgreSQL, "
+            "stand still?"
+        ) from error
     except NatsError as error:
         raise Unanswered(f"{subject} cannot be asked: {error}") from error
     if reply.headers and "Nats-Service-Error-Code" in reply.headers:

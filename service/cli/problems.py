@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
+import asyncpg
+
 from consumers.dead_letters import NoSuchLetter, TooLarge
 from schemas.codec import InvalidEvent
 from service.runtime.bus import CannotConnect, PublishFailed
@@ -29,12 +31,13 @@ EXPECTED: Final = (
     TooLarge,
     Unanswered,
 )
+FORBIDDEN: Final = asyncpg.InsufficientPrivilegeError
 
 
 def lines_about(error: BaseException) -> list[str]:
     """One line for each thing that went wrong; none where a fault of ours is among them."""
     errors = list(_each(error))
-    if not all(isinstance(one, (*EXPECTED, *AWAY)) for one in errors):
+    if not all(isinstance(one, (*EXPECTED, *AWAY, FORBIDDEN)) for one in errors):
         return []
     return [" ".join(_words(one).split()) for one in errors]
 
@@ -47,6 +50,8 @@ def exit_code(error: BaseException) -> int:
 def _words(error: BaseException) -> str:
     if isinstance(error, EXPECTED):
         return str(error)
+    if isinstance(error, FORBIDDEN):
+        return f"PostgreSQL: {error}: MEDIABUS_DATABASE_URL must name a role that may do this"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     said = str(error) or type(error).__name__

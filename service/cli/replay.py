@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID, uuid5
 
+import asyncpg
 import click
 from nats.js.errors import NotFoundError
 
@@ -78,10 +79,19 @@ async def _replay(face: Face, span: Span, consumer: str | None, *, dry_run: bool
 async def _history(face: Face) -> AsyncIterator[Pool]:
     database = face.resolved_settings().database
     async with contextlib.AsyncExitStack() as stack:
-        async with asyncio.timeout(CONNECT_WITHIN):
-            opened = open_pool(database, url=database.events_url, size=2)
-            pool = await stack.enter_async_context(opened)
-        yield pool
+        opened = open_pool(database, url=database.events_url, size=2)
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                pool = await stack.enter_async_context(opened)
+        except TimeoutError as error:
+            raise Unanswered(
+                f"no PostgreSQL in {CONNECT_WITHIN:.0f} s: is it running, and is that where "
+                "MEDIABUS_DATABASE_URL leads?"
+            ) from error
+        try:
+            yield pool
+        except asyncpg.UndefinedTableError as error:
+            raise Unanswered(f"PostgreSQL: {error}: run `mediabus migrate`") from error
 
 
 async def _rebuild(bus: Bus, pool: Pool, span: Span, *, dry_run: bool) -> None:

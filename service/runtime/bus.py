@@ -24,6 +24,7 @@ from service.runtime.settings import NatsSettings, SettingsError
 log: Final = logging.getLogger("mediabus.bus")
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+SCHEMES: Final = {"nats", "tls", "ws", "wss"}
 DEAF_AFTER: Final = 5.0
 """Seconds in which a server in reach answers a ping. nats-py's read loop ends for good, and
 silently, on a message that it cannot parse."""
@@ -128,7 +129,9 @@ def _servers(url: str) -> list[str]:
     servers = url.split(",")
     try:
         parts = [urlsplit(one if "://" in one else f"nats://{one}") for one in servers]
-        is_usable = all(part.hostname and (part.port or True) for part in parts)
+        is_usable = all(
+            part.scheme in SCHEMES and part.hostname and (part.port or True) for part in parts
+        )
     except ValueError:
         is_usable = False
     if not is_usable:

@@ -16,6 +16,8 @@ def credentials(settings: NatsSettings) -> dict[str, Any]:
         "password": settings.password,
         "user_credentials": settings.credentials,
     }
+    if settings.credentials:
+        _read("credentials", settings.credentials)  # nats-py does not say that it cannot
     if settings.nkey_seed_file:
         public_key = public_key_of(settings.nkey_seed_file)
         # An inbox of its own, so that nobody else needs to be let into it.
@@ -33,17 +35,21 @@ def public_key_of(path: str) -> str:
     import nkeys  # noqa: PLC0415 - only who has a key waits for it
 
     try:
-        seed = bytearray(Path(path).read_bytes().strip())
+        seed = bytearray(_read("nkey_seed_file", path).strip())
         pair = nkeys.from_seed(seed)
         public_key: str = pair.public_key.decode()
         pair.wipe()
-    except OSError as error:
-        raise SettingsError(
-            f"settings: nats.nkey_seed_file: cannot read {path}: {error.strerror}"
-        ) from error
     except (nkeys.NkeysError, ValueError) as error:
         raise SettingsError(f"settings: nats.nkey_seed_file: {path} holds no seed") from error
     return public_key
+
+
+def _read(key: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        said = f"settings: nats.{key}: cannot read {path}: {error.strerror}"
+        raise SettingsError(said) from error
 
 
 def _trusting(path: str) -> ssl.SSLContext:

@@ -95,13 +95,16 @@ async def _when_there(dsn: str, settings: DatabaseSettings, size: int) -> Pool:
                 reset=_leave_as_it_is,
                 server_settings={"application_name": "mediabus", "jit": "off"},
             )
-        except ValueError:  # it would quote the password
+        except (ValueError, OverflowError):  # it would quote the password
             raise SettingsError(
                 "settings: database.url, or events_url, is no URL of PostgreSQL: "
                 "postgresql://user@host:5432/name"
             ) from None
         except NOT_LET_IN as error:
-            raise CannotLogIn(f"PostgreSQL does not let us in: {error}") from error
+            raise CannotLogIn(
+                f"PostgreSQL does not let us in: {error}: look at MEDIABUS_DATABASE_URL and "
+                "MEDIABUS_DATABASE_PASSWORD"
+            ) from error
         except AWAY as error:
             if not told:
                 log.info("waiting for PostgreSQL", extra={"reason": str(error)})
@@ -191,14 +194,18 @@ async def wait_until_migrated(pool: Pool) -> None:
     let this role read it."""
     told = False
     while True:
-        with contextlib.suppress(*AWAY, asyncpg.InsufficientPrivilegeError):
+        try:
             async with pool.acquire() as connection:
                 version = await _schema_version(connection)
-                if version >= max(migrations()):
-                    _tell_of_newer(version)
-                    return
+            if version >= max(migrations()):
+                _tell_of_newer(version)
+                return
+            reason = f"it has number {version} and must have {max(migrations())}"
+        except (*AWAY, asyncpg.InsufficientPrivilegeError) as error:
+            reason = str(error)
         if not told:
-            log.info("waiting for the database schema: run `mediabus migrate`")
+            words = "waiting for the database schema: run `mediabus migrate`"
+            log.info(words, extra={"reason": reason})
             told = True
         await asyncio.sleep(0.5)
 

@@ -126,6 +126,7 @@ async def test_anything_may_be_published_and_a_slip_is_pointed_out(here: Here) -
         (("history",), 1, "nobody answers history.list: start `mediabus up`"),
         (("history", "--count"), 1, "nobody answers history.count"),
         (("--config", "/no/such", "history"), 2, "cannot read the settings file /no/such"),
+        (("--nats", "http://nats:4222", "history"), 2, "no URL of NATS servers: nats://host"),
         (("nonsense",), 2, "No such command 'nonsense'"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from service.runtime import database
 from service.runtime.database import (
+    CannotLogIn,
     DatabaseTooOld,
     Pool,
     migrate,
@@ -20,6 +21,7 @@ from service.runtime.database import (
 )
 from service.runtime.settings import DatabaseSettings, SettingsError
 from tests.support.eventually import eventually
+from tests.support.nobody import nobody
 from tests.support.servers import PostgresServer, postgres_server
 
 ALL = sorted(migrations())
@@ -84,6 +86,35 @@ async def test_a_schema_that_others_make_is_waited_for(empty: Pool) -> None:
     assert not waiting.done()
     await migrate(empty)
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_schema_that_may_not_be_read_is_waited_for_with_the_reason(
+    pool: Pool, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nobody(pool, database_url) as settings, open_pool(settings) as denied:
+        with caplog.at_level("INFO"), pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait_until_migrated(denied), 1)
+    [told] = caplog.records
+    assert told.__dict__["reason"] == "permission denied for table mediabus_migrations"
+
+
+@pytest.mark.parametrize(
+    ("place", "refusal", "said"),
+    [
+        ("127.0.0.1:99999/x", SettingsError, "no URL of PostgreSQL: postgresql://user@host"),
+        ("127.0.0.1:port/x", SettingsError, "no URL of PostgreSQL: postgresql://user@host"),
+        (None, CannotLogIn, 'database "no_such" does not exist: look at MEDIABUS_DATABASE_URL'),
+    ],
+)
+async def test_where_no_pool_can_be_opened_it_is_said_what_to_look_at(
+    database_url: str, place: str | None, refusal: type[Exception], said: str
+) -> None:
+    there = f"{database_url.rpartition('/')[0]}/no_such"
+    url = there if place is None else f"postgresql://somebody:secret@{place}"
+    with pytest.raises(refusal, match=said) as refused:
+        async with asyncio.timeout(10), open_pool(DatabaseSettings(url=url)):
+            pass
+    assert "secret" not in str(refused.value)
 
 
 async def test_a_schema_newer_than_this_program_is_good_enough_and_told(

@@ -21,6 +21,8 @@ from schemas import codec
 from schemas.envelope import Envelope
 from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM
 from service.cli import replay as replaying
+from service.cli.face import Face
+from service.cli.problems import Unanswered
 from service.cli.stream import read_stream
 from service.outbox.batch import publish_all
 from service.runtime.bus import Bus, PublishFailed
@@ -28,6 +30,8 @@ from service.runtime.database import Pool
 from service.runtime.settings import NatsSettings, Settings
 from tests.support.eventually import eventually
 from tests.support.history import delivery, mediabus, rows
+from tests.support.nobody import nobody
+from tests.support.ports import free_port
 from tests.support.stream import event
 
 HOUR = datetime.timedelta(hours=1)
@@ -112,6 +116,31 @@ async def test_a_replay_is_of_a_span_and_of_a_type(
     assert early.out == "0 events in the stream, 0 stored that were missing\n"
     assert early.err == "note: x.y is no registered type\n"
     assert [row["data"]["job_name"] for row in await rows(pool)] == ["two"]
+
+
+async def test_without_the_history_it_is_said_what_to_do(
+    settings: Settings, pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bus.publish_envelope(at("one", 1))
+    at_all = ("replay", "--since", "2h", "--dry-run")
+    async with nobody(pool, settings.database.url or "") as denied:
+        refused = await mediabus(msgspec.structs.replace(settings, database=denied), *at_all)
+    assert refused.code == 1
+    assert refused.err == (
+        "mediabus: PostgreSQL: permission denied for table events: "
+        "MEDIABUS_DATABASE_URL must name a role that may do this\n"
+    )
+    await pool.execute("DROP TABLE events")
+    empty = await mediabus(settings, *at_all)
+    assert (empty.code, empty.out) == (1, "")
+    assert empty.err == (
+        'mediabus: PostgreSQL: relation "events" does not exist: run `mediabus migrate`\n'
+    )
+    monkeypatch.setattr(replaying, "CONNECT_WITHIN", 1.0)
+    monkeypatch.setenv("MEDIABUS_DATABASE_URL", f"postgresql://x@127.0.0.1:{free_port()}/x")
+    with pytest.raises(Unanswered, match="no PostgreSQL in 1 s: is it running"):
+        async with replaying._history(Face(None, None, None)):
+            pass
 
 
 async def test_what_cannot_be_stored_is_told(settings: Settings, pool: Pool, bus: Bus) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from service.clients.sessions import client_settings
+from service.runtime.credentials import credentials
 from service.runtime.settings import (
     CONNECTION_FILE,
     DatabaseSettings,
@@ -195,6 +196,13 @@ def test_servers_of_a_running_mediabus_are_found_where_none_are_named(tmp_path: 
         here, nats=NatsSettings(url="nats://named:1", user="me"), database=DatabaseSettings(url="d")
     )
     assert resolved(named) == named
+
+
+def test_credentials_that_cannot_be_read_are_named() -> None:
+    with pytest.raises(
+        SettingsError, match=r"nats\.credentials: cannot read /no/such: No such file"
+    ):
+        credentials(NatsSettings(credentials="/no/such"))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"nats_url": 5}'])
