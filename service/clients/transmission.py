@@ -242,7 +242,9 @@ class Transmission:
         statuses = [self._status(torrent) for torrent in answer.torrents]
         self._known |= {torrent.id: torrent for torrent in answer.torrents}
         gone = [self._known.pop(number) for number in answer.removed if number in self._known]
-        return Delta(statuses, [ItemId(torrent.hash_string.lower()) for torrent in gone])
+        removed = {ItemId(torrent.hash_string.lower()) for torrent in gone}
+        # What was added again since has another number, and is there.
+        return Delta(statuses, list(removed - {status.item for status in statuses}))
 
     async def _everything(self) -> Snapshot:
         answer = await self._settled()

@@ -221,6 +221,21 @@ async def test_what_another_removes_is_said_to_be_gone(
     assert item not in view.items
 
 
+async def test_what_is_removed_and_added_again_between_two_looks_is_not_gone(
+    daemon: Daemon, client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    shared = swarm.share(rate=1)
+    item = await add(client, shared)
+    await view.until(item, lambda status: status.phase is Phase.DOWNLOADING)
+
+    async with daemon.settings().connect() as another:
+        await another.remove(item, delete_files=False)
+        await add(another, shared)
+    await view.refresh()
+
+    assert item in view.items
+
+
 async def test_after_the_first_answer_only_changes_are_said_and_they_add_up(
     client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View
 ) -> None:
