@@ -97,9 +97,13 @@ class Http:
         return {key: cookie.value for key, cookie in cookies.items() if name in key}
 
     def decode(self, answer: Answer, kind: type[T]) -> T:
-        """The JSON body as a ``kind``; anything else is not the program that was expected."""
+        """The JSON body as a ``kind``; anything else is not the program that was expected. NZBGet
+        passes on some bytes of a name as they came: what is no UTF-8 is replaced."""
         try:
-            return msgspec.json.decode(answer.body, type=kind)
+            try:
+                return msgspec.json.decode(answer.body, type=kind)
+            except UnicodeDecodeError:
+                return msgspec.json.decode(answer.body.decode(errors="replace"), type=kind)
         except msgspec.DecodeError as error:  # ValidationError is one
             self.misunderstood(f"{error} in {answer.words[:80]!r}", error)
 

@@ -5,6 +5,7 @@ installed; ``test_sabnzbd_recorded`` does what can be done without.
 """
 
 import asyncio
+import base64
 import random
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from schemas.status import DownloadStatus, ItemId, Phase
+from service.clients.nzbget.session import NzbGet
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
@@ -386,6 +388,23 @@ async def test_the_folder_of_a_name_that_the_client_cannot_say_is_found(
 
     done = await view.until(item, is_over, within=30)
     assert (Path(done.save_path or "") / "q.bin").exists()
+
+
+@pytest.mark.parametrize("shared_daemon", ["nzbget"], indirect=True)
+async def test_a_name_that_is_no_text_hides_no_download(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    """As a file in its watched folder may have it, from a machine that still writes cp1252."""
+    assert isinstance(client, NzbGet)
+    post, other = news.post("u.bin", size=1000), news.post("v.bin", size=1000)
+    item = await add(client, other)
+    terms = b'", "", 0, false, false, "", 0, "ALL"]}'
+    call = b'{"method": "append", "params": ["100\x80.nzb", "' + base64.b64encode(post.nzb) + terms
+
+    await client._rpc._http.call("POST", "", data=call)
+
+    await view.until(item, is_over, within=30)
+    assert "100\N{REPLACEMENT CHARACTER}" in {status.title for status in view.items.values()}
 
 
 async def test_the_title_names_what_has_no_name(
