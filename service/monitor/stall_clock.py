@@ -12,8 +12,9 @@ import msgspec
 
 from schemas.status import DownloadStatus, ItemId, Phase
 
-LONGEST_GAP: Final = 60.0
-"""Seconds between two looks beyond which nothing is known of the time in between."""
+LONGEST_GAP: Final = 120.0
+"""Seconds between two looks beyond which nothing is known of the time in between: more than the
+slowest poll that the settings allow, and its answer, take."""
 
 RUNS: Final = frozenset({Phase.DOWNLOADING, Phase.METADATA})
 STANDS: Final = frozenset(
@@ -72,11 +73,10 @@ class StallClock:
         idle = self._idle.get(status.item)
         if idle is None:
             return _Idle(status.downloaded, status.uploaded, 0.0)
+        if status.phase not in RUNS:  # a check, as after a restart, begins with none of the bytes
+            return idle
         # A counter that fell was rolled back by a crash: no byte came.
         moved = status.downloaded > idle.downloaded or status.uploaded > idle.uploaded
         idle.downloaded, idle.uploaded = status.downloaded, status.uploaded
-        if moved:
-            idle.seconds = 0.0
-        elif status.phase in RUNS:
-            idle.seconds += seconds
+        idle.seconds = 0.0 if moved else idle.seconds + seconds
         return idle

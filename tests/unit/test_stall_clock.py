@@ -3,6 +3,7 @@
 import msgspec
 
 from schemas.status import ClientName, DownloadStatus, ItemId, Phase
+from service.clients.settings import ClientSettings
 from service.monitor.stall_clock import LONGEST_GAP, StallClock
 
 
@@ -85,3 +86,22 @@ def test_progress_that_a_crash_rolled_back_is_no_progress() -> None:
     watched.look(status(downloaded=100))
     assert watched.look(status(downloaded=40)) == 20
     assert watched.look(status(downloaded=41)) == 0
+
+
+def test_what_a_check_finds_again_is_no_byte_that_came() -> None:
+    """A client that is restarted, or checks, shows nothing at first and then what was there."""
+    watched = Watched(status(downloaded=100, idle_for=3000))
+    assert watched.look(status(downloaded=100)) == 3000
+    assert watched.look(status(Phase.CHECKING, downloaded=0)) == 3000
+    assert watched.look(status(Phase.CHECKING, downloaded=60)) == 3000
+    assert watched.look(status(downloaded=100)) == 3010
+    assert watched.look(status(Phase.CHECKING, downloaded=0)) == 3010
+    assert watched.look(status(downloaded=40)) == 3020
+    assert watched.look(status(downloaded=41)) == 0
+
+
+def test_the_slowest_poll_that_the_settings_allow_counts() -> None:
+    client = ClientSettings(name="home", url="", poll_active=60)
+    watched = Watched()
+    watched.look(status())
+    assert watched.look(status(), after=client.poll_active + client.timeout) == 70
