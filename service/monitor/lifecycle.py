@@ -60,7 +60,7 @@ def is_stranger(row: DownloadRow | None) -> bool:
     or cancelled, and is there long afterwards, was added again."""
     if row is None:
         return True
-    return row.state in {"removed", "cancelled"} and row.unchanged_for >= SETTLES_WITHIN
+    return row.state in {"removed", "cancelled"} and _hold(row) is None
 
 
 def next_step(row: DownloadRow, seen: DownloadStatus | Gone, stalled_after: float) -> Step:
@@ -251,4 +251,5 @@ def _unless_unsettled(row: DownloadRow, step: Transition) -> Transition | Hold:
 
 def _hold(row: DownloadRow) -> Hold | None:
     left = SETTLES_WITHIN - row.unchanged_for
-    return Hold(left) if left > 0 else None
+    # Were it more, the database's clock would have been set back since the row changed.
+    return Hold(left) if 0 < left <= 2 * SETTLES_WITHIN else None

@@ -281,6 +281,18 @@ def test_what_was_taken_out_and_is_there_again_is_a_stranger_once_that_has_settl
     assert not lifecycle.is_stranger(row("completed"))
 
 
+def test_a_row_of_the_future_is_an_old_one() -> None:
+    """PostgreSQL's clock was set back by an hour since."""
+    future = -3600.0
+    assert told(next_step(row("active", unchanged_for=future), shows(Phase.PAUSED))) == [
+        (DownloadPaused, MONITOR)
+    ]
+    assert told(next_step(row("active", unchanged_for=future), Gone())) == [
+        (DownloadRemoved, MONITOR)
+    ]
+    assert lifecycle.is_stranger(row("removed", unchanged_for=future))
+
+
 @pytest.mark.parametrize("state", ["removed", "cancelled"])
 def test_what_is_gone_already_stays_so(state: DownloadState) -> None:
     assert next_step(row(state), Gone()) is None
