@@ -1,10 +1,14 @@
 """What a release is of, read off its name: ``Dune.2021.2160p.WEB-DL`` is the movie Dune of 2021."""
 
 import dataclasses
+from typing import Final
 
 from guessit import guessit
 
 from schemas.events import MediaType
+
+LONGEST_NAME: Final = 255
+"""Letters, as file systems have it: the parser takes minutes over a few thousand."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Release:
 
 def release_of(name: str) -> Release | None:
     """What the name says beyond doubt; None where it names neither a year nor a season."""
+    if len(name) > LONGEST_NAME:
+        return None
     parts = guessit(name)
     title, year = parts.get("title"), parts.get("year")
     if not isinstance(title, str) or not title.strip():

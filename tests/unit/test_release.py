@@ -1,5 +1,7 @@
 """What a release is of, read off its name."""
 
+import time
+
 import pytest
 
 from service.monitor.release import Release, release_of
@@ -24,3 +26,10 @@ def test_a_name_says_a_movie_by_its_year_or_a_show_by_its_season(
     name: str, release: Release | None
 ) -> None:
     assert release_of(name) == release
+
+
+def test_what_is_too_long_for_a_name_takes_no_time() -> None:
+    """A magnet link's own name may have thousands of letters, until its metadata are there."""
+    begun = time.monotonic()
+    assert release_of("Arrival.2016." * 200) is None
+    assert time.monotonic() - begun < 2
