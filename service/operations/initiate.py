@@ -26,7 +26,7 @@ from service.clients.reach import Allowed
 from service.clients.sessions import NoSuchClient, Sessions
 from service.clients.sources import SourceNotAllowed, SourceUnavailable, fetch, infohash
 from service.downloads import table
-from service.downloads.row import DownloadRow, Transition
+from service.downloads.row import Ask, DownloadRow, Transition
 from service.downloads.status import Statuses
 from service.operations.downloads import client_said_no
 from service.outbox.outbox import Outbox
@@ -41,6 +41,7 @@ INSERT INTO downloads (id, title, state, client, client_item, protocol, category
                        asked_correlation_id, asked_at)
 VALUES ($1, $2, 'initiating', $3, $4, $5, $6, $7, $8, 'initiate', $9, $10, $11, now())
 """
+CANCELS: Final[frozenset[Ask | None]] = frozenset({"cancel", "cancel_with_files"})
 MAX_TORRENT_BYTES: Final = 5_000_000
 
 
@@ -78,8 +79,18 @@ class Initiate:
             await self._fail(row, error, actor, correlation_id)
             raise client_said_no(client, error) from error
         await self._begin(row, item, actor, correlation_id)
+        row = await self._row(row.id)
+        if row.state == "cancelled" or row.asked in CANCELS:
+            await self._take_back(client, item)
         await self._statuses.look_soon(client)
-        return (await self._row(row.id)).shown()
+        return row.shown()
+
+    async def _take_back(self, client: str, item: ItemId) -> None:
+        """Cancelled while its client was asked to add it: there was nothing to be removed yet."""
+        try:
+            await self._sessions.client(client).remove(item, delete_files=False)
+        except (ClientRefused, ClientUnavailable) as error:
+            log.warning("a cancelled download stays in its client: %s", error)
 
     def _choose(self, request: InitiateDownload, source: Source) -> str:
         """The client that takes it."""

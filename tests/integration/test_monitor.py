@@ -257,6 +257,31 @@ async def test_postgresql_may_go_away_under_the_monitor(bus: Bus) -> None:
                 await eventually(lambda: completed(pool), within=20)
 
 
+async def test_what_is_cancelled_while_it_is_added_does_not_stay_in_its_client(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, settings = scripted()
+    item, user = ItemId("0" * 40), Actor("user", "42")
+
+    async def add(source: Source, *, title: str, category: str | None) -> ItemId:
+        download = await pool.fetchval("SELECT id FROM downloads")
+        ended = await downloads.cancel(CancelDownload(id=download), user)
+        assert (ended.state, isinstance(source, Magnet), category) == ("cancelled", True, None)
+        script.show(item, "downloading", title=title)
+        return item
+
+    monkeypatch.setattr(script, "add", add)
+    magnet, nowhere = f"magnet:?xt=urn:btih:{item}", allowed_hosts([])
+    sessions = Sessions([(settings, script)])
+    async with open_outbox(pool, bus) as outbox:
+        downloads = Downloads(pool, outbox, sessions, Statuses(bus))
+        initiate = Initiate(pool, outbox, sessions, Statuses(bus), nowhere)
+        download = await initiate.initiate(InitiateDownload(title="It", magnet=magnet), user)
+    assert download.state == "cancelled"
+    assert not script.items
+    assert await said(pool) == [("download.cancelled", "42")]
+
+
 async def completed(pool: Pool) -> object:
     try:
         return await has(pool, "completed", "it")
