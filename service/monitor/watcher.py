@@ -81,6 +81,8 @@ class Watcher:
         self._restarts = Restarts()
         self._status: ClientStatus | None = None
         self._away_since: datetime.datetime | None = None
+        self._away_at = 0.0  # the same, by a clock that nobody sets
+        self.has_looked = asyncio.Event()  # and the bucket shows what was seen
         self._look = asyncio.Event()
 
     async def run(self) -> None:
@@ -106,7 +108,7 @@ class Watcher:
     async def poll(self, client: DownloadClient) -> float:
         """Looks once, writes what changed, and answers in how many seconds to look again."""
         try:
-            is_back = self._status is None or not self._status.reachable
+            is_back = self._away_since is not None or not self.has_looked.is_set()
             version = await client.version() if is_back else None
             # What was observed once is not observed again: nothing may come between.
             self._take(await client.observe())
@@ -118,6 +120,7 @@ class Watcher:
         with contextlib.suppress(*AWAY):  # then it is known at the next look
             self._mirror.expect(await self._expected(self._name))
         await self._until_done(self._write)
+        self.has_looked.set()
         return self._pause()
 
     def _take(self, seen: Observation) -> None:
@@ -137,17 +140,20 @@ class Watcher:
     async def _answers(self, version: str) -> None:
         metrics.CLIENT_REACHABLE.labels(self._name).set(1)
         log.info("client answers", extra={"client": self._name, "version": version})
-        await self._say(reachable=True, since=_now(), version=version)
+        said = self._status if self._status and self._status.reachable else None
+        if said is None or said.version != version:
+            await self._say(reachable=True, since=said.since if said else _now(), version=version)
 
     async def _does_not_answer(self, error: ClientUnavailable | ClientRefused) -> float:
         """Says so once it has lasted; a short outage is nobody's news."""
         self._clock.was_away()
         reason = error.reason if isinstance(error, ClientUnavailable) else "protocol"
+        now = asyncio.get_running_loop().time()
         if self._away_since is None:
-            self._away_since = _now()
+            self._away_since, self._away_at = _now(), now
             metrics.CLIENT_REACHABLE.labels(self._name).set(0)
             log.warning("client does not answer: %s", error, extra={"client": self._name})
-        lasted = (_now() - self._away_since).total_seconds()
+        lasted = now - self._away_at
         told = self._status is not None and not self._status.reachable
         if lasted >= self._unreachable_after and not told:
             await self._say(

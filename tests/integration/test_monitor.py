@@ -1,6 +1,7 @@
 """The monitor on real servers, beside a client that shows what no real one can be brought to."""
 
 import asyncio
+import datetime
 import functools
 import tempfile
 from pathlib import Path
@@ -13,18 +14,21 @@ from nats.js.kv import KeyValue
 
 from schemas.commands import CancelDownload, DownloadById, InitiateDownload
 from schemas.identity import Actor, uuid7
-from schemas.status import ItemId, Phase
+from schemas.status import ClientName, ItemId, Phase
 from schemas.subjects import DOWNLOAD_STATUS_STREAM
 from service.clients.port import Magnet, Source
 from service.clients.reach import allowed_hosts
 from service.clients.sessions import Sessions
 from service.downloads import table
 from service.downloads.row import Transition
+from service.downloads.shown import read
 from service.downloads.status import Statuses
+from service.monitor import watcher
 from service.monitor.lifecycle import next_step
 from service.operations.downloads import Downloads
 from service.operations.initiate import Initiate
 from service.outbox.outbox import open_outbox
+from service.runtime import metrics
 from service.runtime.bus import Bus
 from service.runtime.database import Pool, migrate, open_pool
 from service.runtime.settings import DatabaseSettings
@@ -280,6 +284,28 @@ async def test_what_is_cancelled_while_it_is_added_does_not_stay_in_its_client(
     assert download.state == "cancelled"
     assert not script.items
     assert await said(pool) == [("download.cancelled", "42")]
+
+
+async def test_a_client_that_was_away_for_a_moment_is_in_reach_and_tells_its_new_version(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outage is no event, not even where somebody sets the clock in it by a day."""
+    script, settings = scripted()
+
+    async def tells(version: str) -> bool:
+        client = (await read(bus)).clients.get(ClientName("script"))
+        return client is not None and client.version == version
+
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: tells("1.0"))
+        script.away_for = 2
+        script.running = "2.0"
+        await eventually(lambda: script.away_for == 1)
+        tomorrow = watcher._now() + datetime.timedelta(days=1)
+        monkeypatch.setattr(watcher, "_now", lambda: tomorrow)
+        await eventually(lambda: tells("2.0"))
+    assert metrics.CLIENT_REACHABLE.labels("script")._value.get() == 1
+    assert await said(pool) == []
 
 
 async def completed(pool: Pool) -> object:

@@ -1,5 +1,6 @@
 """A download client that shows what a test says: for what no real one can be brought to show."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
@@ -26,6 +27,9 @@ class Script:
         self.items: dict[ItemId, DownloadStatus] = {}
         self.shown: dict[ItemId, DownloadStatus] | None = None
         self.version_fails = 0
+        self.running = "1.0"
+        self.away_for = 0  # looks
+        self.answers_after = 0.0  # seconds
         self.restarted = False
 
     def show(self, item: str, phase: str, **facts: Any) -> None:
@@ -40,9 +44,13 @@ class Script:
         if self.version_fails:
             self.version_fails -= 1
             raise ClientUnavailable("connection", "no answer")
-        return "1.0"
+        return self.running
 
     async def observe(self) -> Observation:
+        await asyncio.sleep(self.answers_after)
+        if self.away_for:
+            self.away_for -= 1
+            raise ClientUnavailable("connection", "no answer")
         before, self.shown = self.shown, dict(self.items)
         if before is None:
             restarted, self.restarted = self.restarted, False
