@@ -94,7 +94,8 @@ class _Unit:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watcher.run(), name=f"watch {self._client.name}")
-            tasks.create_task(self._follow(), name=f"follow {self._client.name}")
+            tasks.create_task(self._follow(""), name=f"follow {self._client.name}")
+            tasks.create_task(self._follow_downloads(), name=f"follow all of {self._client.name}")
             tasks.create_task(self._sweep(), name=f"sweep {self._client.name}")
 
     async def _sweep(self) -> None:
@@ -104,9 +105,15 @@ class _Unit:
                 await self._follower.sweep(self._client.client_name)
             await asyncio.sleep(SWEEP_EVERY)
 
-    async def _follow(self) -> None:
+    async def _follow_downloads(self) -> None:
+        """Not before the client was looked at: what the bucket showed of it until then may be older
+        than what operations have done to its downloads meanwhile."""
+        await self._watcher.has_looked.wait()
+        await self._follow(".*")
+
+    async def _follow(self, keys: str) -> None:
         """A consumer of its own, from the last value of every key on: whoever takes over looks at
-        everything once."""
+        everything once. ``keys`` is how they end: nothing for the client's own."""
         name = f"monitor-{self._client.name}-{uuid4().hex[:8]}"
         consumer = ConsumerConfig(
             durable_name=name,
@@ -114,7 +121,7 @@ class _Unit:
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT,
             max_ack_pending=20_000,
-            filter_subjects=[f"{SUBJECT}{self._client.name}", f"{SUBJECT}{self._client.name}.*"],
+            filter_subjects=[f"{SUBJECT}{self._client.name}{keys}"],
             inactive_threshold=FORGOTTEN_AFTER,
         )
         async with pulling(
@@ -196,9 +203,11 @@ class Follower:
         else:
             seen = self._seen(named[1], message)
             row = rows.get(named)
-            if row and _is_deletion(message) and message.metadata.timestamp < row.created_at:
+            at = message.metadata.timestamp
+            if row and _is_deletion(message) and at < row.created_at:
                 row = None  # what is gone is an earlier download of the same item
-            hold = await self._look(row, seen)
+            if row is None or at > row.updated_at or not is_stranger(row):
+                hold = await self._look(row, seen)
         if hold:
             await message.nak(delay=hold.seconds)
             return

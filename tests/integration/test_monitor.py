@@ -24,7 +24,7 @@ from service.downloads.row import Transition
 from service.downloads.shown import read
 from service.downloads.status import Statuses
 from service.monitor import watcher
-from service.monitor.lifecycle import next_step
+from service.monitor.lifecycle import SETTLES_WITHIN, next_step
 from service.operations.downloads import Downloads
 from service.operations.initiate import Initiate
 from service.outbox.outbox import open_outbox
@@ -259,6 +259,45 @@ async def test_postgresql_may_go_away_under_the_monitor(bus: Bus) -> None:
                 await asyncio.sleep(5)  # longer than a lease lasts
                 await asyncio.to_thread(server.start)
                 await eventually(lambda: completed(pool), within=20)
+
+
+async def test_what_operations_did_while_none_watched_is_no_news(pool: Pool, bus: Bus) -> None:
+    """The bucket still shows what was before, and the client is slow to answer."""
+    script, settings = scripted()
+    download = uuid7()
+    await pool.execute(INSERT, download, "active", "it", None, None)
+    script.show("it", "downloading")
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: is_shown(bus, "it", Phase.DOWNLOADING))
+    async with open_outbox(pool, bus) as outbox:
+        downloads = Downloads(pool, outbox, Sessions([(settings, script)]), Statuses(bus))
+        await downloads.pause(DownloadById(id=download), Actor("user", "42"))
+    await pool.execute("UPDATE downloads SET updated_at = now() - interval '1 minute'")
+    script.answers_after = 1.0
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: is_shown(bus, "it", Phase.PAUSED))
+        await eventually(lambda: all_is_settled(bus))
+    assert await said(pool) == [("download.paused", "42")]
+
+
+async def test_what_was_cancelled_is_no_stranger_where_the_bucket_still_shows_it(
+    pool: Pool, bus: Bus
+) -> None:
+    """A monitor that starts sees it there until the client has been missing it for long enough."""
+    script, settings = scripted()
+    download = uuid7()
+    await pool.execute(INSERT, download, "active", "it", None, None)
+    script.show("it", "downloading")
+    async with monitored(pool, bus, settings):
+        await eventually(lambda: is_shown(bus, "it", Phase.DOWNLOADING))
+    async with open_outbox(pool, bus) as outbox:
+        downloads = Downloads(pool, outbox, Sessions([(settings, script)]), Statuses(bus))
+        await downloads.cancel(CancelDownload(id=download), Actor("user", "42"))
+    await asyncio.sleep(SETTLES_WITHIN)
+    async with monitored(pool, bus, settings):
+        await eventually(functools.partial(is_gone, await download_status(bus), "script.it"))
+        await eventually(lambda: all_is_settled(bus))
+    assert await said(pool) == [("download.cancelled", "42")]
 
 
 async def test_what_is_cancelled_while_it_is_added_does_not_stay_in_its_client(
