@@ -1,6 +1,7 @@
 """Downloads that were added in the client itself: noticed, given a row, and told."""
 
 import asyncio
+import datetime
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -30,9 +31,7 @@ IS_ADDING: Final = """
 SELECT EXISTS (SELECT FROM downloads WHERE client = $1 AND state = 'initiating'
                AND client_item IS NULL AND asked_at > now() - interval '2 minutes')
 """
-MET_FOR: Final = """
-SELECT extract(epoch FROM now() - met_at)::float8 FROM download_clients WHERE name = $1
-"""
+MET_AT: Final = "SELECT met_at FROM download_clients WHERE name = $1"
 MATCH: Final = """
 SELECT id, title FROM media_items
 WHERE type = $1 AND normal_title(title) = normal_title($2) AND ($3::integer IS NULL OR year = $3)
@@ -81,23 +80,23 @@ class Discovery:
         self._protocol: Protocol = protocol
         self._after = after
         self._names = names
-        self._first_seen: dict[ItemId, float] = {}
+        self._first_seen: dict[ItemId, tuple[float, datetime.datetime]] = {}
 
     def forget(self, item: ItemId) -> None:
         """It is gone, or no stranger any more."""
         self._first_seen.pop(item, None)
 
-    async def take(self, seen: DownloadStatus) -> Hold | None:
+    async def take(self, seen: DownloadStatus, shown_at: datetime.datetime) -> Hold | None:
         """Tells of a stranger once it has been there for long enough."""
         now = asyncio.get_running_loop().time()
         if seen.item not in self._first_seen and await self._is_adopted(seen):
             return Hold(0.1)  # it has a row now: look again
-        there_for = now - self._first_seen.setdefault(seen.item, now)
-        if there_for < self._after:
-            return Hold(self._after - there_for)
+        since, shown_at = self._first_seen.setdefault(seen.item, (now, shown_at))
+        if now - since < self._after:
+            return Hold(self._after - (now - since))
         if await self._pool.fetchval(IS_ADDING, seen.client):
             return Hold(ADDING_LASTS)
-        await self._tell(seen, await self._media_item(seen.title))
+        await self._tell(seen, shown_at, await self._media_item(seen.title))
         self.forget(seen.item)
         return Hold(0.1)  # its row now says where it is in its life: look again
 
@@ -119,8 +118,13 @@ class Discovery:
         rows = await self._pool.fetch(MATCH, release.type, release.title, release.year)
         return (rows[0]["id"], rows[0]["title"]) if len(rows) == 1 else None
 
-    async def _tell(self, seen: DownloadStatus, media_item: tuple[UUID, str] | None) -> None:
-        state = await self._state(seen)
+    async def _tell(
+        self,
+        seen: DownloadStatus,
+        shown_at: datetime.datetime,
+        media_item: tuple[UUID, str] | None,
+    ) -> None:
+        state = await self._state(seen, shown_at)
         if await self._insert(seen, state, media_item) or media_item is None:
             return
         # The media item is being downloaded already: this one is another of its releases.
@@ -162,9 +166,10 @@ class Discovery:
         )
         return bool(rows)
 
-    async def _state(self, seen: DownloadStatus) -> DownloadState:
+    async def _state(self, seen: DownloadStatus, shown_at: datetime.datetime) -> DownloadState:
         """Where its life begins for us. What a client had completed before we met it is old news:
         it is told as discovered, and not as completed once more."""
-        met_for = await self._pool.fetchval(MET_FOR, seen.client)
-        is_old = met_for is not None and met_for < FIRST_MEETING_LASTS + self._after
+        met_at = await self._pool.fetchval(MET_AT, seen.client)
+        first_meeting = datetime.timedelta(seconds=FIRST_MEETING_LASTS)
+        is_old = met_at is not None and shown_at - met_at < first_meeting
         return "completed" if is_old and seen.phase is Phase.COMPLETED else "active"

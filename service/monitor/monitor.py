@@ -6,6 +6,7 @@ one process at a time, whichever holds its lease.
 
 import asyncio
 import contextlib
+import datetime
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -207,7 +208,7 @@ class Follower:
             if row and _is_deletion(message) and at < row.created_at:
                 row = None  # what is gone is an earlier download of the same item
             if row is None or at > row.updated_at or not is_stranger(row):
-                hold = await self._look(row, seen)
+                hold = await self._look(row, seen, at)
         if hold:
             await message.nak(delay=hold.seconds)
             return
@@ -216,9 +217,11 @@ class Follower:
             self._last.pop(named[1], None)
             self._discovery.forget(named[1])
 
-    async def _look(self, row: DownloadRow | None, seen: Seen) -> Hold | None:
+    async def _look(
+        self, row: DownloadRow | None, seen: Seen, shown_at: datetime.datetime
+    ) -> Hold | None:
         if isinstance(seen, DownloadStatus) and is_stranger(row):
-            return await self._discovery.take(seen)
+            return await self._discovery.take(seen, shown_at)
         return await self._step(row, seen) if row else None
 
     def _seen(self, item: ItemId, message: Msg) -> Seen:

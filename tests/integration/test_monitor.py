@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import functools
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from service.downloads import table
 from service.downloads.row import Transition
 from service.downloads.shown import read
 from service.downloads.status import Statuses
-from service.monitor import watcher
+from service.monitor import discovery, watcher
 from service.monitor.lifecycle import SETTLES_WITHIN, next_step
 from service.operations.downloads import Downloads
 from service.operations.initiate import Initiate
@@ -345,6 +346,26 @@ async def test_a_client_that_was_away_for_a_moment_is_in_reach_and_tells_its_new
         await eventually(lambda: tells("2.0"))
     assert metrics.CLIENT_REACHABLE.labels("script")._value.get() == 1
     assert await said(pool) == []
+
+
+async def test_what_a_client_had_completed_is_old_news_however_long_it_takes_to_tell(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of names take minutes to be read."""
+    script, settings = scripted()
+    monkeypatch.setattr(discovery, "FIRST_MEETING_LASTS", 2.0)
+    monkeypatch.setattr(discovery, "release_of", lambda _: time.sleep(0.1))
+    for number in range(50):
+        script.show(f"old{number}", "completed")
+    async with monitored(pool, bus, settings):
+        await eventually(
+            lambda: pool.fetchval("SELECT count(*) = 50 FROM downloads WHERE state = 'completed'"),
+            within=30,
+        )
+        script.show("new", "completed")
+        await eventually(lambda: has(pool, "completed", "new"))
+    kinds = [kind for kind, _ in await said(pool)]
+    assert kinds == ["download.discovered"] * 51 + ["download.completed"]
 
 
 async def completed(pool: Pool) -> object:

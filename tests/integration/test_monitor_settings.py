@@ -1,5 +1,6 @@
 """Clients that are renamed, disabled, taken out of the settings or wiped: four different things."""
 
+import datetime
 import functools
 
 import msgspec
@@ -60,7 +61,7 @@ async def test_the_same_number_in_another_usenet_client_is_another_download(
     async with open_outbox(pool, bus) as outbox:
         for seen, client in ((other, "old_name"), (same, "new")):
             strangers = Discovery(pool, outbox, protocol="usenet", after=60, names=["new"])
-            await strangers.take(seen)
+            await strangers.take(seen, datetime.datetime.now(datetime.UTC))
             assert await pool.fetchval("SELECT client FROM downloads") == client
 
 
