@@ -81,14 +81,14 @@ class Initiate:
         await self._begin(row, item, actor, correlation_id)
         row = await self._row(row.id)
         if row.state == "cancelled" or row.asked in CANCELS:
-            await self._take_back(client, item)
+            await self._take_back(client, item, delete_files=row.asked == "cancel_with_files")
         await self._statuses.look_soon(client)
         return row.shown()
 
-    async def _take_back(self, client: str, item: ItemId) -> None:
+    async def _take_back(self, client: str, item: ItemId, *, delete_files: bool) -> None:
         """Cancelled while its client was asked to add it: there was nothing to be removed yet."""
         try:
-            await self._sessions.client(client).remove(item, delete_files=False)
+            await self._sessions.client(client).remove(item, delete_files=delete_files)
         except (ClientRefused, ClientUnavailable) as error:
             log.warning("a cancelled download stays in its client: %s", error)
 
