@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError
 
 from service.runtime.bus import Bus
@@ -65,7 +65,7 @@ class Pull:
         self._consumer_is_there = False
         self._outstanding = 0
         self._held: deque[Msg] = deque()
-        self._unsettled: deque[Msg] = deque()
+        self._unsettled: list[Msg] = []
         self._arrived = asyncio.Event()
         self._last_sign = 0.0
 
@@ -80,9 +80,8 @@ class Pull:
         taken = [self._held.popleft() for _ in range(min(most, len(self._held)))]
         if self._outstanding <= 0 and len(self._held) < self._batch:
             await self._ask()
-        self._unsettled.extend(taken)
-        while self._unsettled[0].is_acked:
-            self._unsettled.popleft()
+        if self._consumer.ack_policy != AckPolicy.NONE:  # or nobody settles them
+            self._unsettled = [one for one in (*self._unsettled, *taken) if not one.is_acked]
         return taken
 
     async def keep_in_progress(self) -> None:

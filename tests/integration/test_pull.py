@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import shutil
+import weakref
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js.api import AckPolicy
 
 from consumers.daemon import durable
 from schemas.subjects import EVENTS_STREAM
@@ -126,6 +129,36 @@ def test_a_place_of_a_domain_is_found_behind_it() -> None:
     message = Msg(Client(), reply=reply)
     assert place_of(message) == (message.metadata.sequence.stream, message.metadata.num_delivered)
     assert place_of(message) == (14, 3)
+
+
+async def test_what_nobody_will_settle_is_let_go_as_it_is_read(bus: Bus) -> None:
+    """A reader of the whole stream would hold all of it, and call all of it in progress."""
+    await say(bus, *(str(number) for number in range(3 * BATCH)))
+    consumer = durable("test")
+    consumer.ack_policy = AckPolicy.NONE
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=consumer, batch=BATCH) as pull:
+        assert await read_and_still_held(pull, 3 * BATCH, settle=False) == 0
+
+
+async def test_what_is_settled_is_let_go_though_one_before_it_is_not(bus: Bus) -> None:
+    """One writer waits, for a lock say, and the other goes on for as long."""
+    await say(bus, *(str(number) for number in range(3 * BATCH)))
+    async with pulling(bus, stream=EVENTS_STREAM, consumer=durable("test"), batch=BATCH) as pull:
+        [_] = await pull.messages(1)
+        assert await read_and_still_held(pull, 3 * BATCH - 1, settle=True) == 0
+
+
+async def read_and_still_held(pull: Pull, most: int, *, settle: bool) -> int:
+    """Takes so many messages and answers how many of them are kept, the last ones left out."""
+    seen: list[weakref.ref[Msg]] = []
+    while len(seen) < most:
+        for message in await pull.messages(min(BATCH, most - len(seen))):
+            seen.append(weakref.ref(message))
+            if settle:
+                await message.ack()
+    del message
+    gc.collect()
+    return sum(one() is not None for one in seen[:-BATCH])
 
 
 async def test_it_never_holds_more_than_it_may(bus: Bus) -> None:
