@@ -8,6 +8,7 @@ import asyncio
 import logging
 from typing import Final
 
+import asyncpg
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo
 from nats.js.errors import APIError, NotFoundError
@@ -42,7 +43,7 @@ async def store_stragglers(bus: Bus, store: EventStore, consumer: str) -> None:
                 for place in range(swept_to + 1, delivered_to + 1):
                     await _store(bus, store, place)
                 since, swept_to = clock(), delivered_to
-        except (NatsError, APIError, TimeoutError) as error:
+        except (NatsError, APIError, TimeoutError, asyncpg.PostgresError) as error:
             log.debug("stragglers: %s", str(error) or type(error).__name__)
 
 
