@@ -6,11 +6,16 @@ import logging
 import re
 from typing import Final
 
-from service.runtime.database import AWAY, Pool
+import asyncpg
+
+from service.runtime.database import AWAY, LIMIT_LOCK_WAIT, Pool
 
 log: Final = logging.getLogger("mediabus.persister")
 
 LOOK_EVERY: Final = 3600.0
+RETRY_AFTER: Final = 30.0
+"""Seconds; meanwhile the persister makes the months that it needs."""
+
 AHEAD: Final = datetime.timedelta(days=7)
 
 PARTITIONS: Final = """
@@ -30,19 +35,22 @@ async def keep_partitions(pool: Pool, keep_months: int | None) -> None:
                 await pool.execute(ENSURE_PARTITION, moment)
             if keep_months is not None:
                 await drop_expired(pool, keep_months, now)
-        except AWAY as error:
-            log.warning("partitions wait for PostgreSQL", extra={"reason": str(error)})
-            await asyncio.sleep(5)
+        except (*AWAY, asyncpg.PostgresError) as error:  # a backup runs, a view needs the month
+            log.warning("partitions wait for PostgreSQL: %s", error)
+            await asyncio.sleep(RETRY_AFTER)
         else:
             await asyncio.sleep(LOOK_EVERY)
 
 
 async def drop_expired(pool: Pool, keep_months: int, now: datetime.datetime) -> list[str]:
-    """Drops the partitions of months that ended ``keep_months`` ago or earlier, and names them."""
+    """Drops the partitions of months that ended ``keep_months`` ago or earlier, and names them.
+    Raises LockNotAvailableError while somebody reads the table for long."""
     names = [row["relname"] for row in await pool.fetch(PARTITIONS)]
     expired = [name for name in names if is_expired(name, keep_months, now)]
     for name in expired:
-        await pool.execute(DROP_PARTITION, name)  # another persister may be faster
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(LIMIT_LOCK_WAIT)
+            await connection.execute(DROP_PARTITION, name)  # another persister may be faster
         log.info("month dropped", extra={"partition": name})
     return expired
 

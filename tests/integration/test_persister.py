@@ -28,6 +28,7 @@ from service.runtime.settings import DatabaseSettings, NatsSettings, PersisterSe
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer, PostgresServer, postgres_server
 from tests.support.slowness import storing_slowly
+from tests.support.stream import transaction
 
 NOW = datetime.datetime.now(datetime.UTC)
 SUBJECT = "events.other.thing.happened.1"
@@ -457,6 +458,38 @@ async def test_two_persisters_may_drop_the_same_months_at_once(bus: Bus, pool: P
     assert await count(pool) == 1
 
 
+async def test_nobody_waits_behind_a_month_that_is_not_dropped_before_a_backup_ends(
+    bus: Bus, pool: Pool
+) -> None:
+    async with persisting(bus, pool):
+        await say(bus, encoded(time=months_ago(4).isoformat()))
+        await settled(bus)
+        async with transaction(pool) as backup:
+            await backup.fetchval("SELECT count(*) FROM events")
+            dropping = asyncio.create_task(drop_expired(pool, 2, NOW))
+            await asyncio.sleep(0.5)
+            await say(bus, encoded())
+            await eventually(lambda: has(pool, 2), within=20)
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await dropping
+        assert await drop_expired(pool, 2, NOW)
+
+
+async def test_a_month_that_cannot_be_dropped_keeps_no_event_from_being_stored(
+    bus: Bus, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with persisting(bus, pool):
+        await say(bus, encoded(time=months_ago(4).isoformat()))
+        await settled(bus)
+    month = f"events_{months_ago(4):%Y_%m}"
+    await pool.execute(f"CREATE VIEW a_month AS SELECT id FROM {month}")
+    async with persisting(bus, pool, keep_months=2):
+        await eventually(lambda: month in caplog.text)
+        await say(bus, encoded())
+        await settled(bus)
+    assert await count(pool) == 2
+
+
 async def test_an_event_of_a_month_that_was_dropped_is_stored_all_the_same(
     bus: Bus, pool: Pool
 ) -> None:
@@ -522,14 +555,18 @@ async def is_back(pool: Pool) -> bool:
 
 
 async def test_a_fault_that_is_no_event_s_is_waited_out(
-    bus: Bus, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A missing grant, say: nobody is buried for it, and it goes on when that is put right."""
     monkeypatch.setattr("consumers.verdict.FIRST_DELAY", 0.2)
+    monkeypatch.setattr(stragglers, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(stragglers, "LATE_AFTER", 0.5)
     await pool.execute("ALTER TABLE events RENAME COLUMN source TO origin")
     async with persisting(bus, pool):
         await say(bus, encoded(), encoded())
         await eventually(lambda: was_delivered_again(bus))
+        await eventually(lambda: "nobody settles" in caplog.text)
+        await asyncio.sleep(0.5)
         await pool.execute("ALTER TABLE events RENAME COLUMN origin TO source")
         await settled(bus)
     assert await count(pool) == 2
