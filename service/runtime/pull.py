@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from service.runtime.bus import Bus
@@ -28,6 +28,10 @@ ACK_WAIT: Final = 10.0
 HEARTBEAT: Final = 2.0
 """Seconds between the server's signs of life while a request waits; two missing mean that the
 request is lost (the server restarted, the consumer's leader moved) and is made again."""
+
+BEGAN_ELSEWHERE: Final = "deliver policy can not be updated"
+"""What the server says of a consumer that began at the stream's start and now would not, or the
+other way round: it goes on where it is."""
 
 
 class Place(NamedTuple):
@@ -110,13 +114,18 @@ class Pull:
         await self._bus.nc.publish(subject, msgspec.json.encode(request), reply=self.inbox)
 
     async def _ensure_consumer(self) -> None:
+        config = self._consumer
         while not self._consumer_is_there:
             try:
-                await self._bus.js.add_consumer(self._stream, self._consumer)
+                await self._bus.js.add_consumer(self._stream, config)
             except (NatsError, APIError, TimeoutError) as error:
                 log.info(
                     "waiting for JetStream", extra={"reason": str(error) or type(error).__name__}
                 )
+                if BEGAN_ELSEWHERE in str(error):
+                    is_new = config.deliver_policy == DeliverPolicy.NEW
+                    begun = DeliverPolicy.ALL if is_new else DeliverPolicy.NEW
+                    config = config.evolve(deliver_policy=begun)
                 await asyncio.sleep(0.5)
             else:
                 self._consumer_is_there = True

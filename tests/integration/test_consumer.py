@@ -108,6 +108,23 @@ async def test_a_consumer_may_want_some_events_only_and_only_new_ones(
     assert handled.jobs == ["new"]
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_consumer_goes_on_where_it_was_though_it_would_now_begin_elsewhere(
+    bus: Bus, nats_url: str, first: bool
+) -> None:
+    handled = Handled()
+    for job, from_start in (("a", first), ("b", not first)):
+        async with consuming(bus, nats_url, handled, from_start=from_start):
+            await eventually(lambda: is_there(bus))
+            await say(bus, job)
+            await settled(bus)
+    assert handled.jobs == ["a", "b"]
+
+
+async def is_there(bus: Bus) -> bool:
+    return any(info.name == "mine" for info in await bus.js.consumers_info("EVENTS"))
+
+
 @pytest.mark.usefixtures("hasty")
 async def test_what_a_handler_fails_at_comes_again_and_holds_nobody_up(
     bus: Bus, nats_url: str
