@@ -197,6 +197,8 @@ async def _bury(bus: Bus, name: str, message: Msg, verdict: Bury) -> None:
         stream_seq=place.stream_seq,
         deliveries=place.deliveries,
     )
+    # A stream that was made anew gives its numbers again.
+    headers["Nats-Msg-Id"] += f".{message.metadata.timestamp.isoformat()}"
     body = message.data
     if letter.size(headers, body) > bus.nc.max_payload:  # the server would end the connection
         headers, body = {**headers, letter.BODY: letter.IN_STREAM}, b""

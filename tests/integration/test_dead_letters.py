@@ -87,6 +87,20 @@ async def test_an_event_of_an_atomic_batch_can_be_buried(bus: Bus, nats_url: str
         assert len(await letters(bus, 3)) == 3
 
 
+async def test_a_place_that_is_given_again_in_a_stream_made_anew_is_another_letter(
+    bus: Bus, nats_url: str
+) -> None:
+    """The server that took the first letter a moment ago must not take the second one for it."""
+    await bus.js.publish("events.a.b.c.-", b"one")
+    async with consuming(nats_url, Picky()):
+        await letters(bus, 1)
+    await bus.js.delete_stream("EVENTS")
+    await ensure_streams(bus, bus.settings)
+    await bus.js.publish("events.a.b.c.-", b"another")
+    async with consuming(nats_url, Picky()):
+        assert [found.stream_seq for found in await letters(bus, 2)] == [1, 1]
+
+
 async def test_a_retried_event_arrives_although_jetstream_saw_its_id_a_moment_ago(
     bus: Bus, nats_url: str
 ) -> None:
