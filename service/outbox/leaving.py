@@ -84,8 +84,9 @@ class Leaving:
         low = min(reading.cursor, (self._oldest or 1) - 1)
         gone = 0
         if not self._confirm_in_events:
-            acked = await self._pool.execute(CONFIRM_BY_ACK, reading.cursor, list(reading.ahead))
-            gone = _count(acked)
+            ahead = list(reading.ahead)
+            gone = _count(await self._pool.execute(CONFIRM_BY_ACK, reading.cursor, ahead))
+            reading.ahead.difference_update(ahead)
         while self._confirm_in_events:
             confirmed = await self._pool.fetch(CONFIRM, low, CONFIRM_AT_ONCE)
             reading.ahead.difference_update(row["position"] for row in confirmed)

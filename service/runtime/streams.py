@@ -40,6 +40,9 @@ DAY: Final = 86_400.0
 LOOK_EVERY: Final = 0.5
 """Seconds after a reconnect in which the streams may be missing."""
 
+LOOK_AGAIN_EVERY: Final = 10.0
+"""Seconds in which they may be missing where somebody deleted them."""
+
 TOO_FEW_SERVERS: Final = {10005, 10074}
 """What JetStream answers where fewer servers are there than are to keep a copy."""
 
@@ -82,14 +85,31 @@ def _why(error: Exception, settings: NatsSettings) -> str:
 
 
 async def keep_streams(bus: Bus) -> None:
-    """Looks after them for ever: a server that was away may come back with an empty disk."""
-    looked_after = -1
+    """Looks after them for ever: a server that was away may come back with an empty disk, and
+    somebody may delete one."""
+    clock = asyncio.get_running_loop().time
+    looked_after, looked_at = -1, clock()
     while True:
-        reconnects = bus.nc.stats["reconnects"]
-        if reconnects != looked_after and bus.is_connected:
+        connection = bus.connection
+        is_due = clock() - looked_at > LOOK_AGAIN_EVERY
+        if bus.is_connected and (connection != looked_after or (is_due and await _misses(bus))):
             await ensure_streams(bus, bus.settings)
-            looked_after = reconnects
+            looked_after = connection
+        if is_due:
+            looked_at = clock()
         await asyncio.sleep(LOOK_EVERY)
+
+
+async def _misses(bus: Bus) -> bool:
+    """Whether a stream is known not to be there."""
+    try:
+        for name in (EVENTS_STREAM, DEAD_LETTERS_STREAM, REPLAY_STREAM, DOWNLOAD_STATUS_STREAM):
+            await bus.js.stream_info(name)
+    except NotFoundError:
+        return True
+    except (NatsError, APIError, TimeoutError):
+        return False
+    return False
 
 
 def events_stream(settings: NatsSettings) -> StreamConfig:

@@ -29,6 +29,7 @@ from service.outbox.relay import Relay, relay_while_leading
 from service.runtime.bus import Bus, PublishFailed
 from service.runtime.database import Pool
 from service.runtime.settings import PersisterSettings, Settings
+from service.runtime import streams
 from service.runtime.streams import ensure_streams
 from tests.support.eventually import eventually
 from tests.support.library import library
@@ -567,6 +568,34 @@ async def test_events_kept_in_another_database_are_let_go_when_nats_has_them(
         assert await pool.fetchval("SELECT count(*) FROM events") == 0
     finally:
         await pool.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_what_was_let_go_is_not_remembered_while_the_cursor_cannot_move(
+    pool: Pool, bus: Bus
+) -> None:
+    """A long transaction holds it; each read has to leave out what is remembered."""
+    relay = Relay(pool, bus, confirm_in_events=False)
+    async with transaction(pool) as running:
+        await record(running, "late")
+        await record(pool, *["early"] * 10)
+        await relay.relay_batch()
+        assert await relay.leaving.confirm() == 10
+        assert not relay.reading.ahead
+    await relay.relay_batch()
+    assert await names(bus) == ["early"] * 10 + ["late"]
+
+
+async def test_a_stream_that_somebody_deleted_is_made_anew(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_AGAIN_EVERY", 0.5)
+    async with at_work(pool, bus), persisting(pool, bus):
+        await record(pool, "one")
+        await eventually(lambda: is_empty(pool))
+        await bus.js.delete_stream(EVENTS_STREAM)
+        await record(pool, "two")
+        await eventually(lambda: is_empty(pool), within=30)
+    assert await pool.fetchval("SELECT count(*) FROM events") == 2
 
 
 async def test_without_nats_no_row_is_let_go_even_where_its_arrival_is_not_waited_for(
