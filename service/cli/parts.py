@@ -122,7 +122,10 @@ class _State:
         if self.pool is None:
             return "waiting for PostgreSQL"
         try:
-            await self.pool.fetchval("SELECT 1", timeout=2)
+            async with self.pool.acquire(timeout=2) as connection:
+                await connection.fetchval("SELECT 1", timeout=2)
+        except TimeoutError:
+            return "no answer within 2 s"
         except AWAY as error:
             return f"PostgreSQL is away: {error}"
         return None

@@ -26,10 +26,10 @@ from service.outbox.batch import MOST, Batch, Outgoing
 from service.outbox.leaving import Leaving
 from service.outbox.outbox import RECORD, arguments, open_outbox
 from service.outbox.relay import Relay, relay_while_leading
+from service.runtime import streams
 from service.runtime.bus import Bus, PublishFailed
 from service.runtime.database import Pool
 from service.runtime.settings import PersisterSettings, Settings
-from service.runtime import streams
 from service.runtime.streams import ensure_streams
 from tests.support.eventually import eventually
 from tests.support.library import library
