@@ -15,6 +15,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+import asyncpg
 from nats.errors import Error as NatsError
 
 from service.outbox.batch import Batch, outgoing
@@ -152,7 +153,7 @@ async def relay_while_leading(pool: Pool, bus: Bus, *, confirm_in_events: bool) 
         while True:
             try:
                 await Relay(pool, bus, confirm_in_events=confirm_in_events).run()
-            except* AWAY as away:
+            except* (*AWAY, asyncpg.PostgresError) as away:  # or its table is not as it should be
                 log.warning("relay: PostgreSQL is away: %s", _first(away.exceptions))
             await asyncio.sleep(RETRY_AFTER)
 

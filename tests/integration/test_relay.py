@@ -598,6 +598,19 @@ async def test_a_stream_that_somebody_deleted_is_made_anew(
     assert await pool.fetchval("SELECT count(*) FROM events") == 2
 
 
+async def test_a_relay_outlives_a_fault_of_the_database_that_lasts(
+    settings: Settings, pool: Pool
+) -> None:
+    """A missing grant, say: it must not take the operations with it, which are in its process."""
+    async with library(settings) as user:
+        await pool.execute("ALTER TABLE events RENAME COLUMN occurred_at TO happened_at")
+        await asyncio.sleep(2)
+        item = await user.ask("media.create", {"type": "tv_show", "title": "Dark"})
+        await pool.execute("ALTER TABLE events RENAME COLUMN happened_at TO occurred_at")
+        stored = "SELECT count(*) FROM events WHERE resource_id = $1"
+        await eventually(lambda: pool.fetchval(stored, item["id"]), within=30)
+
+
 async def test_without_nats_no_row_is_let_go_even_where_its_arrival_is_not_waited_for(
     nats: NatsServer, pool: Pool, bus: Bus
 ) -> None:
