@@ -21,6 +21,9 @@ Taker = Callable[[Msg], None]
 JETSTREAM_ACK: Final = b"$JS.ACK."
 """How the reply subject of what a consumer is delivered begins."""
 
+EVENT_COMMAND: Final = b"HPUB events."
+"""How an event with its headers, as all of ours have, is sent."""
+
 FORBIDDEN_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]*)"')
 """In the words of the server, which nats-py makes lower case."""
 
@@ -133,6 +136,13 @@ class NatsClient(Client):
         if task and task.cancelling() > cancelled:  # nats-py keeps it to itself
             raise asyncio.CancelledError
         return flushed
+
+    async def _attempt_reconnect(self) -> None:
+        """Without the events that the lost connection did not send any more: each is published
+        again by whoever waits for it, once it is known what the server has by then."""
+        self._pending = [one for one in self._pending if not one.startswith(EVENT_COMMAND)]
+        self._pending_data_size = sum(map(len, self._pending))
+        await super()._attempt_reconnect()
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         """Behind what is still to be sent. nats-py sends it before that, so what ``flush`` waited

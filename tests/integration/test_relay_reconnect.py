@@ -1,6 +1,9 @@
 """What the relay publishes keeps its order, whatever NATS forgets or refuses between."""
 
 import asyncio
+import os
+import shutil
+import signal
 
 import pytest
 
@@ -83,3 +86,33 @@ async def test_what_comes_after_the_next_batch_was_read_is_not_left_to_the_poll(
 
 async def has(bus: Bus, events: int) -> bool:
     return (await bus.js.stream_info(EVENTS_STREAM)).state.messages == events
+
+
+async def test_what_a_lost_connection_did_not_send_any_more_is_not_sent_by_the_next_one(
+    nats: NatsServer, bus: Bus, pool: Pool
+) -> None:
+    """The server may have forgotten what came before it, which the relay then does not notice."""
+    nats.stop()
+    shutil.copytree(nats.directory / "store", nats.directory / "an older copy")
+    await asyncio.to_thread(nats.start)
+    await eventually(lambda: bus.is_connected)
+    relay = Relay(pool, bus, confirm_in_events=True)
+    await record(pool, "one")
+    await relay.relay_batch()
+    os.kill(nats.pid, signal.SIGSTOP)
+    for _ in range(12):  # what the network holds is full then
+        await bus.nc.publish("to.nobody", b"x" * 900_000)
+    await asyncio.sleep(0.2)
+    await record(pool, "two")
+    passing = asyncio.create_task(relay.relay_batch())
+    await asyncio.wait([passing], timeout=0.5)
+    nats.kill()
+    shutil.rmtree(nats.directory / "store")
+    shutil.copytree(nats.directory / "an older copy", nats.directory / "store")
+    await asyncio.to_thread(nats.start)
+    await eventually(lambda: bus.is_connected)
+    await asyncio.wait([passing])
+    if passing.exception() is not None:
+        await relay.relay_batch()
+    await relay.relay_batch()
+    assert await names(bus) == ["one", "two"]
