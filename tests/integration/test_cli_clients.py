@@ -1,22 +1,29 @@
-"""`mediabus clients` and `mediabus top`, beside a real client with a real download."""
+"""`mediabus clients` and `mediabus top`, beside a real client with a real download, and `top` on a
+terminal."""
 
+import asyncio
 import base64
+import contextlib
 import json
+import os
+import pty
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.status import Phase
+from schemas.status import ItemId, Phase
 from service.runtime.bus import Bus
 from service.runtime.database import Pool
 from service.runtime.settings import Settings
 from tests.support import daemons, torrents
-from tests.support.commands import mediabus
+from tests.support.commands import PROGRAM, environment, mediabus
 from tests.support.eventually import eventually
 from tests.support.library import library, with_clients
 from tests.support.monitored import is_shown, monitored
 from tests.support.scripted import scripted
+from tests.support.servers import NatsServer
 
 
 async def test_clients_and_downloads_are_shown(settings: Settings, tmp_path: Path) -> None:
@@ -76,3 +83,77 @@ async def test_doctor_sees_that_nobody_watches_a_client(
         return await found() == {"client never": advice, "client script": advice}
 
     await eventually(nobody_watches, within=60)
+
+
+CTRL_C = b"\x03"
+TOP_LEFT = "\x1b[H"
+HIDES_CURSOR, SHOWS_CURSOR = "\x1b[?25l", "\x1b[?25h"
+LEAVES_ITS_SCREEN = "\x1b[?1049l"
+
+
+class Terminal:
+    """A program, a terminal that is all its own, and what it has written there."""
+
+    def __init__(self, keyboard: int, program: asyncio.subprocess.Process) -> None:
+        self.program = program
+        self._keyboard = keyboard
+        self._written = b""
+
+    @property
+    def written(self) -> str:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._written += os.read(self._keyboard, 1 << 16)
+        return self._written.decode(errors="replace")  # half a character may be on its way
+
+    def shows(self, *words: str) -> bool:
+        """Whether its last whole picture has these words; where there are none yet, it has not."""
+        *_, picture, _ = ["", *self.written.split(TOP_LEFT)]
+        return all(word in picture for word in words)
+
+    def press(self, key: bytes) -> None:
+        os.write(self._keyboard, key)
+
+    def has_ended(self) -> bool:
+        return bool(self.written) and self.program.returncode is not None
+
+
+@contextlib.asynccontextmanager
+async def on_a_terminal(*args: str) -> AsyncIterator[Terminal]:
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    program = await asyncio.create_subprocess_exec(
+        *("setsid", "--ctty", *PROGRAM, *args),
+        stdin=theirs, stdout=theirs, stderr=theirs, env={**environment(), "TERM": "xterm"},
+    )  # fmt: skip
+    try:
+        yield Terminal(ours, program)
+    finally:
+        if program.returncode is None:
+            program.kill()
+        await program.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
+async def test_top_shows_downloads_as_they_change_and_leaves_the_terminal_as_it_was(
+    pool: Pool, bus: Bus, nats: NatsServer
+) -> None:
+    script, client = scripted()
+    script.show("a", "downloading", title="Dune", progress=0.25)
+    async with monitored(pool, bus, client), on_a_terminal("--nats", nats.url, "top") as terminal:
+        await eventually(lambda: terminal.shows("1 under way", "Dune", "25.0%"), within=30)
+        assert terminal.written.count(HIDES_CURSOR) > terminal.written.count(SHOWS_CURSOR)
+        script.show("b", "paused", title="Alien")
+        script.show("a", "downloading", title="Dune", progress=0.75, download_rate=2_000_000)
+        await eventually(lambda: terminal.shows("2 under way, 2.0 MB/s", "Alien", "75.0%"))
+        del script.items[ItemId("a")]
+        await eventually(lambda: terminal.shows("1 under way") and not terminal.shows("Dune"))
+        assert terminal.shows("Alien")
+        terminal.press(CTRL_C)
+        await eventually(terminal.has_ended)
+        assert terminal.program.returncode == 0
+        assert "Traceback" not in terminal.written
+        *_, last = terminal.written.split(HIDES_CURSOR)
+        assert SHOWS_CURSOR in last
+        assert LEAVES_ITS_SCREEN in last
