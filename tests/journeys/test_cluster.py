@@ -4,14 +4,12 @@ is told twice, and the others go on."""
 import asyncio
 import base64
 import collections
-import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import pytest
@@ -19,30 +17,21 @@ from nats.errors import Error as NatsError
 
 from consumers.daemon import durable
 from consumers.dead_letters import DeadLetters
-from schemas.commands import CORRELATION_HEADER
 from schemas.subjects import DOWNLOAD_STATUS_STREAM, EVENTS_STREAM
-from service.runtime.bus import Bus, PublishFailed, connect
+from service.runtime.bus import Bus, connect
 from service.runtime.database import Pool
 from service.runtime.settings import NatsSettings, Settings
 from service.runtime.streams import download_status, ensure_streams
 from tests.support import daemons, torrents
-from tests.support.cluster import STREAMS, NatsCluster, nats_cluster
+from tests.support.cluster import ELECTED_WITHIN, STREAMS, NatsCluster, nats_cluster
 from tests.support.commands import mediabus
 from tests.support.eventually import eventually
 from tests.support.library import Library, with_clients
+from tests.support.load import Load, under_load
 from tests.support.processes import Name, Process, processes
 from tests.support.stream import event, names
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-USERS = 8
-ANSWER_WITHIN = 1.0
-"""Seconds that a user waits for a reply; one whose server was killed waits in vain."""
-
-GOES_ON_WITHIN = 5.0
-ELECTED_WITHIN = 15.0
-"""Seconds in which a stream has another leader. A follower waits for 4 to 9 before it asks for
-votes: that is nats-server's own, and no setting."""
 
 TAKEN_OVER_WITHIN = 15.0
 
@@ -76,82 +65,54 @@ def library(bus: Bus, pool: Pool) -> Library:
     return Library(bus.nc, pool)
 
 
-class Load:
-    """Users who perform operations, and programs that publish, all the while; and when each was
-    last answered. ``owed`` is what must be stored: correlation ids and ids of events."""
-
-    def __init__(self, library: Library, bus: Bus) -> None:
-        self._library = library
-        self._bus = bus
-        self._number = 0
-        self.operations: set[str] = set()
-        self.published: set[UUID] = set()
-        self.answered_at = self.stored_at = 0.0
-
-    async def operate(self) -> None:
-        while True:
-            self._number += 1
-            operation = f"operation {self._number}"
-            with contextlib.suppress(NatsError, TimeoutError):
-                await self._library.ask(
-                    "media.create",
-                    {"type": "tv_show", "title": "A show"},
-                    headers={CORRELATION_HEADER: operation},
-                    timeout=ANSWER_WITHIN,
-                )
-                self.operations.add(operation)
-                self.answered_at = time.monotonic()
-            await asyncio.sleep(0.01)
-
-    async def publish(self) -> None:
-        while True:
-            said = event("said")
-            while said.id not in self.published:
-                with contextlib.suppress(PublishFailed):
-                    await self._bus.publish_envelope(said)
-                    self.published.add(said.id)
-                    self.stored_at = time.monotonic()
-                await asyncio.sleep(0.01)
-
-    async def goes_on(self, since: float) -> None:
-        """Users are answered again, and events stored, soon after ``since``."""
-        settled = since + 0.3  # what was under way
-        await eventually(lambda: self.answered_at > settled, within=GOES_ON_WITHIN)
-        await eventually(lambda: self.stored_at > settled, within=ELECTED_WITHIN)
-
-
-@contextlib.asynccontextmanager
-async def under_load(library: Library, bus: Bus) -> AsyncIterator[Load]:
-    load = Load(library, bus)
-    async with asyncio.TaskGroup() as tasks:
-        working = [tasks.create_task(load.operate()) for _ in range(USERS)]
-        working += [tasks.create_task(load.publish()) for _ in range(USERS)]
-        try:
-            yield load
-        finally:
-            for task in working:
-                task.cancel()
+@pytest.fixture
+def transmission() -> Iterator[daemons.Daemon]:
+    with daemons.Transmission.started() as running:
+        yield running
 
 
 async def test_leaders_are_killed_again_and_again_under_load(
-    settings: Settings, cluster: NatsCluster, bus: Bus, pool: Pool, tmp_path: Path
+    settings: Settings,
+    cluster: NatsCluster,
+    library: Library,
+    bus: Bus,
+    transmission: daemons.Daemon,
+    *,
+    tmp_path: Path,
 ) -> None:
-    kinds: list[Name] = ["service", "service", "persist", "persist", "persist"]
+    settings = with_clients(settings, transmission.settings())
+    kinds: list[Name] = [
+        "service",
+        "service",
+        "monitor",
+        "monitor",
+        "persist",
+        "persist",
+        "persist",
+    ]
+    leaders = (lambda: cluster.stream_leader(EVENTS_STREAM), cluster.leader) * 2
     with processes(settings, tmp_path, *kinds) as running:
-        async with under_load(Library(bus.nc, pool), bus) as load:
-            for who in (lambda: cluster.stream_leader(EVENTS_STREAM), cluster.leader) * 2:
+        async with under_load(library, bus) as load, transmission.settings().connect() as client:
+            download = await library.ask("downloads.initiate", torrent())
+            told = ["download.initiated"]
+            acts = [(client.pause, "download.paused"), (client.resume, "download.resumed")] * 2
+            for who, (act, kind) in zip(leaders, acts, strict=True):
                 await eventually(cluster.is_whole, within=30)
                 await eventually(lambda: load.stored_at > time.monotonic() - 0.5)
                 victim = cluster.servers[await eventually(who)]
                 killed_at = time.monotonic()
                 victim.kill()
+                await act(download["client_item"])
                 await load.goes_on(killed_at)
+                told.append(kind)
+                await has_told(library, download["id"], told, within=ELECTED_WITHIN + 15)
                 await asyncio.to_thread(victim.start)
         await eventually(cluster.is_whole, within=30)
         await eventually(lambda: all(process.is_ready for process in running), within=30)
-        await eventually(lambda: is_empty(pool), within=60, every=0.25)
+        await eventually(lambda: is_empty(library.pool), within=60, every=0.25)
         await eventually(lambda: is_read(bus), within=60, every=0.25)
-    await each_is_stored_once(load, pool)
+    assert await library.types(download["id"]) == told
+    await each_is_stored_once(load, library.pool)
     assert await DeadLetters(bus).count() == 0
 
 
@@ -176,12 +137,6 @@ async def each_is_stored_once(load: Load, pool: Pool) -> None:
     assert load.published - stored.keys() == set()
     assert load.operations - told.keys() == set()
     assert {**stored, **told} == dict.fromkeys({**stored, **told}, 1)
-
-
-@pytest.fixture
-def transmission() -> Iterator[daemons.Daemon]:
-    with daemons.Transmission.started() as running:
-        yield running
 
 
 async def test_one_monitor_watches_a_client_and_another_takes_over(

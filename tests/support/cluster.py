@@ -19,6 +19,10 @@ from tests.support.ports import free_port
 from tests.support.servers import HOST, NatsServer
 
 STREAMS = (EVENTS_STREAM, DEAD_LETTERS_STREAM, REPLAY_STREAM, DOWNLOAD_STATUS_STREAM)
+ELECTED_WITHIN = 15.0
+"""Seconds in which a stream has another leader. A follower waits for 4 to 9 before it asks for
+votes: that is nats-server's own, and no setting."""
+
 CLUSTER_CONF = """
 server_name: "{name}"
 http: "{host}:{http_port}"
