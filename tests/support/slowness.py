@@ -20,6 +20,11 @@ END $$;
 CREATE TRIGGER slowly BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION slowly();
 """
 
+# Those that serve this database, and those that serve all.
+OF_POSTGRES = """
+SELECT pid FROM pg_stat_activity WHERE datname = current_database() OR datname IS NULL
+"""
+
 
 @contextlib.asynccontextmanager
 async def storing_slowly(pool: Pool, rate: float) -> AsyncIterator[None]:
@@ -36,3 +41,13 @@ def memory_of(pid: int) -> float:
     """What a process has in memory, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) / 1024
+
+
+async def memory_of_postgres(pool: Pool) -> float:
+    """The most that one of PostgreSQL's processes has in memory, in MB. They share buffers, which
+    count for each."""
+    most = 0.0
+    for row in await pool.fetch(OF_POSTGRES):
+        with contextlib.suppress(OSError, StopIteration):  # it has just ended
+            most = max(most, memory_of(row["pid"]))
+    return most
