@@ -33,7 +33,7 @@ from tests.support.nntp import NewsServer, Post
 from tests.support.usenet_daemon import UsenetDaemon
 
 KINDS: dict[str, type[UsenetDaemon]] = {"nzbget": nzbget_daemon.NzbGet}
-if shutil.which(sabnzbd_daemon.PROGRAM):
+if shutil.which(sabnzbd_daemon.Sabnzbd.program):
     KINDS["sabnzbd"] = sabnzbd_daemon.Sabnzbd
 REFUSING = sorted(kind for kind, daemon in KINDS.items() if daemon.refuses_the_same_again)
 NOT_THERE = [ItemId("999999"), ItemId("all"), ItemId("1,2"), ItemId("")]

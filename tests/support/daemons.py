@@ -67,6 +67,11 @@ class Daemon(abc.ABC):
     not_writable = "Not a directory"
     """Of its words about a directory that it cannot write."""
 
+    def __init_subclass__(cls) -> None:
+        """Another version of its program is tried where ``MEDIABUS_TEST_<KIND>`` names one."""
+        if named := os.environ.get(f"MEDIABUS_TEST_{cls.__name__.upper()}"):
+            cls.program = named
+
     def shown_name(self, name: str, version: str) -> str:  # noqa: ARG002 - one of them changed
         """What it makes of a download's name."""
         return name

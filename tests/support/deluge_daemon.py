@@ -30,8 +30,10 @@ class Deluge(Daemon):
         (self.home / "auth").write_text(f"{USERNAME}:{PASSWORD}:10\nlocalclient:{PASSWORD}:10\n")
 
     def command(self) -> list[str]:
+        with Path(self.executable).open() as script:
+            its_python = script.readline().strip().removeprefix("#!")
         return [
-            "/usr/bin/python3",
+            its_python,
             str(QUIET_DELUGED),
             "--do-not-daemonize",
             f"--config={self.home}",

@@ -1,6 +1,6 @@
 """Runs deluged so that it speaks to loopback only, whatever its ``core.conf`` says.
 
-A program of its own, for the system's Python, which is where Debian's Deluge and libtorrent are.
+A program of its own, for the Python of ``deluged``, which is where Deluge and libtorrent are.
 Deluge makes its session with everything on (DHT, UPnP, NAT-PMP, local peers) and applies its
 settings only afterwards: too late to keep the first packets in. Here a session is born quiet and
 stays so.

@@ -10,14 +10,13 @@ from service.clients.sabnzbd.session import Sabnzbd as Session
 from tests.support.daemons import HOST
 from tests.support.usenet_daemon import UsenetDaemon
 
-PROGRAM = "sabnzbdplus"
 API_KEY = "0123456789abcdef0123456789abcdef"
 
 
 class Sabnzbd(UsenetDaemon):
     """sabnzbdplus."""
 
-    program = PROGRAM
+    program = "sabnzbdplus"
     refuses_the_same_again = False  # unless it is configured to
     one_article_missing = (Phase.COMPLETED, "missing")
 
