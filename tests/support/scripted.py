@@ -30,6 +30,7 @@ class Script:
         self.running = "1.0"
         self.away_for = 0  # looks
         self.answers_after = 0.0  # seconds
+        self.looks = 0  # that were answered, or not
         self.restarted = False
 
     def show(self, item: str, phase: str, **facts: Any) -> None:
@@ -48,6 +49,7 @@ class Script:
 
     async def observe(self) -> Observation:
         await asyncio.sleep(self.answers_after)
+        self.looks += 1
         if self.away_for:
             self.away_for -= 1
             raise ClientUnavailable("connection", "no answer")
