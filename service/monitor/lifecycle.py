@@ -152,7 +152,7 @@ def _after_failure(row: DownloadRow, seen: DownloadStatus) -> Step:
         case Phase.QUEUED | Phase.METADATA | Phase.DOWNLOADING:
             return _resumed(row, seen)
         case Phase.COMPLETED:
-            return _completed(row, seen)
+            return _completed_after_all(row, seen)
         case (
             Phase.FAILED
             | Phase.PAUSED
@@ -224,6 +224,14 @@ def _completed(row: DownloadRow, seen: DownloadStatus) -> Transition:
     )
     told = row.says(event, MONITOR)
     return Transition("completed", (told,), size=seen.size, save_path=seen.save_path)
+
+
+def _completed_after_all(row: DownloadRow, seen: DownloadStatus) -> Transition:
+    """What had failed went on between two looks: an attempt of its own, which ends at once."""
+    resumed = DownloadResumed(**row.facts(size=seen.size))
+    completed = _completed(row, seen)
+    told = row.says(resumed, _asker(row, "resume") or MONITOR)
+    return dataclasses.replace(completed, events=(told, *completed.events))
 
 
 def _failed(row: DownloadRow, seen: DownloadStatus) -> Transition:
