@@ -20,7 +20,7 @@ from schemas.identity import uuid7
 from service.runtime.database import Pool
 from tests.support.eventually import eventually
 
-SECONDS = 45
+SECONDS = 60
 OPENING = (
     # Both persisters die with events in hand that PostgreSQL cannot take: none is acknowledged.
     # (One that only stands still has taken them: they are in its socket.)
