@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from nats.js.api import ConsumerInfo
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
@@ -103,8 +104,21 @@ async def test_garbage_in_the_bucket_stops_no_monitor_and_is_swept_away(
 
 
 async def all_is_settled(bus: Bus) -> bool:
+    """The one monitor that NATS knows of has taken in what the bucket shows of its one client."""
+    following = await followers(bus)
+    left = [one.num_pending or one.num_ack_pending for one in following]
+    return len(left) == 2 and not any(left)
+
+
+async def followers(bus: Bus) -> list[ConsumerInfo]:
     consumers = await bus.js.consumers_info(DOWNLOAD_STATUS_STREAM)
-    return not any(one.num_ack_pending for one in consumers if one.config.durable_name)
+    return [one for one in consumers if one.config.durable_name]
+
+
+async def forget_followers(bus: Bus) -> None:
+    """What a minute without a monitor does."""
+    for one in await followers(bus):
+        await bus.js.delete_consumer(DOWNLOAD_STATUS_STREAM, one.name)
 
 
 async def is_gone(bucket: KeyValue, key: str) -> bool:
@@ -270,6 +284,7 @@ async def test_what_operations_did_while_none_watched_is_no_news(pool: Pool, bus
     script.show("it", "downloading")
     async with monitored(pool, bus, settings):
         await eventually(lambda: is_shown(bus, "it", Phase.DOWNLOADING))
+    await forget_followers(bus)
     async with open_outbox(pool, bus) as outbox:
         downloads = Downloads(pool, outbox, Sessions([(settings, script)]), Statuses(bus))
         await downloads.pause(DownloadById(id=download), Actor("user", "42"))
@@ -291,6 +306,7 @@ async def test_what_was_cancelled_is_no_stranger_where_the_bucket_still_shows_it
     script.show("it", "downloading")
     async with monitored(pool, bus, settings):
         await eventually(lambda: is_shown(bus, "it", Phase.DOWNLOADING))
+    await forget_followers(bus)
     async with open_outbox(pool, bus) as outbox:
         downloads = Downloads(pool, outbox, Sessions([(settings, script)]), Statuses(bus))
         await downloads.cancel(CancelDownload(id=download), Actor("user", "42"))
