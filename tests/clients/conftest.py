@@ -27,6 +27,9 @@ WITH_PASSWORD = sorted(kind for kind, daemon in KINDS.items() if daemon.has_pass
 """rTorrent knows none: test_rtorrent asks a web server before it."""
 
 
+TELLING_OF_TRACKERS = sorted(kind for kind, it in KINDS.items() if it.tells_of_trackers)
+
+
 @pytest.fixture(scope="module", params=sorted(KINDS))
 def shared_daemon(request: pytest.FixtureRequest) -> Iterator[daemons.Daemon]:
     with KINDS[request.param].started() as running:

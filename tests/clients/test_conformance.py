@@ -19,7 +19,7 @@ from service.clients.port import (
     NzbFile,
     TorrentFile,
 )
-from tests.clients.conftest import WITH_PASSWORD, View, add, everything
+from tests.clients.conftest import TELLING_OF_TRACKERS, WITH_PASSWORD, View, add, everything
 from tests.support.daemons import Daemon
 from tests.support.eventually import eventually
 from tests.support.torrents import Swarm
@@ -111,6 +111,20 @@ async def test_a_source_that_dies_leaves_a_download_that_stands_still(
     stalled = await view.until(item, stands_still, within=30)
     assert (stalled.phase, stalled.reason) == (Phase.DOWNLOADING, None)
     assert 0 < stalled.downloaded < shared.size
+
+
+@pytest.mark.parametrize("shared_daemon", TELLING_OF_TRACKERS, indirect=True)
+async def test_what_its_tracker_says_is_shown_and_no_failure(
+    client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    swarm.refusal = "unregistered torrent"
+    await view.refresh()
+
+    item = await add(client, swarm.share())
+
+    refused = await view.until(item, lambda status: status.message, within=45)
+    assert "unregistered torrent" in (refused.message or "")
+    assert (refused.phase, refused.reason) == (Phase.DOWNLOADING, None)
 
 
 async def test_what_another_pauses_and_resumes_is_seen(

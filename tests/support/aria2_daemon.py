@@ -12,6 +12,7 @@ class Aria2(Daemon):
     """aria2c with its RPC, keeping its downloads over a restart as its manual advises."""
 
     program = "aria2c"
+    tells_of_trackers = False
     vanished = Phase.DOWNLOADING  # it begins anew
 
     def configure(self) -> None:

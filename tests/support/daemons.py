@@ -19,9 +19,10 @@ from typing import Self
 import pytest
 
 from schemas.status import ItemId, Phase
-from service.clients import AnyClientSettings, qbittorrent
+from service.clients import AnyClientSettings
 from service.clients.port import DownloadClient
 from service.clients.qbittorrent import QBittorrentSettings
+from service.clients.qbittorrent import session as qbittorrent
 from service.clients.transmission import TransmissionSettings
 from tests.support.ports import free_port
 
@@ -62,6 +63,8 @@ class Daemon(abc.ABC):
     forgets_connections = False
     """Whether it cannot be told from one that was restarted, after it was out of reach."""
     has_password = True
+    tells_of_trackers = True
+    """Whether it says what its trackers say."""
     dies_of_a_full_disk = False
     """Whether it may."""
     not_writable = "Not a directory"
@@ -232,7 +235,7 @@ class QBittorrent(Daemon):
 
     async def end_session(self, client: DownloadClient) -> None:
         assert isinstance(client, qbittorrent.QBittorrent)
-        await client._call("POST", "auth/logout")
+        await client._rpc.call("POST", "auth/logout")
 
     def settings(self, *, name: str = "", password: str = PASSWORD) -> QBittorrentSettings:
         return QBittorrentSettings(

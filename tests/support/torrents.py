@@ -76,6 +76,7 @@ class Swarm:
         self._session = libtorrent.session(ALONE)
         self._handles: dict[bytes, libtorrent.torrent_handle] = {}
         self.tracker = ""
+        self.refusal = ""  # what the tracker says to all, if anything, in place of where we are
 
     def share(
         self,
@@ -108,6 +109,9 @@ class Swarm:
         self._session.remove_torrent(self._handles.pop(bytes.fromhex(shared.infohash)))
 
     async def _announced(self, request: web.Request) -> web.Response:
+        if self.refusal:
+            refusal = {b"failure reason": self.refusal.encode()}
+            return web.Response(body=bencode2.bencode(refusal))
         query = urllib.parse.parse_qs(request.path_qs.partition("?")[2], encoding="latin-1")
         handle = self._handles.get(query["info_hash"][0].encode("latin-1"))
         if handle is not None and query["peer_id"][0].startswith("-TR"):

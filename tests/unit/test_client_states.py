@@ -3,7 +3,8 @@
 import pytest
 
 from schemas.status import ClientName, FailureReason, Phase
-from service.clients import qbittorrent, transmission
+from service.clients import transmission
+from service.clients.qbittorrent import states as qbittorrent
 from service.clients.reasons import failure_reason
 
 CLIENT = ClientName("attic")

@@ -7,10 +7,11 @@ from typing import get_args
 import msgspec
 import pytest
 
-from service.clients import AnyClientSettings, qbittorrent, transmission
+from service.clients import AnyClientSettings, transmission
 from service.clients.aria2 import states as aria2
 from service.clients.deluge import states as deluge
 from service.clients.nzbget import states as nzbget
+from service.clients.qbittorrent import states as qbittorrent
 from service.clients.sabnzbd import states as sabnzbd
 from service.clients.sessions import client_settings
 from service.clients.settings import ClientSettings
