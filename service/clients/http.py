@@ -1,9 +1,11 @@
-"""The edge to HTTP: addresses, calls with a deadline, each failure as ``ClientUnavailable``."""
+"""The edge to HTTP: addresses, certificates, calls with a deadline, each failure as
+``ClientUnavailable``."""
 
 import base64
 import contextlib
 import dataclasses
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NoReturn, TypeVar
@@ -13,6 +15,7 @@ import msgspec
 from yarl import URL
 
 from service.clients.port import ClientUnavailable
+from service.clients.settings import ClientSettings
 from service.runtime.redact import without_secrets
 
 T = TypeVar("T")
@@ -39,6 +42,27 @@ def base_url(text: str) -> URL:
 def basic_auth(username: str, password: str) -> str:
     """The value of an ``Authorization`` header."""
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def trusting(authority: str) -> ssl.SSLContext:
+    """Trusts the certificates that this authority has signed, a PEM file, and no others. ValueError
+    if it cannot be used."""
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"tls_ca cannot be {authority}: {error}") from error
+
+
+class HttpSettings(ClientSettings, frozen=True, kw_only=True):
+    """The settings of a client that is called over HTTP. ``tls_ca`` is who signed the certificate
+    at an https address, if it is nobody whom this machine trusts."""
+
+    tls_ca: str | None = None
+
+    def __post_init__(self) -> None:
+        base_url(self.url)
+        if self.tls_ca:
+            trusting(self.tls_ca)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,18 +199,21 @@ class Patience:
 
 @contextlib.asynccontextmanager
 async def http_session(
-    base: URL, program: str, *, timeout: float, headers: Mapping[str, str] | None = None
+    base: URL, program: str, settings: HttpSettings, headers: Mapping[str, str] | None = None
 ) -> AsyncIterator[Http]:
-    """A session of its own cookies and connections, closed on leaving; ``timeout`` in seconds for a
-    call as a whole. A name and password in the address go along as basic authentication."""
+    """A session of its own cookies and connections, closed on leaving; the settings' timeout is one
+    for a call as a whole. A name and password in the address go along as basic authentication."""
     headers = dict(headers or {})
     if base.user:
         headers.setdefault("Authorization", basic_auth(base.user, base.password or ""))
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE),
+        connector=aiohttp.TCPConnector(
+            keepalive_timeout=KEEP_ALIVE,
+            ssl=trusting(settings.tls_ca) if settings.tls_ca else True,
+        ),
         # An address of digits is a host like any other here, and qBittorrent's cookies are base64.
         cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),
-        timeout=aiohttp.ClientTimeout(total=timeout),
+        timeout=aiohttp.ClientTimeout(total=settings.timeout),
         headers=headers,
     ) as session:
         yield Http(session, base, program)

@@ -18,6 +18,7 @@ from xml.parsers.expat import ExpatError
 import msgspec
 
 from schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
+from service.clients.http import HttpSettings
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
@@ -29,7 +30,6 @@ from service.clients.port import (
     Source,
 )
 from service.clients.scgi import Way, must_be_way, way_to
-from service.clients.settings import ClientSettings
 from service.clients.sources import infohashes, one_torrent, torrent_for
 
 NO_SUCH: Final = -501
@@ -54,7 +54,7 @@ is not active, the failure that it tells of; the first one counts."""
 NOT_OPENED: Final = "rTorrent cannot open the files of this download; only its own log says why"
 
 
-class RTorrentSettings(ClientSettings, frozen=True, kw_only=True, tag="rtorrent"):
+class RTorrentSettings(HttpSettings, frozen=True, kw_only=True, tag="rtorrent"):
     """``url`` is ``scgi://host:port`` or ``scgi:///path/of/socket``, or the http(s) address, path
     included, of the web server that passes XML-RPC on to it. rTorrent itself knows no password:
     ``username`` and ``password`` are that server's."""
@@ -62,7 +62,7 @@ class RTorrentSettings(ClientSettings, frozen=True, kw_only=True, tag="rtorrent"
     protocol = "torrent"
 
     def __post_init__(self) -> None:
-        must_be_way(self.url)
+        must_be_way(self)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:

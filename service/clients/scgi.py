@@ -10,9 +10,8 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from typing import Final, NoReturn, Protocol
 
-from service.clients.http import Http, Patience, base_url, basic_auth, http_session
+from service.clients.http import Http, HttpSettings, Patience, base_url, basic_auth, http_session
 from service.clients.port import ClientUnavailable
-from service.clients.settings import ClientSettings
 from service.runtime.redact import without_secrets
 
 LARGEST: Final = 256 * 1024 * 1024
@@ -112,16 +111,16 @@ def request(body: bytes) -> bytes:
     return b"%d:%b,%b" % (len(headers), headers, body)
 
 
-def must_be_way(url: str) -> None:
+def must_be_way(settings: HttpSettings) -> None:
     """ValueError unless the address is one of a way."""
-    if url.lower().startswith("scgi:"):
-        _opener(url)
+    if settings.url.lower().startswith("scgi:"):
+        _opener(settings.url)
     else:
-        base_url(url)
+        HttpSettings.__post_init__(settings)
 
 
 @contextlib.asynccontextmanager
-async def way_to(settings: ClientSettings, program: str) -> AsyncIterator[Way]:
+async def way_to(settings: HttpSettings, program: str) -> AsyncIterator[Way]:
     """The way that the address names, closed on leaving. Asks nothing yet."""
     url, timeout = settings.url, settings.timeout
     if url.lower().startswith("scgi:"):
@@ -130,7 +129,7 @@ async def way_to(settings: ClientSettings, program: str) -> AsyncIterator[Way]:
     headers = {}
     if settings.username or settings.password:
         headers["Authorization"] = basic_auth(settings.username, settings.password)
-    async with http_session(base_url(url), program, timeout=timeout, headers=headers) as http:
+    async with http_session(base_url(url), program, settings, headers) as http:
         yield Web(http, program)
 
 

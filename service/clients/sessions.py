@@ -52,7 +52,7 @@ def _typed(place: str, table: dict[str, Any], environ: Mapping[str, str]) -> Any
         return msgspec.convert(table, KINDS[kind], strict=False)
     except msgspec.ValidationError as error:
         key, rule = place_and_rule(error)
-        name = key or "url"  # all that a whole client may break beside its fields
+        name = key or rule.partition(" ")[0]  # url or tls_ca: what is wrong begins with it
         why = in_words(rule, name, KINDS[kind])
         raise wrong(f"{place}.{name}", f"{prefix}{name}".upper(), why, environ) from error
 

@@ -15,7 +15,15 @@ import msgspec
 from yarl import URL
 
 from schemas.status import ClientName, DownloadStatus, ItemId, Phase
-from service.clients.http import Answer, Http, Patience, base_url, basic_auth, http_session
+from service.clients.http import (
+    Answer,
+    Http,
+    HttpSettings,
+    Patience,
+    base_url,
+    basic_auth,
+    http_session,
+)
 from service.clients.port import (
     ClientRefused,
     ClientUnavailable,
@@ -27,7 +35,6 @@ from service.clients.port import (
     Source,
 )
 from service.clients.reasons import failure_reason
-from service.clients.settings import ClientSettings
 from service.clients.sources import one_torrent, torrent_for
 
 T = TypeVar("T")
@@ -67,14 +74,11 @@ loaded them: an empty answer that early is asked for again."""
 SESSION_ID: Final = "X-Transmission-Session-Id"
 
 
-class TransmissionSettings(ClientSettings, frozen=True, kw_only=True, tag="transmission"):
+class TransmissionSettings(HttpSettings, frozen=True, kw_only=True, tag="transmission"):
     """``url`` is that of the host and port, of the web page or of the RPC, as a reverse proxy may
     move them: all three are understood."""
 
     protocol = "torrent"
-
-    def __post_init__(self) -> None:
-        base_url(self.url)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
@@ -82,7 +86,7 @@ class TransmissionSettings(ClientSettings, frozen=True, kw_only=True, tag="trans
         headers = {}
         if self.username or self.password:
             headers["Authorization"] = basic_auth(self.username, self.password)
-        async with http_session(url, "Transmission", timeout=self.timeout, headers=headers) as http:
+        async with http_session(url, "Transmission", self, headers) as http:
             yield Transmission(http, self)
 
 

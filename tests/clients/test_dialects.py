@@ -5,6 +5,7 @@ The answers are those of qBittorrent 5.2's and Transmission's own sources.
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -29,14 +30,14 @@ def magnet() -> Magnet:
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[str]:
-    """The address of a web server that answers everything by ``handler``."""
+async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """The address of a web server that answers everything by ``handler``, over TLS if so."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
 
 

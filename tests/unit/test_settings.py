@@ -154,6 +154,8 @@ HOME = {"name": "home-1", "kind": "qbittorrent", "url": "http://home"}
         ({"poll_active": 99}, "clients[1].poll_active: Expected `float` <= 60.0"),
         ({"kind": "torrent"}, "clients[1].kind: there is no kind 'torrent': it takes aria2, "),
         ({"kind": ["aria2"]}, "clients[1].kind: there is no kind "),
+        ({"tls_ca": "/no/such"}, "clients[1].tls_ca: tls_ca cannot be /no/such: [Errno 2]"),
+        ({"kind": "deluge", "url": "deluge://a", "tls_ca": "a"}, "clients[1].tls_ca: there is no"),
         ({"name": "a b"}, "clients[1].name: Expected `str` matching regex"),
     ],
 )

@@ -25,7 +25,7 @@ from service.clients.aria2.states import (
     newest,
     status_of,
 )
-from service.clients.http import base_url, http_session
+from service.clients.http import HttpSettings, http_session
 from service.clients.port import (
     ClientRefused,
     Delta,
@@ -36,7 +36,6 @@ from service.clients.port import (
     Source,
     TorrentFile,
 )
-from service.clients.settings import ClientSettings
 from service.clients.sources import infohashes, torrent_for
 
 ALL: Final = 1_000_000
@@ -49,7 +48,7 @@ WATCHED: Final = 100
 """Waiting downloads that are part of every look: no number tells that one of them is paused."""
 
 
-class Aria2Settings(ClientSettings, frozen=True, kw_only=True, tag="aria2"):
+class Aria2Settings(HttpSettings, frozen=True, kw_only=True, tag="aria2"):
     """``url`` is that of the host and port or of the RPC itself, ``password`` its ``rpc-secret``;
     there is no username. aria2 never deletes files: ``sees_files`` says that its paths lead to the
     same files here, and lets mediabus do it. It has no place for a category either."""
@@ -58,12 +57,9 @@ class Aria2Settings(ClientSettings, frozen=True, kw_only=True, tag="aria2"):
 
     sees_files: bool = False
 
-    def __post_init__(self) -> None:
-        base_url(self.url)
-
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
-        async with http_session(rpc_url(self.url), "aria2", timeout=self.timeout) as http:
+        async with http_session(rpc_url(self.url), "aria2", self) as http:
             yield Aria2(Rpc(http, self.password), self)
 
 

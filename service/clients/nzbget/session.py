@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NoReturn
 
 from schemas.status import ItemId, Phase
-from service.clients.http import base_url, basic_auth, http_session
+from service.clients.http import HttpSettings, basic_auth, http_session
 from service.clients.nzb import file_name, nzb_for
 from service.clients.nzbget.rpc import Rpc, rpc_url
 from service.clients.nzbget.states import (
@@ -33,7 +33,6 @@ from service.clients.port import (
     Snapshot,
     Source,
 )
-from service.clients.settings import ClientSettings
 
 EXPLAINED: Final = 10
 """Failures, the newest first, whose logs are read at once; older ones have their word alone."""
@@ -52,14 +51,11 @@ CANNOT_KEEP: Final = (
 )
 
 
-class NzbGetSettings(ClientSettings, frozen=True, kw_only=True, tag="nzbget"):
+class NzbGetSettings(HttpSettings, frozen=True, kw_only=True, tag="nzbget"):
     """``url`` is that of the web page, with the path if a reverse proxy adds one. The user must be
     NZBGet's ControlUsername: the restricted one may not command."""
 
     protocol = "usenet"
-
-    def __post_init__(self) -> None:
-        base_url(self.url)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
@@ -67,7 +63,7 @@ class NzbGetSettings(ClientSettings, frozen=True, kw_only=True, tag="nzbget"):
         if self.username or self.password:
             headers["Authorization"] = basic_auth(self.username, self.password)
         url = rpc_url(self.url)
-        async with http_session(url, "NZBGet", timeout=self.timeout, headers=headers) as http:
+        async with http_session(url, "NZBGet", self, headers) as http:
             yield NzbGet(Rpc(http), self)
 
 

@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from schemas.status import DownloadStatus, ItemId
-from service.clients.http import Http, base_url, http_session
+from service.clients.http import Http, HttpSettings, base_url, http_session
 from service.clients.port import (
     ClientRefused,
     Delta,
@@ -22,23 +22,19 @@ from service.clients.port import (
 from service.clients.qbittorrent.rpc import Rpc
 from service.clients.qbittorrent.states import Torrent, status_of
 from service.clients.qbittorrent.trouble import Trouble
-from service.clients.settings import ClientSettings
 from service.clients.sources import infohashes, one_torrent, torrent_for
 
 
-class QBittorrentSettings(ClientSettings, frozen=True, kw_only=True, tag="qbittorrent"):
+class QBittorrentSettings(HttpSettings, frozen=True, kw_only=True, tag="qbittorrent"):
     """``url`` is that of the web page, with the path if a reverse proxy adds one. Without username
     and password the client must let us in by our address."""
 
     protocol = "torrent"
 
-    def __post_init__(self) -> None:
-        base_url(self.url)
-
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
         base = base_url(self.url)
-        async with http_session(base, "qBittorrent", timeout=self.timeout) as http:
+        async with http_session(base, "qBittorrent", self) as http:
             yield QBittorrent(http, self)
 
 

@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.http import base_url, http_session
+from service.clients.http import HttpSettings, http_session
 from service.clients.nzb import file_name, nzb_for, usenet_reason
 from service.clients.port import (
     ClientRefused,
@@ -43,7 +43,6 @@ from service.clients.sabnzbd.states import (
     phase_of,
     queued,
 )
-from service.clients.settings import ClientSettings
 
 EVERYTHING: Final = "1000000"
 """How much of the history: without a number SABnzbd shows the ten newest."""
@@ -60,19 +59,16 @@ CANNOT_DELETE: Final = (
 )
 
 
-class SabnzbdSettings(ClientSettings, frozen=True, kw_only=True, tag="sabnzbd"):
+class SabnzbdSettings(HttpSettings, frozen=True, kw_only=True, tag="sabnzbd"):
     """``url`` is that of the web page, with the path if a reverse proxy adds one; ``password`` is
     the API key. A ``username`` is for a proxy that asks for one: then in ``url``."""
 
     protocol = "usenet"
 
-    def __post_init__(self) -> None:
-        base_url(self.url)
-
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
         url = api_url(self.url)
-        async with http_session(url, "SABnzbd", timeout=self.timeout) as http:
+        async with http_session(url, "SABnzbd", self) as http:
             yield Sabnzbd(Rpc(http, self.password), self)
 
 
