@@ -163,6 +163,37 @@ async def test_a_pause_of_the_whole_client_is_a_pause_of_each_download(
     await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=20)
 
 
+async def test_what_another_pauses_and_resumes_is_seen(
+    client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
+) -> None:
+    news.hold(after=3)
+    item = await add(client, news.post("w.bin"))
+    await view.until(item, is_midway)
+
+    async with daemon.settings().connect() as another:
+        await another.pause(item)
+        await view.until(item, lambda status: status.phase is Phase.PAUSED)
+        await another.resume(item)
+        await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=20)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+async def test_what_another_removes_is_gone(
+    client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View, *, finished: bool
+) -> None:
+    if not finished:
+        news.hold(after=3)
+    item = await add(client, news.post(f"x {finished}.bin"))
+    kept = await add(client, news.post(f"kept {finished}.bin"))
+    await view.until(item, is_over if finished else is_midway, within=30)
+
+    async with daemon.settings().connect() as another:
+        await another.remove(item, delete_files=False)
+
+    await eventually(lambda: gone(view, item))
+    assert list(view.items) == [kept]
+
+
 @pytest.mark.parametrize("delete_files", [False, True])
 async def test_an_unfinished_download_is_removed_and_stays_so(
     client: DownloadClient, news: NewsServer, view: View, *, delete_files: bool
