@@ -22,7 +22,7 @@ from service.clients.port import (
 from tests.clients.conftest import TELLING_OF_TRACKERS, WITH_PASSWORD, View, add, everything
 from tests.support.daemons import Daemon
 from tests.support.eventually import eventually
-from tests.support.torrents import Swarm
+from tests.support.torrents import Swarm, make_torrent
 
 NOWHERE = ItemId("0" * 40)
 
@@ -270,15 +270,51 @@ async def test_after_the_first_answer_only_changes_are_said_and_they_add_up(
     }
 
 
-@pytest.mark.parametrize("name", ["Ünï 日本語.mkv", 'it\'s "quoted" & <b>bold %2F.mkv', "🎬 a.mkv"])
-async def test_any_name_comes_back_as_it_is(
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ünï 日本語.mkv",
+        'it\'s "quoted" & <b>bold %2F.mkv',
+        "🎬 a.mkv",
+        "two\nlines.mkv",
+        "bell\a & escape\x1b.mkv",
+        ".hidden.mkv",
+        "no\N{FULLWIDTH SOLIDUS}slash.mkv",
+        "\u200fright to left\u202e.mkv",
+        "x" * 200,
+        "é" * 200,  # bytes: more than the name of a file can have
+    ],
+)
+async def test_any_name_comes_back_as_the_client_has_it(
     client: DownloadClient, daemon: Daemon, swarm: Swarm, view: View, name: str
 ) -> None:
-    item = await add(client, swarm.share(name))
+    named = make_torrent(name, b"x" * 1000, swarm.tracker)
+    shown = daemon.shown_name(name, await client.version())
+    if shown is None:
+        with pytest.raises(ClientRefused, match="says"):
+            await add(client, named)
+        return
 
-    status = await view.until(item, lambda _: True)
+    before = data_in(daemon.downloads)
+    item = await add(client, named)
 
-    assert status.title == daemon.shown_name(name, await client.version())
+    assert (await view.until(item, lambda _: True)).title == shown
+    await client.remove(item, delete_files=True)
+    await eventually(lambda: data_in(daemon.downloads) <= before)
+
+
+def data_in(directory: Path) -> set[Path]:
+    """What is there beside the torrent files that aria2 keeps."""
+    return {it for it in directory.iterdir() if it.suffix != ".torrent"}
+
+
+async def test_a_name_that_leads_elsewhere_is_refused(
+    client: DownloadClient, daemon: Daemon, swarm: Swarm
+) -> None:
+    with pytest.raises(ClientRefused, match="says"):
+        await add(client, make_torrent("..", b"x" * 1000, swarm.tracker))
+
+    assert daemon.running
 
 
 async def test_a_category_is_kept_as_well_as_the_client_can(

@@ -1,6 +1,8 @@
 """A real aria2, told to speak to loopback only."""
 
+import re
 from typing import Final
+from urllib.parse import quote
 
 from schemas.status import ItemId, Phase
 from service.clients.aria2 import Aria2Settings
@@ -14,6 +16,12 @@ class Aria2(Daemon):
     program = "aria2c"
     tells_of_trackers = False
     vanished = Phase.DOWNLOADING  # it begins anew
+
+    def shown_name(self, name: str, version: str) -> str | None:  # noqa: ARG002
+        """It takes a line's end for a way out of its folder, and percent-encodes other controls."""
+        if "\n" in name:
+            return None
+        return quote(name) if re.search(r"[\x01-\x1f]", name) else name
 
     def configure(self) -> None:
         (self.home / "session").touch()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -75,8 +76,8 @@ class Daemon(abc.ABC):
         if named := os.environ.get(f"MEDIABUS_TEST_{cls.__name__.upper()}"):
             cls.program = named
 
-    def shown_name(self, name: str, version: str) -> str:  # noqa: ARG002 - one of them changed
-        """What it makes of a download's name."""
+    def shown_name(self, name: str, version: str) -> str | None:  # noqa: ARG002 - one changed
+        """What it makes of a download's name; None if it refuses it."""
         return name
 
     async def end_session(self, client: DownloadClient) -> None:  # noqa: ARG002
@@ -208,10 +209,20 @@ class Daemon(abc.ABC):
         raise AssertionError(f"{self.program} does not listen on {self.url}; it says: {log}")
 
 
+def libtorrent_name(name: str) -> str:
+    """What libtorrent makes of a download's name (sanitize_append_path_element): no control
+    characters, no marks of direction, at most 240 bytes."""
+    plain = re.sub(r"[\x01-\x1f]", "_", re.sub("[\u200e\u200f\u202a-\u202e]", "", name))
+    return plain.encode()[:240].decode(errors="ignore")
+
+
 class QBittorrent(Daemon):
     """qbittorrent-nox; its configuration is the one of 4.2 and later."""
 
     program = "qbittorrent-nox"
+
+    def shown_name(self, name: str, version: str) -> str:  # noqa: ARG002
+        return libtorrent_name(name)
 
     def configure(self) -> None:
         path = self.home / "qBittorrent" / "config" / "qBittorrent.conf"

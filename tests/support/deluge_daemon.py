@@ -8,7 +8,7 @@ from typing import Final
 from schemas.status import ItemId
 from service.clients.deluge import DelugeSettings
 from service.clients.deluge.states import label_of
-from tests.support.daemons import HOST, USERNAME, Daemon
+from tests.support.daemons import HOST, USERNAME, Daemon, libtorrent_name
 
 PASSWORD: Final = "open sesame, ünïcode"
 """Deluge keeps ``user:password:level`` on a line: no password has a colon."""
@@ -22,6 +22,9 @@ class Deluge(Daemon):
     program = "deluged"
     scheme = "deluge"
     forgets_connections = True
+
+    def shown_name(self, name: str, version: str) -> str:  # noqa: ARG002
+        return libtorrent_name(name)
 
     def configure(self) -> None:
         configuration = DELUGE_JSON | {"download_location": str(self.downloads)}

@@ -1,5 +1,6 @@
 """A real rTorrent with a throw-away profile, quiet beyond loopback before it starts."""
 
+import re
 import socket
 import xmlrpc.client
 
@@ -19,8 +20,8 @@ class RTorrent(Daemon):
     not_writable = "cannot open the files"
 
     def shown_name(self, name: str, version: str) -> str:  # noqa: ARG002
-        """Its XML library has no letters of four bytes."""
-        return name.replace("\N{CLAPPER BOARD}", "????")
+        """Its XML has no letters of four bytes, and control characters that no XML may have."""
+        return re.sub("[\a\x1b]", "", name.replace("\N{CLAPPER BOARD}", "????"))
 
     def configure(self) -> None:
         (self.home / "session").mkdir()

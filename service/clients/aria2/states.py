@@ -6,6 +6,7 @@ add the same again. What is no torrent has its gid for an id.
 """
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -206,15 +207,20 @@ def newest(downloads: Iterable[Download]) -> dict[ItemId, Download]:
 
 def delete(directory: Path, paths: Iterable[Path]) -> None:
     """Delete a download's files below its directory, aria2's own file beside them and the
-    directories that are empty then. What is elsewhere or gone is left alone."""
+    directories that are empty then. What is elsewhere or gone is left alone, and what has a name
+    too long for it to be there."""
     root = directory.resolve()
     for path in paths:
         if not path.is_absolute() or not path.parent.resolve().is_relative_to(root):
             continue
         inside = path.parent.resolve() / path.name
         top = root / inside.relative_to(root).parts[0]
-        inside.unlink(missing_ok=True)
-        top.with_name(f"{top.name}.aria2").unlink(missing_ok=True)
+        for file in (inside, top.with_name(f"{top.name}.aria2")):
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
         for parent in inside.parents:
             if parent == root:
                 break
