@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from typing import Any, Final
 
 import msgspec
@@ -45,7 +45,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     advice: str | None = None
 
 
-async def examine(face: Face) -> AsyncIterator[Finding]:
+async def examine(face: Face) -> AsyncGenerator[Finding, None]:
     """Looks at the settings, and at everything that can be seen by way of NATS."""
     for line in face.exposed():
         found, _, advice = line.partition(": ")

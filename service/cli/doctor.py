@@ -1,12 +1,13 @@
 """`mediabus doctor`: what is reachable, what lags, what to do about it."""
 
 import asyncio
+import contextlib
 import sys
 
 import click
 import msgspec
 
-from service.cli.checks import examine
+from service.cli.checks import Finding, examine
 from service.cli.face import Face, json_lines
 from service.cli.help import examples
 
@@ -22,17 +23,19 @@ def doctor(face: Face, as_json: bool) -> None:
 
 
 async def _examine(face: Face, *, as_json: bool) -> int:
-
     healthy = True
-    async for finding in examine(face):
-        healthy = healthy and finding.ok
-        if as_json:
-            click.echo(msgspec.json.encode(finding))
-            continue
-        mark = (
-            click.style("ok     ", fg="green") if finding.ok else click.style("problem", fg="red")
-        )
-        click.echo(f"{mark}  {finding.name:<19} {finding.found}")
-        if finding.advice:
-            click.echo(f"{'':<9}{'':<19} {click.style('->', bold=True)} {finding.advice}")
+    async with contextlib.aclosing(examine(face)) as findings:
+        async for finding in findings:
+            healthy = healthy and finding.ok
+            _show(finding, as_json=as_json)
     return 0 if healthy else 1
+
+
+def _show(finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(finding))
+        return
+    mark = click.style("ok     ", fg="green") if finding.ok else click.style("problem", fg="red")
+    click.echo(f"{mark}  {finding.name:<19} {finding.found}")
+    if finding.advice:
+        click.echo(f"{'':<9}{'':<19} {click.style('->', bold=True)} {finding.advice}")

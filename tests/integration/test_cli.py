@@ -292,14 +292,26 @@ async def test_tail_without_since_shows_only_what_is_new(here: Here) -> None:
 async def test_a_closed_pipe_ends_a_command_quietly(here: Here) -> None:
     for number in range(300):
         await removed(here.bus, f"{number} " + "x" * 1000)
-    pipeline = " ".join((*PROGRAM, "--nats", here.nats.url, "tail --since 1h --json"))
+    code, out, err = await first_line_of(here, "tail --since 1h --json")
+    assert out.count(b"\n") == 1
+    assert (code, err) == (0, b"")
+
+
+async def test_a_closed_pipe_ends_the_doctor_quietly(here: Here) -> None:
+    _, out, err = await first_line_of(here, "doctor")
+    assert out.startswith(b"ok       NATS")
+    assert err == b""
+
+
+async def first_line_of(here: Here, command: str) -> tuple[int | None, bytes, bytes]:
+    """The exit code of a command whose reader leaves after a line, that line, and complaints."""
+    pipeline = " ".join((*PROGRAM, "--nats", here.nats.url, command))
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", f"{pipeline} | head -n 1; exit ${{PIPESTATUS[0]}}",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment(),
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), timeout=30)
-    assert out.count(b"\n") == 1
-    assert (process.returncode, err) == (0, b"")
+    return process.returncode, out, err
 
 
 async def test_history_filters_pages_and_counts(stored: Here, pool: Pool) -> None:
