@@ -25,11 +25,10 @@ from importlib import metadata
 from typing import Final, TypeVar
 
 import msgspec
-from nats import micro
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
+from nats.errors import FlushTimeoutError, MaxPayloadError
 from nats.micro.request import Request as MicroRequest
-from nats.micro.service import Service
+from nats.micro.service import Service, ServiceConfig
 
 from schemas.commands import ErrorReply, Problem, Request
 from schemas.identity import Actor
@@ -108,9 +107,12 @@ async def serving(
 ) -> AsyncIterator[None]:
     """Serves the endpoints as a NATS micro service, found by ``$SRV.INFO``. Processes of the same
     ``name`` share the requests. On leaving, what was received is answered first."""
-    service = await micro.add_service(
-        bus.nc, name=name, version=_version(), description=description, queue_group=name
+    service = Service(
+        bus.nc,
+        ServiceConfig(name=name, version=_version(), description=description, queue_group=name),
     )
+    with contextlib.suppress(FlushTimeoutError):  # the connection that comes next asks for it anew
+        await service.start()
     desk = _Desk()
     for each in endpoints:
         await service.add_endpoint(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -18,6 +19,7 @@ from nats.errors import Error as NatsError
 from schemas.events import JobExecuted
 from schemas.subjects import EVENTS_STREAM
 from service.runtime import bus as connections
+from service.runtime.api import Endpoint, Headers, serving
 from service.runtime.bus import Bus, CannotConnect, PublishFailed, connect
 from service.runtime.nats_client import NatsClient, NotAllowed
 from service.runtime.settings import NatsSettings
@@ -292,6 +294,23 @@ async def test_a_server_that_stood_still_is_heard_again(nats: NatsServer, bus: B
 
 def state(thread: Path) -> str:
     return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+async def test_a_service_that_starts_while_nats_stands_still_answers_afterwards(
+    nats: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus.nc, "flush", functools.partial(bus.nc.flush, timeout=1))
+    endpoint = Endpoint("test.echo", echo)
+    async with contextlib.AsyncExitStack() as stack:
+        with standing_still(nats):
+            here = serving(bus, name="test", description="Echoes", endpoints=[endpoint])
+            await stack.enter_async_context(here)
+        reply = await bus.nc.request("test.echo", b"who?", timeout=5)
+        assert reply.data == b"who?"
+
+
+async def echo(body: bytes, _: Headers) -> bytes:
+    return body
 
 
 @contextlib.contextmanager
