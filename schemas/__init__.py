@@ -1,1 +1,1 @@
-"""What may be said on the bus: pure data, no I/O."""
+"""The types of all messages on the bus. Pure data, no I/O."""

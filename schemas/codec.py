@@ -1,172 +1,166 @@
-"""Bytes to envelope and back: CloudEvents 1.0 as structured JSON, binary mode on the way in."""
+"""Encode and decode envelopes: CloudEvents 1.0 as structured JSON, and binary mode to decode.
 
-import datetime
-import re
+A valid event keeps all its content. A message that ``encode`` wrote is decoded in one pass; any
+other message is decoded attribute by attribute (``any_event``).
+"""
+
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
-from uuid import UUID
+from typing import Final, NamedTuple
 
 import msgspec
 
-from schemas.envelope import Envelope
-from schemas.events import EVENT_TYPES, Event, Severity
-from schemas.identity import Actor, ActorId, ActorType, Resource
+from mediabus.schemas import binary_mode
+from mediabus.schemas.any_event import ANY_CATEGORY, DECODE_DATA, Moment, binary, structured
+from mediabus.schemas.decoding import NOT_JSON
+from mediabus.schemas.encoding import SCHEMAS, encode_any, encode_value, refuse_unstorable
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import Event
+from mediabus.schemas.identity import Actor, Resource
+from mediabus.schemas.wire import (
+    CONTENT_TYPE,
+    MAX_EVENT_BYTES,
+    CloudEvent,
+    InvalidEvent,
+    PlainEvent,
+    links_of,
+)
 
-CONTENT_TYPE: Final = "application/cloudevents+json"
-MAX_EVENT_BYTES: Final = 1_000_000
-"""Just under the 1 MiB that a NATS server takes by default, headers included."""
-
-ANY_CATEGORY: Final = "other"
-"""The category of an unregistered type that does not name one."""
-
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-_TypeName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-_Timestamp = Annotated[datetime.datetime, msgspec.Meta(tz=True)]
-
-
-class InvalidEvent(ValueError):
-    """What was to be an event is none; the message says what is wrong and where."""
-
-
-class CloudEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The envelope's JSON, attribute by attribute, under the names of CloudEvents."""
-
-    specversion: Literal["1.0"]
-    id: UUID
-    source: _Text
-    type: _TypeName
-    subject: _Text | None = None
-    time: _Timestamp
-    datacontenttype: str | None = None
-    dataschema: str | None = None
-    category: _Text | None = None
-    severity: Severity | None = None
-    actortype: ActorType | None = None
-    actorid: ActorId | None = None
-    correlationid: _Text | None = None
-    causationid: _Text | None = None
-    data: msgspec.Raw = msgspec.Raw(b"{}")
+__all__ = [
+    "ANY_CATEGORY",
+    "CONTENT_TYPE",
+    "MAX_EVENT_BYTES",
+    "CloudEvent",
+    "InvalidEvent",
+    "Sent",
+    "decode",
+    "encode",
+    "encode_any",
+    "read",
+]
 
 
-_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises of bytes that are not what they should be."""
+class Sent(NamedTuple):
+    """A message as it was received, if ``encode`` would write it differently."""
 
-_encode: Final = msgspec.json.Encoder().encode
-_decode_wire: Final = msgspec.json.Decoder(CloudEvent).decode
-_decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_data: Final[dict[str, msgspec.json.Decoder[Event]]] = {
-    name: msgspec.json.Decoder(event_class) for name, event_class in EVENT_TYPES.items()
-}
+    payload: bytes
+    headers: Mapping[str, str] | None = None
+
+
+Decoded = tuple[Envelope, Sent | None]
+"""The envelope of a message, and the message itself if ``encode`` would write it differently."""
+
+
+_decode_plain: Final = msgspec.json.Decoder(PlainEvent).decode
 
 
 def encode(envelope: Envelope) -> bytes:
-    """The envelope as CloudEvents JSON. Raises InvalidEvent for what no database or server here
-    could take: NUL in a string, or more than ``MAX_EVENT_BYTES``."""
-    actor, resource = envelope.actor, envelope.resource
-    encoded = _encode(
-        CloudEvent(
-            specversion="1.0",
-            id=envelope.id,
-            source=envelope.source,
-            type=envelope.type,
-            subject=str(resource) if resource else None,
-            time=envelope.time,
-            datacontenttype="application/json",
-            dataschema=_schema_of(envelope.type),
-            category=envelope.category,
-            severity=envelope.severity,
-            actortype=actor.type if actor else None,
-            actorid=actor.id if actor else None,
-            correlationid=envelope.correlation_id,
-            causationid=envelope.causation_id,
-            data=envelope.data,
-        )
-    )
-    _refuse_unstorable(encoded)
+    """Encode an envelope as CloudEvents JSON.
+
+    Raises:
+        InvalidEvent: A string contains NUL, which PostgreSQL cannot store, or the event has more
+            than ``MAX_EVENT_BYTES``.
+    """
+    encoded = encode_any(envelope)
+    refuse_unstorable(encoded)
     return encoded
 
 
-def decode(payload: bytes, headers: Mapping[str, str] | None = None) -> Envelope:
-    """The envelope of a message, structured or (with ``ce-*`` headers) binary. Raises InvalidEvent
-    where the envelope, or the data of a registered type, breaks its schema."""
-    if headers is not None and "ce-specversion" in headers:
-        payload = _structured(payload, headers)
-    _refuse_unstorable(payload)
+def decode(
+    payload: bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    published_at: Moment | None = None,
+    trust_actor: bool = False,
+) -> Envelope:
+    """Decode a message in structured mode or, with ``ce-*`` headers, in binary mode.
+
+    Args:
+        published_at: Returns when the message was stored in its stream, which is the time of an
+            event without one. Without this argument, that time is now.
+        trust_actor: Whether only mediabus can have published the message, so its attribute
+            ``actorverified`` counts. It is ignored otherwise.
+
+    Raises:
+        InvalidEvent: The envelope, or the data of a registered type, violates its schema.
+    """
+    envelope, _ = read(payload, headers, published_at=published_at, trust_actor=trust_actor)
+    return envelope
+
+
+def read(
+    payload: bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    published_at: Moment | None = None,
+    trust_actor: bool = False,
+) -> Decoded:
+    """Decode a message, and return it too if ``encode`` would not reproduce its bytes.
+
+    A message that falsely claims a verified actor is not returned: it must not be published again.
+    """
+    if headers is not None and binary_mode.is_binary(headers):
+        envelope = binary(payload, headers, published_at, trust_actor=trust_actor)
+        return envelope, Sent(payload, headers)
+    refuse_unstorable(payload)
+    plain = _plain(payload, trust_actor=trust_actor)
+    if plain is not None:
+        return plain, None
+    envelope, claims_too_much = structured(payload, published_at, trust_actor=trust_actor)
+    if claims_too_much or _is_as_encoded(envelope, payload):
+        return envelope, None
+    return envelope, Sent(payload)
+
+
+def _is_as_encoded(envelope: Envelope, payload: bytes) -> bool:
+    """Return whether ``encode`` reproduces the message, and its data is that of its typed event."""
+    event = envelope.event
+    if event is None or msgspec.Raw(encode_value(event)) != envelope.data:
+        return False
+    return encode_any(envelope) == payload
+
+
+def _plain(payload: bytes, *, trust_actor: bool) -> Envelope | None:
+    """Decode a message in one pass if its bytes are what ``encode`` writes, as most are.
+
+    Return None for any other message.
+    """
     try:
-        payload.decode()  # msgspec passes over the strings that no type asks for
-        wire = _decode_wire(payload)
-    except _BROKEN as error:
-        raise InvalidEvent(f"not a CloudEvents 1.0 envelope: {error}") from error
-    event = _typed(wire.type, wire.data)
+        if not payload.isascii():
+            payload.decode()  # msgspec does not check strings that no type needs
+        plain = _decode_plain(payload)
+        event = DECODE_DATA[plain.type](plain.data)
+    except (*NOT_JSON, KeyError):
+        return None
+    data = plain.data
+    plain.data = event  # type: ignore[assignment] # encoded again below, to compare the bytes
+    if plain.dataschema != SCHEMAS[plain.type] or encode_value(plain) != payload:
+        return None
+    return _envelope_of_plain(plain, event, data, trust_actor=trust_actor)
+
+
+def _envelope_of_plain(
+    plain: PlainEvent, event: Event, data: msgspec.Raw, *, trust_actor: bool
+) -> Envelope | None:
+    resource = None
+    if plain.subject is not None:
+        kind, _, resource_id = plain.subject.partition("/")
+        if not (kind and resource_id):
+            return None
+        resource = Resource(kind, resource_id)
+    actor_type, actor_id = plain.actortype, plain.actorid
+    if plain.category != event.category or (actor_type is None) != (actor_id is None):
+        return None  # structured() raises the error
     return Envelope(
-        id=wire.id,
-        type=wire.type,
-        time=wire.time,
-        source=wire.source,
-        category=wire.category or (event.category if event else ANY_CATEGORY),
-        severity=wire.severity or (event.severity if event else "info"),
-        actor=_actor(wire),
-        resource=_resource(wire),
-        correlation_id=wire.correlationid,
-        causation_id=wire.causationid,
+        id=plain.id,
+        type=plain.type,
+        time=plain.time,
+        source=plain.source,
+        category=plain.category,
+        severity=plain.severity,
+        actor=Actor(actor_type, actor_id) if actor_type and actor_id else None,
+        actor_verified=plain.actorverified and trust_actor,
+        resource=resource,
+        **links_of(plain),
         event=event,
-        data=wire.data,
+        data=data,
     )
-
-
-def _typed(event_type: str, data: msgspec.Raw) -> Event | None:
-    decoder = _decode_data.get(event_type)
-    try:
-        if decoder:
-            return decoder.decode(data)
-        _decode_object(data)
-    except _BROKEN as error:
-        raise InvalidEvent(f"data of {event_type}: {error}") from error
-    return None
-
-
-def _actor(wire: CloudEvent) -> Actor | None:
-    if wire.actortype is None and wire.actorid is None:
-        return None
-    if wire.actortype is None or wire.actorid is None:
-        raise InvalidEvent("actortype and actorid come together: say both or neither")
-    return Actor(wire.actortype, wire.actorid)
-
-
-def _resource(wire: CloudEvent) -> Resource | None:
-    if wire.subject is None:
-        return None
-    kind, _, resource_id = wire.subject.partition("/")
-    if kind and resource_id:
-        return Resource(kind, resource_id)
-    kind = wire.type.partition(".")[0] or wire.type
-    return Resource(kind.replace("/", "_"), wire.subject)  # "/" is what ends a kind
-
-
-def _schema_of(event_type: str) -> str | None:
-    registered = EVENT_TYPES.get(event_type)
-    return f"mediabus:{event_type}:{registered.version}" if registered else None
-
-
-def _refuse_unstorable(payload: bytes) -> None:
-    if len(payload) > MAX_EVENT_BYTES:
-        raise InvalidEvent(f"{len(payload)} bytes: an event may have {MAX_EVENT_BYTES}")
-    if _NUL in payload and _ESCAPED_NUL.search(payload):
-        raise InvalidEvent("a string holds the character NUL, which PostgreSQL cannot store")
-
-
-_NUL: Final = b"\\u0000"
-# An escaped NUL, and not a backslash that is itself escaped and followed by "u0000".
-_ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-def _structured(payload: bytes, headers: Mapping[str, str]) -> bytes:
-    """A binary-mode message as structured JSON: attributes from the headers, data from the body."""
-    attributes = {
-        name[3:].lower(): value for name, value in headers.items() if name.startswith("ce-")
-    }
-    try:
-        data = msgspec.Raw(payload) if _decode_object(payload or b"{}") else msgspec.Raw(b"{}")
-    except _BROKEN as error:
-        raise InvalidEvent(f"data is not a JSON object: {error}") from error
-    return _encode({**attributes, "data": data})

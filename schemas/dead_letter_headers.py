@@ -1,4 +1,4 @@
-"""What is written on a dead letter: how the message looked, and why no consumer could use it."""
+"""The headers of a dead letter: the original message, and why it was dead-lettered."""
 
 import re
 from collections.abc import Mapping
@@ -13,16 +13,20 @@ STREAM_SEQ: Final = "Mediabus-Stream-Seq"
 DELIVERIES: Final = "Mediabus-Deliveries"
 MESSAGE_ID: Final = "Mediabus-Message-Id"
 BODY: Final = "Mediabus-Body"
-"""``in-stream``: the body left no room for these headers, and is only where it came from."""
+"""``in-stream``: the body left no room for these headers, so only the stream has it."""
+
+TIME: Final = "Mediabus-Time"
+"""When a message was first stored whose event has no time. It stays the time of the event when the
+message is published again."""
 
 IN_STREAM: Final = "in-stream"
 RETRY: Final = ".retry."
 MOST_KEPT: Final = 32_768
-"""Bytes of a message's own headers that a letter keeps, whole or not at all: JetStream takes
-65,535 with ours."""
+"""Limit in bytes of the original headers: a dead letter keeps all or none of them. JetStream takes
+65,535 with the headers of mediabus."""
 
 STATUS: Final = "status"
-"""By this header a server speaks for itself: whoever reads letters would take one for its word."""
+"""A header of server messages. A dead letter with it would be taken for one of those."""
 
 LONGEST_ID: Final = 1024
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -40,7 +44,7 @@ def addressed(
     stream_seq: int,
     deliveries: int,
 ) -> dict[str, str]:
-    """The headers of the letter that a message becomes: its own, and what happened to it."""
+    """Return the headers of a message's dead letter: its own, and why it was dead-lettered."""
     own = original_of(original or {})
     headers = {
         **(own if size(own, b"") <= MOST_KEPT else {}),
@@ -60,10 +64,12 @@ def addressed(
 
 
 def original_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """A message's own headers: without what we wrote, without names that nats-py would not send,
-    and without those that tell a server what to do with it. They were for the stream that took it
-    first: another one refuses a message that says it is part of an atomic batch, as every event
-    from the outbox does."""
+    """Return the original headers of a message.
+
+    This excludes the headers of dead letters, names that nats-py cannot send, and instructions to
+    the server (``Nats-*``). Those were for the first stream: another stream refuses a message of
+    an atomic batch, which every event from the outbox is.
+    """
     return {
         name: value
         for name, value in headers.items()
@@ -75,16 +81,16 @@ def original_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def message_id_of(headers: Mapping[str, str] | None) -> str | None:
-    """The id under which the message was published first, however often it was tried again."""
+    """Return the id of the first publication of the message, before any retry."""
     return first_id((headers or {}).get(MESSAGE_ID))
 
 
 def first_id(message_id: str | None) -> str | None:
-    """A message's id before it was ever tried again."""
+    """Return a message's id without the suffix of a retry."""
     return None if message_id is None else message_id.partition(RETRY)[0]
 
 
 def size(headers: Mapping[str, str], body: bytes) -> int:
-    """The bytes of a message that count towards a server's ``max_payload``."""
+    """Return the bytes of a message that count towards a server's ``max_payload``."""
     lines = (len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
     return len("NATS/1.0\r\n\r\n") + sum(lines) + len(body)

@@ -1,4 +1,4 @@
-"""Ids, actors and resources: who did it, to what, and the ids that name them."""
+"""Ids, actors and resources: who did something, to what, and the ids of both."""
 
 import os
 import time
@@ -12,7 +12,12 @@ ActorId = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who did it: a person, mediabus itself or a scheduled job, always with an id."""
+    """Who did something: a person, a program of the system, or a scheduled job.
+
+    >>> actor = mediabus.Actor("user", "42")
+    >>> str(actor)
+    'user:42'
+    """
 
     type: ActorType
     id: ActorId
@@ -21,8 +26,21 @@ class Actor(msgspec.Struct, frozen=True):
         return f"{self.type}:{self.id}"
 
 
+class ProvenActor(Actor, frozen=True):
+    """An actor that NATS verified by the key of the connection."""
+
+
+def proof_of(actor: Actor) -> str | None:
+    """Return the text, such as ``user:42``, that a table stores for a proven actor; else None."""
+    return str(actor) if isinstance(actor, ProvenActor) else None
+
+
 class Resource(msgspec.Struct, frozen=True):
-    """What an event is about, such as ``media_item`` and its id."""
+    """What an event is about, such as ``media_item`` and its id.
+
+    >>> str(mediabus.Resource("media_item", "0198c1f2"))
+    'media_item/0198c1f2'
+    """
 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
@@ -32,9 +50,9 @@ class Resource(msgspec.Struct, frozen=True):
 
 
 def uuid7(unix_ms: int | None = None) -> uuid.UUID:
-    """A UUID of version 7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, 74 random bits.
+    """Return a UUID of version 7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, 74 random bits.
 
-    Ids made in different milliseconds sort by time. Python 3.14 has one; this serves 3.11.
+    Ids created in different milliseconds sort by time. Python has ``uuid.uuid7`` since 3.14.
     """
     milliseconds = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
     random_bits = int.from_bytes(os.urandom(10), "big")

@@ -1,8 +1,8 @@
-"""What a download client says right now: of one download, and of itself being in reach."""
+"""The status of a download in its client, and the reachability of the client."""
 
 import datetime
 import enum
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Final, Literal, NewType
 
 import msgspec
 
@@ -20,7 +20,7 @@ UnreachableReason = Literal[
 
 
 class Phase(enum.StrEnum):
-    """What the client is doing with a download, in one vocabulary for all clients."""
+    """What a client does with a download, in one vocabulary for all clients."""
 
     QUEUED = "queued"
     METADATA = "metadata"  # a magnet still fetching its metadata
@@ -29,10 +29,13 @@ class Phase(enum.StrEnum):
     CHECKING = "checking"
     MOVING = "moving"
     PROCESSING = "processing"  # usenet: verify, repair, unpack
-    COMPLETED = "completed"  # all wanted data is there, seeding or not
+    COMPLETED = "completed"  # all wanted data has arrived, seeding or not
     FAILED = "failed"
-    UNKNOWN = "unknown"  # a word of the client's that is not in its table
+    UNKNOWN = "unknown"  # a state of the client that is not in its table
 
+
+TRANSFERRING: Final = frozenset({Phase.METADATA, Phase.DOWNLOADING})
+"""The phases in which bytes are expected to arrive."""
 
 FailureReason = Literal[
     "no_sources",
@@ -51,8 +54,11 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class DownloadStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One download as its client shows it. Sizes in bytes, rates in bytes a second, ``eta`` in
-    seconds, ``progress`` from 0 to 1; ``downloaded`` counts the wanted bytes that are there."""
+    """A download as its client reports it.
+
+    Sizes are in bytes, rates in bytes per second, ``eta`` in seconds, ``progress`` is from 0 to 1.
+    ``downloaded`` counts the wanted bytes that have arrived.
+    """
 
     client: ClientName
     item: ItemId
@@ -66,17 +72,20 @@ class DownloadStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     upload_rate: int = 0
     eta: int | None = None
     idle_for: int = 0  # seconds seen downloading without a byte, in steps; see the stall clock
-    by_restart: bool = False  # the client's restart paused it or let it run, and nobody else
+    moved: bool = False  # it has transferred data since it was first seen running
+    by_restart: bool = False  # a restart of the client paused or resumed it
+    by_client: bool = False  # the client paused it by itself; ``message`` is the reason
     save_path: str | None = None
     category: str | None = None
     reason: FailureReason | None = None  # with phase failed
-    message: str | None = None  # the client's own words about trouble, failed or not
-    warning: str | None = None  # with phase completed: what is missing all the same
-    client_state: str = ""  # the client's own word for the phase
+    message: str | None = None  # the client's error message, failed or not
+    warning: str | None = None  # with phase completed: what is missing
+    client_state: str = ""  # the client's own name for the phase
+    aliases: tuple[ItemId, ...] = ()  # other or earlier ids of this download in its client
 
 
 class ClientStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether a download client can be asked, and since when that is so."""
+    """Whether a download client is reachable, and since when."""
 
     client: ClientName
     kind: str
@@ -85,3 +94,4 @@ class ClientStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     version: str | None = None
     reason: UnreachableReason | None = None
     message: str | None = None
+    warning: str | None = None  # a warning of the client while it is reachable

@@ -1,20 +1,22 @@
-"""What may be said, as JSON Schema and as AsyncAPI, derived from the types."""
+"""Derive JSON Schema and AsyncAPI documents from the types of events and operations."""
 
 import re
 from typing import Any, Final
 
 import msgspec
 
-from schemas.codec import CONTENT_TYPE, CloudEvent
-from schemas.commands import (
+from mediabus.schemas.codec import CONTENT_TYPE, CloudEvent
+from mediabus.schemas.events import EVENT_TYPES, Event
+from mediabus.schemas.operations.registry import OPERATIONS
+from mediabus.schemas.operations.requests import (
     ACTOR_ID_HEADER,
     ACTOR_TYPE_HEADER,
     CORRELATION_HEADER,
+    IDEMPOTENCY_HEADER,
+    MESSAGE_ID_HEADER,
     ErrorReply,
     Request,
 )
-from schemas.events import EVENT_TYPES, Event
-from schemas.operations import OPERATIONS
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -22,19 +24,20 @@ Document = dict[str, Any]
 
 
 class Envelope(CloudEvent, kw_only=True, omit_defaults=True):
-    """CloudEvents 1.0 as structured JSON. What is not named here is carried along.
+    """CloudEvents 1.0 as structured JSON. Other members are extension attributes and are kept.
 
-    An unregistered ``type`` may have any ``data``; that of a registered one fits its schema, and
-    may have more fields. ``subject`` is what the event is about, ``<kind>/<id>``; ``actortype`` and
-    ``actorid`` say who did it, both or neither.
+    An unregistered ``type`` may have any ``data``, or ``data_base64``, or neither. The ``data`` of
+    a registered type fits its schema and may have more fields. ``subject`` is what the event is
+    about, ``<kind>/<id>`` if mediabus publishes it. ``actortype`` and ``actorid`` name the actor,
+    both or neither. ``actorverified`` is true if a key proves the actor; only mediabus sets it.
     """
 
-    # The codec keeps it as bytes.
-    data: dict[str, Any] = msgspec.field(default_factory=dict)  # type: ignore[assignment]
+    # The codec keeps ``data`` as bytes.
+    data: Any = msgspec.UNSET  # any JSON
 
 
 def json_schema() -> Document:
-    """One JSON Schema of all events; the data of each type is in ``$defs`` under its class name."""
+    """Return one JSON Schema of all events; ``$defs`` has the data of each type by class name."""
     classes = list(EVENT_TYPES.values())
     (envelope, *_), definitions = msgspec.json.schema_components(
         [Envelope, *classes], ref_template="#/$defs/{name}"
@@ -43,46 +46,57 @@ def json_schema() -> Document:
         "$schema": DIALECT,
         "$id": "mediabus:events",
         "title": "The events of mediabus",
-        "allOf": [envelope, *(_data_rule(event_class) for event_class in classes)],
+        "allOf": [envelope, ONE_DATA, *(_data_rule(event_class) for event_class in classes)],
         "$defs": {name: definitions[name] for name in sorted(definitions)},
     }
 
 
+ONE_DATA: Final[Document] = {"not": {"required": ["data", "data_base64"]}}
+
+
 def _data_rule(event_class: type[Event]) -> Document:
-    """That the data of a registered type fits it."""
+    """Return the rule that the data of a registered type fits its schema."""
     return {
         "if": {"properties": {"type": {"const": event_class.type}}, "required": ["type"]},
         "then": {
-            "properties": {"data": {"$ref": f"#/$defs/{event_class.__name__}"}},
-            "required": ["data"],
+            "properties": {
+                "data": {"$ref": f"#/$defs/{event_class.__name__}"},
+                "category": {"enum": [event_class.category, None]},
+            },
+            "anyOf": [{"required": ["data"]}, {"required": ["data_base64"]}],
         },
     }
 
 
 def async_api() -> Document:
-    """AsyncAPI 3.0: a channel for each event type and each operation, as mediabus sees them."""
+    """Return AsyncAPI 3.1, with a channel for each event type and each operation."""
     api = _Api()
     for event_class in EVENT_TYPES.values():
         api.add_event(event_class)
     for subject, (request, reply) in OPERATIONS.items():
         api.add_operation(subject, request, reply)
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {
             "title": "mediabus",
             "version": "1",
-            "description": "What happens to media and downloads, as events on NATS, and the "
-            "operations that can be asked for over NATS request and reply.",
+            "description": "Events about media and downloads on NATS, and the operations that "
+            "mediabus serves over NATS request and reply.",
         },
         "defaultContentType": "application/json",
+        "servers": SERVERS,
         "channels": api.channels,
         "operations": api.operations,
-        "components": {"messages": api.messages, "schemas": _draft_07(api.schemas)},
+        "components": {
+            "messages": api.messages,
+            "schemas": _draft_07(api.schemas),
+            "securitySchemes": SECURITY_SCHEMES,
+        },
     }
 
 
 def _draft_07(schema: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
-    """In the dialect of AsyncAPI, where a tuple's types are ``items`` themselves."""
+    """Convert a schema to the dialect of AsyncAPI, which has ``items`` for ``prefixItems``."""
     match schema:
         case {"prefixItems": items, **rest}:
             return {**_draft_07(rest), "items": _draft_07(items), "additionalItems": False}
@@ -94,16 +108,16 @@ def _draft_07(schema: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
 
 
 class _Api:
-    """The parts of the AsyncAPI document, growing together."""
+    """A builder of the AsyncAPI document."""
 
     def __init__(self) -> None:
-        said: list[Any] = [Envelope, ErrorReply, *EVENT_TYPES.values()]
+        types: list[Any] = [Envelope, ErrorReply, *EVENT_TYPES.values()]
         for request, reply in OPERATIONS.values():
-            said += [request, reply]
+            types += [request, reply]
         references, self.schemas = msgspec.json.schema_components(
-            said, ref_template="#/components/schemas/{name}"
+            types, ref_template="#/components/schemas/{name}"
         )
-        self._refer = dict(zip(said, references, strict=True))
+        self._refer = dict(zip(types, references, strict=True))
         self.channels: Document = {}
         self.operations: Document = {}
         self.messages: Document = {
@@ -120,26 +134,33 @@ class _Api:
         }
         self.channels[name] = {
             "address": f"events.{event_class.category}.{name}.{{resource_id}}",
-            "parameters": {"resource_id": {"description": "The id of what it is about, or -."}},
+            "parameters": {"resource_id": {"description": "The id of the resource, or -."}},
             "messages": _messages(name),
+            "tags": [{"name": event_class.category}],
         }
-        self.operations[f"publish.{name}"] = {"action": "send", **_on(name, [name])}
+        self.operations[f"publish.{name}"] = {
+            "action": "send",
+            "tags": [{"name": event_class.category}, {"name": "events"}],
+            **_on(name, [name]),
+        }
 
     def add_operation(self, subject: str, request: type[Request], reply: Any) -> None:  # noqa: ANN401
-        asked, answered = f"{subject}.request", f"{subject}.reply"
-        self.messages[asked] = {
+        request_name, reply_name = f"{subject}.request", f"{subject}.reply"
+        self.messages[request_name] = {
             "summary": sentence(request),
             "headers": ACTOR_HEADERS,
             "payload": self._refer[request],
         }
-        self.messages[answered] = {"payload": self._refer[reply]}
-        self.channels[subject] = {"address": subject, "messages": _messages(asked)}
-        # No address: it is an inbox of the caller's.
-        self.channels[answered] = {"address": None, "messages": _messages(answered, "error")}
+        self.messages[reply_name] = {"payload": self._refer[reply]}
+        self.channels[subject] = {"address": subject, "messages": _messages(request_name)}
+        # No address: replies go to an inbox of the caller.
+        self.channels[reply_name] = {"address": None, "messages": _messages(reply_name, "error")}
         self.operations[f"answer.{subject}"] = {
             "action": "receive",
-            **_on(subject, [asked]),
-            "reply": _on(answered, [answered, "error"]),
+            "tags": [{"name": subject.partition(".")[0]}, {"name": "operations"}],
+            "bindings": {"nats": {"queue": MICRO_QUEUE, "bindingVersion": "0.1.0"}},
+            **_on(subject, [request_name]),
+            "reply": _on(reply_name, [reply_name, "error"]),
         }
 
 
@@ -152,12 +173,38 @@ def _on(channel: str, messages: list[str]) -> Document:
     return {"channel": {"$ref": f"#/channels/{channel}"}, "messages": references}
 
 
+MICRO_QUEUE: Final = "q"
+"""The queue group of NATS micro services (ADR-32): one process of the group answers."""
+
+SERVERS: Final[Document] = {
+    "home": {
+        "host": "127.0.0.1:4222",
+        "protocol": "nats",
+        "description": "The server of `mediabus up`. connection.json in its data directory "
+        "has the URL with the password.",
+        "security": [{"$ref": "#/components/securitySchemes/password"}],
+    },
+    "secured": {
+        "host": "{host}:4222",
+        "protocol": "nats",
+        "description": "A server with the configuration of `mediabus secure`: TLS, and a key for "
+        "each program.",
+        "variables": {"host": {"description": "The name in the server's certificate."}},
+        "security": [{"$ref": "#/components/securitySchemes/nkey"}],
+    },
+}
+SECURITY_SCHEMES: Final[Document] = {
+    "password": {"type": "userPassword", "description": "User and password of the NATS server."},
+    "nkey": {"type": "asymmetricEncryption", "description": "An NKey of `mediabus secure`."},
+}
 ACTOR_HEADERS: Final[Document] = {
     "type": "object",
     "properties": {
         ACTOR_TYPE_HEADER: {"enum": ["user", "system", "job"]},
         ACTOR_ID_HEADER: {"type": "string", "minLength": 1, "maxLength": 255},
         CORRELATION_HEADER: {"type": "string", "minLength": 1, "maxLength": 1024},
+        IDEMPOTENCY_HEADER: {"type": "string", "minLength": 1, "maxLength": 255},
+        MESSAGE_ID_HEADER: {"type": "string", "minLength": 1, "maxLength": 255},
     },
     "dependentRequired": {
         ACTOR_TYPE_HEADER: [ACTOR_ID_HEADER],
@@ -175,5 +222,5 @@ ERROR_HEADERS: Final[Document] = {
 
 
 def sentence(documented: object) -> str:
-    """The first paragraph of a docstring, on one line."""
+    """Return the first paragraph of a docstring, on one line."""
     return re.sub(r"\s+", " ", (documented.__doc__ or "").partition("\n\n")[0]).strip()

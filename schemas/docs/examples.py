@@ -1,4 +1,4 @@
-"""An example of every event, made from its type, for documents and for tests."""
+"""Create an example of each event type, for documents and tests."""
 
 import datetime
 from typing import Any, Final
@@ -6,9 +6,9 @@ from uuid import UUID
 
 import msgspec
 
-from schemas.envelope import Envelope
-from schemas.events import Event
-from schemas.identity import Actor, Resource
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import Event
+from mediabus.schemas.identity import Actor, Resource
 
 MEDIA_ITEM: Final = UUID("0198c1f2-7a3b-7c4d-8e5f-6a7b8c9d0e1f")
 DOWNLOAD: Final = UUID("0198c1f2-9b1c-7a2d-b3e4-5f60718293a4")
@@ -35,6 +35,7 @@ SAMPLES: Final[dict[str, Any]] = {
     "client_item": "c9e15763f722f23e98a29decdfae341b98d53056",
     "indexer": "linuxtracker",
     "progress": 0.42,
+    "state": "paused",
     "duration": 5400.0,
     "save_path": "/downloads/complete",
     "job_name": "library_scan",
@@ -43,15 +44,54 @@ SAMPLES: Final[dict[str, Any]] = {
     "away_seconds": 95.2,
     "error_message": "no space left on device",
     "warning": "the client could not move the files",
+    "target": "phone",
+    "event_ids": [str(DOWNLOAD)],
+    "attempts": 2,
+    "answer": "HTTP 200",
+    "failures": 3,
+    "retry_in_seconds": 300.0,
+    "app": "sonarr",
+    "check": "IndexerStatusCheck",
+    "message": "All indexers are unavailable due to failures",
+    "level": "error",
+    "wiki_url": "https://wiki.servarr.com/sonarr/system#indexers-are-unavailable-due-to-failures",
+    "new_version": "4.0.16.2946",
+    "previous_version": "4.0.15.2941",
+    "event_type": "Unheard",
+    "body": {"eventType": "Unheard", "instanceName": "Sonarr"},
+    "omitted_bytes": 999_999,
+    "requested_by": "alice",
+    "request_id": "17",
+    "is_4k": True,
+    "issue_id": "4",
+    "reported_by": "alice",
+    "comment": "the second disc is missing",
+    "commented_by": "bob",
+    "reasons": ["No files found are eligible for import"],
+    "quality": "WEBDL-1080p",
+    "tvdb_id": 371980,
+    "files_deleted": True,
+    "files": 24,
+    "items": 24,
+    "destination": "/media/movies/Dune (2021)",
+    "release_group": "NTb",
+    "source_path": "/downloads/complete/Dune.2021.2160p.WEB-DL.mkv",
+    "previous_path": "/media/movies/Dune (2021)/Dune.2021.mkv",
 }
-"""A telling value for each field; one without an entry gets a plain value of its type."""
+"""Example values by field. A field without an entry gets a generic value of its type."""
 
 
 def _resource(event_class: type[Event], values: dict[str, Any]) -> Resource:
-    """A download with a media item is about that, so that one filter shows an item's whole life."""
+    """Return the resource. For a download it is the media item, so one filter matches both."""
     about = event_class.type.partition(".")[0]
-    if about == "download":
+    if about in {"download", "release"}:
         return Resource("media_item", str(values["media_item_id"]))
+    if about in {"health", "application", "app"}:
+        return Resource("app", values["app"])
+    if about in {"request", "issue"}:
+        return Resource(about, f"{values['app']}/{values[f'{about}_id']}")
+    if about == "notification":
+        return Resource("target", values["target"])
     ids = {"media_item": MEDIA_ITEM, "download_client": values.get("client")}
     return Resource(about, str(ids.get(about) or DOWNLOAD))
 
@@ -68,7 +108,7 @@ PLAIN: Final[dict[str, Any]] = {
 
 
 def example(event_class: type[Event]) -> Envelope:
-    """An envelope with all that an event of this type may say."""
+    """Create an envelope in which every field of the event type is set."""
     fields = msgspec.structs.fields(event_class)
     values = {
         field.name: SAMPLES.get(field.name, _plain(msgspec.json.schema(field.type)))
@@ -85,7 +125,7 @@ def example(event_class: type[Event]) -> Envelope:
 
 
 def _plain(schema: dict[str, Any]) -> object:
-    """A value that fits a JSON Schema."""
+    """Return a value that fits a JSON Schema."""
     match schema:
         case {"anyOf": [first, *_]}:
             return _plain(first)

@@ -1,4 +1,4 @@
-"""docs/events.md: every event for people to read, derived from the types."""
+"""Derive docs/events.md, the catalogue of events, from the types."""
 
 import re
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas import codec
-from schemas.events import EVENT_TYPES, Event
-from schemas.examples import example
-from schemas.export import sentence
-from schemas.subjects import subject_of
+from mediabus.schemas import codec
+from mediabus.schemas.docs.contracts import sentence
+from mediabus.schemas.docs.examples import example
+from mediabus.schemas.events import EVENT_TYPES, Event
+from mediabus.schemas.subjects import subject_of
 
 HEAD: Final = """\
 # Events
@@ -18,22 +18,29 @@ HEAD: Final = """\
 <!-- Made by `mediabus schema markdown > docs/events.md`; a test fails when it is stale. -->
 
 Every event is a [CloudEvents 1.0](https://cloudevents.io) envelope in structured JSON
-(`application/cloudevents+json`), one a message; the binary mode with `ce-*` headers is understood
-too. The tables list the fields of `data`. A registered type must have those that are marked; it may
-have more fields, and they are kept. An unregistered type may have any object for `data`.
+(`application/cloudevents+json`), one per message. mediabus also accepts the binary mode with `ce-*`
+headers. The tables list the fields of `data`. An event of a registered type must have the required
+fields; it may have more fields, and they are kept. Its category is the one under which it is listed
+here. An unregistered type may have any data.
 
-The subject is `events.<category>.<resource>.<action>.<resource id>`: subscribe to
-`events.downloads.>` for all about downloads, to `events.*.*.failed.>` for all failures, to
-`events.*.*.*.<id>` for the life of one item. An event without a resource ends in `-`.
+The subject is `events.<category>.<resource>.<action>.<resource id>`. Subscribe to
+`events.downloads.>` for all download events, to `events.*.*.failed.>` for all failures, and to
+`events.*.*.*.<id>` for all events of one item. The subject of an event without a resource ends in
+`-`.
 
-`actortype` (`user`, `system` or `job`) and `actorid` say who did it, both or neither;
-`correlationid` is shared by all events of one cause, and `causationid` is the event or request that
-led to this one. `severity` is `info`, `warning` or `error`.
+`actortype` (`user`, `system` or `job`) and `actorid` name the actor; an event has both or neither.
+All events of one cause share `correlationid`; `causationid` is the event or request that led to
+this one. `severity` is `info`, `warning` or `error`. `actorverified` is `true` if a key proves the
+actor: only mediabus sets it, and ignores it in events of other publishers. `traceparent` and
+`tracestate` are those of the request that caused the event.
+
+mediabus keeps every valid CloudEvent unchanged. [docs/cloudevents.md](cloudevents.md) explains how
+and what it rejects.
 """
 
 
 def markdown() -> str:
-    """The whole document."""
+    """Return the whole document."""
     return "\n".join((HEAD, *_contents(), *_sections()))
 
 
@@ -45,7 +52,7 @@ def _contents() -> Iterator[str]:
 
 
 def _anchor(name: str) -> str:
-    """As GitHub and its kin make it of a heading."""
+    """Return the anchor that GitHub creates for a heading."""
     return re.sub(r"[^a-z0-9_ -]", "", name.lower())
 
 
@@ -88,7 +95,7 @@ def _rows(event_class: type[Event]) -> Iterator[str]:
 
 
 def _documented_bases(event_class: type[Event]) -> list[type]:
-    """The classes whose words about their fields hold for this type too."""
+    """Return the base classes whose docstrings apply to this type too."""
     return [
         base
         for base in event_class.__mro__[1:]
@@ -112,5 +119,5 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def _markdown(text: str) -> str:
-    """A docstring's code marks as Markdown has them."""
+    """Convert the code marks of a docstring to Markdown."""
     return text.replace("``", "`")

@@ -1,69 +1,42 @@
-"""Every event type, and the registry of them by name."""
+"""All event types, and the registry that maps a name to its type."""
 
 from typing import Final, get_args
 
-from schemas.events.base import Category, Event, Severity
-from schemas.events.clients import (
-    DownloadClientEvent,
-    DownloadClientRecovered,
-    DownloadClientUnreachable,
-)
-from schemas.events.downloads import (
-    DownloadCancelled,
-    DownloadCompleted,
-    DownloadDiscovered,
-    DownloadEvent,
-    DownloadFailed,
-    DownloadInitiated,
-    DownloadPaused,
-    DownloadRecovered,
-    DownloadRemoved,
-    DownloadResumed,
-    DownloadStalled,
-)
-from schemas.events.media import (
-    MediaEvent,
-    MediaFileImported,
-    MediaItemAdded,
-    MediaItemEpisodesRefreshed,
-    MediaItemMonitoringChanged,
-    MediaItemRemoved,
-    MediaItemUpdated,
-    MediaType,
-)
-from schemas.events.system import JobExecuted, JobFailed, SystemEvent
+from mediabus.schemas.events.base import Category as Category
+from mediabus.schemas.events.base import Event as Event
+from mediabus.schemas.events.base import Severity as Severity
+from mediabus.schemas.events.clients import *  # noqa: F403 - every event type, also new ones
+from mediabus.schemas.events.clients import DownloadClientEvent
+from mediabus.schemas.events.downloads import *  # noqa: F403 - as above
+from mediabus.schemas.events.downloads import DownloadEvent
+from mediabus.schemas.events.health import *  # noqa: F403 - as above
+from mediabus.schemas.events.health import HealthEvent
+from mediabus.schemas.events.imports import *  # noqa: F403 - as above
+from mediabus.schemas.events.imports import ImportEvent
+from mediabus.schemas.events.media import *  # noqa: F403 - as above
+from mediabus.schemas.events.media import MediaEvent
+from mediabus.schemas.events.notifications import *  # noqa: F403 - as above
+from mediabus.schemas.events.notifications import NotificationEvent
+from mediabus.schemas.events.releases import *  # noqa: F403 - as above
+from mediabus.schemas.events.releases import ReleaseEvent
+from mediabus.schemas.events.requests import *  # noqa: F403 - as above
+from mediabus.schemas.events.requests import RequestEvent
+from mediabus.schemas.events.system import *  # noqa: F403 - as above
+from mediabus.schemas.events.system import SystemEvent
 
 EVENT_TYPES: Final[dict[str, type[Event]]] = {
     event_class.type: event_class
-    for union in (MediaEvent, DownloadEvent, DownloadClientEvent, SystemEvent)
-    for event_class in get_args(union)
+    for union in (
+        MediaEvent,
+        DownloadEvent,
+        ReleaseEvent,
+        ImportEvent,
+        DownloadClientEvent,
+        SystemEvent,
+        NotificationEvent,
+        HealthEvent,
+        RequestEvent,
+    )
+    for event_class in get_args(union) or (union,)
 }
-"""The registered event types: a class named in a union is in here."""
-
-__all__ = [
-    "EVENT_TYPES",
-    "Category",
-    "DownloadCancelled",
-    "DownloadClientRecovered",
-    "DownloadClientUnreachable",
-    "DownloadCompleted",
-    "DownloadDiscovered",
-    "DownloadFailed",
-    "DownloadInitiated",
-    "DownloadPaused",
-    "DownloadRecovered",
-    "DownloadRemoved",
-    "DownloadResumed",
-    "DownloadStalled",
-    "Event",
-    "JobExecuted",
-    "JobFailed",
-    "MediaFileImported",
-    "MediaItemAdded",
-    "MediaItemEpisodesRefreshed",
-    "MediaItemMonitoringChanged",
-    "MediaItemRemoved",
-    "MediaItemUpdated",
-    "MediaType",
-    "Severity",
-]
+"""The registered event types by name: all members of the unions above."""

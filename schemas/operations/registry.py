@@ -1,8 +1,17 @@
-"""Every operation that can be asked for over NATS, with what it takes and what it answers."""
+"""The operations that mediabus serves over NATS, with their request and reply types."""
 
 from typing import Final
 
-from schemas.commands import (
+from mediabus.schemas.operations.apps import AppList, AppState, ImportHistory, ListApps
+from mediabus.schemas.operations.dead_letters import (
+    DeadLetterByNumber,
+    DeadLetterMessage,
+    DeadLetterNumbers,
+    DeadLetterPage,
+    DeadLettersHandled,
+    ListDeadLetters,
+)
+from mediabus.schemas.operations.requests import (
     CancelDownload,
     CountHistory,
     Counts,
@@ -13,6 +22,7 @@ from schemas.commands import (
     DownloadById,
     GetById,
     HistoryEvent,
+    HistoryTimeline,
     InitiateDownload,
     ListDownloads,
     ListHistory,
@@ -21,6 +31,7 @@ from schemas.commands import (
     Page,
     Request,
     SetMonitored,
+    Timeline,
     UpdateMedia,
 )
 
@@ -40,5 +51,12 @@ OPERATIONS: Final[dict[str, tuple[type[Request], object]]] = {
     "history.list": (ListHistory, Page[HistoryEvent]),
     "history.count": (CountHistory, Counts),
     "history.get": (GetById, HistoryEvent),
+    "history.timeline": (HistoryTimeline, Timeline),
+    "apps.list": (ListApps, AppList),
+    "apps.import": (ImportHistory, AppState),
+    "dead.list": (ListDeadLetters, DeadLetterPage),
+    "dead.get": (DeadLetterByNumber, DeadLetterMessage),
+    "dead.retry": (DeadLetterNumbers, DeadLettersHandled),
+    "dead.discard": (DeadLetterNumbers, DeadLettersHandled),
 }
-"""Request and reply by subject."""
+"""The types of request and reply, by subject."""

@@ -1,4 +1,4 @@
-"""Requests and replies of the operations: JSON in, JSON out, over the NATS micro API."""
+"""Requests and replies of the operations, as JSON over NATS services."""
 
 import datetime
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
@@ -7,12 +7,16 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from schemas.events import MediaType, Severity
-from schemas.status import DownloadStatus, FailureReason, Protocol
+from mediabus.schemas.events import MediaType, Severity
+from mediabus.schemas.paths import unsafe_folder, unsafe_title
+from mediabus.schemas.status import DownloadStatus, FailureReason, Protocol
 
 ACTOR_TYPE_HEADER: Final = "Mediabus-Actor-Type"
 ACTOR_ID_HEADER: Final = "Mediabus-Actor-Id"
 CORRELATION_HEADER: Final = "Mediabus-Correlation-Id"
+IDEMPOTENCY_HEADER: Final = "Mediabus-Idempotency-Key"
+MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
+"""Used as the idempotency key if the request has none."""
 
 SOURCES: Final = ("magnet", "torrent", "nzb", "url")
 
@@ -26,12 +30,11 @@ ClientNameText = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an operation is asked. An unknown field is refused: it is a slip more often than a
-    wish."""
+    """The base of all requests. Unknown fields are rejected: they are usually typos."""
 
 
 class CreateMedia(Request, frozen=True, kw_only=True):
-    """``media.create``. A movie needs a year; an id at TMDB is taken once for each type."""
+    """``media.create``: a movie needs a year, and a TMDB id is unique for each type."""
 
     type: MediaType
     title: Title
@@ -43,13 +46,13 @@ class CreateMedia(Request, frozen=True, kw_only=True):
     monitored: bool = True
 
     def __post_init__(self) -> None:
-        """A movie is told from its remakes by its year."""
+        """Require the year of a movie, which distinguishes it from its remakes."""
         if self.type == "movie" and self.year is None:
             raise ValueError("a movie needs a year - at `$.year`")
 
 
 class UpdateMedia(Request, frozen=True, kw_only=True):
-    """``media.update``: only the fields that are given change; null empties one."""
+    """``media.update``: change the given fields only; null clears a field."""
 
     id: UUID
     title: Title | UnsetType = UNSET
@@ -61,27 +64,29 @@ class UpdateMedia(Request, frozen=True, kw_only=True):
 
 
 class DeleteMedia(Request, frozen=True, kw_only=True):
-    """``media.delete``: one event for each item."""
+    """``media.delete``: delete the items, with one event for each."""
 
     ids: SomeIds
 
 
 class SetMonitored(Request, frozen=True, kw_only=True):
-    """``media.set_monitored``: one event for each item whose value changes."""
+    """``media.set_monitored``: set the value, with one event for each item that changes."""
 
     ids: SomeIds
     monitored: bool
 
 
 class GetById(Request, frozen=True, kw_only=True):
-    """``media.get``, ``downloads.get``, ``history.get``."""
+    """``media.get``, ``downloads.get``, ``history.get``: look up by id."""
 
     id: UUID
 
 
 class ListMedia(Request, frozen=True, kw_only=True):
-    """``media.list``: in the order of being added. ``after`` is the ``next`` of the page before;
-    ``search`` finds part of a title."""
+    """``media.list``: the oldest first; ``search`` matches a part of a title.
+
+    ``after`` is the ``next`` of the previous page.
+    """
 
     type: MediaType | None = None
     monitored: bool | None = None
@@ -91,10 +96,12 @@ class ListMedia(Request, frozen=True, kw_only=True):
 
 
 class InitiateDownload(Request, frozen=True, kw_only=True):
-    """``downloads.initiate``: exactly one of ``magnet``, ``torrent`` and ``nzb`` (base64 of the
-    file) and ``url``, which may lead to any of them; ``protocol`` only says what the sender
-    takes it to be. Without ``client`` the enabled client of that protocol with the lowest priority
-    number takes it."""
+    """``downloads.initiate``: start a download from one of the four sources.
+
+    The sources are ``magnet``, ``torrent`` and ``nzb`` (the file in base64), and ``url``, which may
+    lead to any of the others. ``protocol`` is what the sender expects. Without ``client``, mediabus
+    chooses the enabled client of that protocol with the lowest priority number.
+    """
 
     title: Title
     magnet: Annotated[str, Meta(pattern=r"^magnet:\?", max_length=16_384)] | None = None
@@ -108,22 +115,26 @@ class InitiateDownload(Request, frozen=True, kw_only=True):
     media_item_id: UUID | None = None
 
     def __post_init__(self) -> None:
-        """There is one thing to download."""
+        """Require exactly one source, and no text that leads a client out of its folders."""
         given = [name for name in SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
-            said = " and ".join(given) or "none"
-            raise ValueError(f"give one of {', '.join(SOURCES)}, not {said} - at `$.magnet`")
+            found = " and ".join(given) or "none"
+            raise ValueError(f"give one of {', '.join(SOURCES)}, not {found} - at `$.magnet`")
+        if why := unsafe_title(self.title):
+            raise ValueError(f"a title is not a path: {why} - at `$.title`")
+        if self.category is not None and (why := unsafe_folder(self.category)):
+            raise ValueError(f"a category is a folder's name: {why} - at `$.category`")
 
 
 class CancelDownload(Request, frozen=True, kw_only=True):
-    """``downloads.cancel``: takes it out of its client, with or without what arrived."""
+    """``downloads.cancel``: remove a download from its client, with or without its files."""
 
     id: UUID
     delete_files: bool = False
 
 
 class DownloadById(Request, frozen=True, kw_only=True):
-    """``downloads.pause``, ``downloads.resume``."""
+    """``downloads.pause``, ``downloads.resume``: pause or resume a download."""
 
     id: UUID
 
@@ -138,13 +149,20 @@ DownloadState = Literal[
     "removed",
     "cancelled",
 ]
-"""Where a download stands in its life; what its client does with it is its status."""
+"""The state of a download in mediabus. What its client reports is its status."""
+
+
+SomeStates = Annotated[list[DownloadState], Meta(min_length=1)]
 
 
 class ListDownloads(Request, frozen=True, kw_only=True):
-    """``downloads.list``: newest first. ``after`` is the ``next`` of the page before."""
+    """``downloads.list``: the newest first. ``after`` is the ``next`` of the previous page.
 
-    state: DownloadState | None = None
+    ``state`` is one state or several. A reply is one snapshot, so a download that changes between
+    two of these states meanwhile is in it exactly once.
+    """
+
+    state: DownloadState | SomeStates | None = None
     client: ClientNameText | None = None
     media_item_id: UUID | None = None
     limit: Limit = 100
@@ -152,7 +170,7 @@ class ListDownloads(Request, frozen=True, kw_only=True):
 
 
 Moment = Annotated[datetime.datetime, Meta(tz=True)]
-"""With its offset from UTC: PostgreSQL would have to guess it."""
+"""A time with its UTC offset, which PostgreSQL would otherwise have to guess."""
 
 
 class _HistoryFilter(Request, frozen=True, kw_only=True):
@@ -163,23 +181,40 @@ class _HistoryFilter(Request, frozen=True, kw_only=True):
     actor_id: str | None = None
     resource_type: str | None = None
     resource_id: str | None = None
+    client: str | None = None
+    title: str | None = None
     since: Moment | None = None
     until: Moment | None = None
+    extensions: dict[str, str | int] | None = None
 
 
 class ListHistory(_HistoryFilter, frozen=True, kw_only=True):
-    """``history.list``: newest first. ``after`` is the ``next`` of the page before."""
+    """``history.list``: the newest first. ``after`` is the ``next`` of the previous page.
+
+    ``extensions`` are extension attributes that an event must have, with their values. ``client``
+    is that of the data, and ``title`` a part of a title in the data, in any case. Neither has an
+    index.
+    """
 
     limit: Limit = 50
     after: str | None = None
 
 
 class CountHistory(_HistoryFilter, frozen=True, kw_only=True):
-    """``history.count``: events of each type."""
+    """``history.count``: count the events of each type."""
+
+
+class HistoryTimeline(_HistoryFilter, frozen=True, kw_only=True):
+    """``history.timeline``: count events in steps of time, such as the minutes of the last hour.
+
+    ``until`` is now by default, ``since`` an hour before that, ``step`` is in seconds.
+    """
+
+    step: Annotated[int, Meta(ge=1, le=86_400)] = 60
 
 
 class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A movie or a TV show of the library."""
+    """A movie or a TV show in the library."""
 
     id: UUID
     type: MediaType
@@ -195,7 +230,7 @@ class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Download(msgspec.Struct, frozen=True, kw_only=True):
-    """A download and, while its client has it, what the client says of it (``status``)."""
+    """A download and, while its client has it, the status that the client reports."""
 
     id: UUID
     title: str
@@ -217,7 +252,16 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored event. ``data`` is what was published."""
+    """A stored event.
+
+    ``data`` is the published JSON, ``data_base64`` the published bytes; ``has_data`` distinguishes
+    null from no data. ``content_type`` and ``data_schema`` describe the data. ``extensions`` are
+    the attributes that have no field here.
+
+    ``published_id`` is the published id if it is not a UUID, ``published_time`` a time finer than
+    microseconds, and ``subject`` a subject that is not ``<kind>/<id>``. ``has_time`` is false if
+    ``time`` is that of the message. ``actor_verified`` is true if a key proves the actor.
+    """
 
     id: UUID
     time: datetime.datetime
@@ -233,13 +277,23 @@ class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True):
     causation_id: str | None
     data: msgspec.Raw
     recorded_at: datetime.datetime
+    actor_verified: bool = False
+    has_data: bool = True
+    data_base64: str | None = None
+    content_type: str | None = "application/json"
+    data_schema: str | None = None
+    extensions: dict[str, Any] = {}
+    published_id: str | None = None
+    published_time: str | None = None
+    subject: str | None = None
+    has_time: bool = True
 
 
 Item = TypeVar("Item")
 
 
 class Page(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
-    """Part of a list; ``next`` is the ``after`` of the page that follows, null on the last."""
+    """One page of a list; ``next`` is the ``after`` of the next page, null on the last page."""
 
     items: list[Item]
     next: str | None = None
@@ -252,19 +306,35 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many events there are, in all and of each type."""
+    """The number of events, in total and of each type."""
 
     total: int
     by_type: dict[str, int]
 
 
+class Timeline(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures for each step of ``step`` seconds, the first from ``since`` on.
+
+    ``counts`` are the events, ``errors`` those of severity error. ``lags`` are the seconds until
+    95 % of the events of a step were stored, null for a step without events.
+    """
+
+    since: datetime.datetime
+    step: int
+    counts: list[int]
+    errors: list[int]
+    lags: list[float | None]
+
+
 ProblemCode = Literal[400, 404, 409, 500, 502, 503]
-"""As in HTTP."""
+"""Codes with their meaning in HTTP."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an operation did nothing. ``reason`` is for programs, ``message`` says to people what to
-    do."""
+    """Why an operation failed: ``reason`` for programs, ``message`` for people.
+
+    ``field`` is the invalid field of the request, if there is one.
+    """
 
     code: ProblemCode
     reason: str

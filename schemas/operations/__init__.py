@@ -1,0 +1,1 @@
+"""The operations: their subjects, requests and replies."""
