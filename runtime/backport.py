@@ -1,8 +1,8 @@
 """Python 3.12's ``asyncio.wait_for`` for Python 3.11.
 
-The one of 3.11 loses a cancellation that arrives while its future is already done: a process that
-is asked to leave goes on. nats-py calls it in every request. asyncpg carries
-the same backport for itself. Goes when Python 3.11 does.
+Python 3.11's version loses a cancellation that arrives when its future is already done, so a
+process that should shut down keeps running. nats-py calls it in every request; asyncpg has a
+backport of its own. Remove this with support for Python 3.11.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def wait_for(fut: Awaitable[T], timeout: float | None) -> T:
-    """Waits for ``fut``, at most ``timeout`` seconds; cancels it then and raises TimeoutError."""
+    """Wait for ``fut``. After ``timeout`` seconds, cancel it and raise TimeoutError."""
     if timeout is not None and timeout <= 0:
         future = asyncio.ensure_future(fut)
         if not future.done():

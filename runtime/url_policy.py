@@ -1,5 +1,8 @@
-"""Where a URL may lead: into the internet, and to what the settings allow beside it. Judged by the
-address that is connected to, so that neither a name, a redirect nor a notation leads around it."""
+"""Decide which addresses a URL may use: public ones, and those that the settings allow.
+
+The check applies to the address of each connection, so no DNS name, redirect or unusual notation
+bypasses it.
+"""
 
 import dataclasses
 import errno
@@ -9,47 +12,53 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Any, Final
 
-from service.runtime.settings import SettingsError
+from mediabus.runtime.settings import SettingsError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-"""Where networks without IPv4 show its addresses (RFC 6052)."""
+"""The prefix under which IPv6-only networks reach IPv4 addresses (RFC 6052)."""
 
 AddressInfo = tuple[socket.AddressFamily | int, socket.SocketKind | int, int, str, tuple[Any, ...]]
-"""One answer of ``getaddrinfo``."""
+"""One result of ``getaddrinfo``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Allowed:
-    """``[downloads] allowed_hosts``: hosts, with a port or for every port, and networks."""
+    """A parsed setting ``allowed_hosts``: networks, and hosts with one port or any port."""
 
     hosts: frozenset[tuple[str, int | None]] = frozenset()
     networks: tuple[Network, ...] = ()
 
     def names(self, host: str, port: int | None) -> bool:
-        """Whether this host is allowed by its name, whatever its address is."""
+        """Return whether this host is allowed by name, regardless of its address."""
         return not self.hosts.isdisjoint({(_plain_host(host), port), (_plain_host(host), None)})
 
     def holds(self, address: Address) -> bool:
-        """Whether an allowed network has the address."""
+        """Return whether the address is in an allowed network."""
         return any(address in network for network in self.networks)
 
 
-def allowed_hosts(entries: Sequence[str]) -> Allowed:
-    """Such as ``prowlarr``, ``jackett:9117``, ``192.168.1.5``, ``[fd00::5]:9117``,
-    ``192.168.1.0/24``. Raises SettingsError."""
+def allowed_hosts(entries: Sequence[str], *, setting: str = "downloads.allowed_hosts") -> Allowed:
+    """Parse the hosts and networks of ``setting``.
+
+    Examples: ``prowlarr``, ``jackett:9117``, ``192.168.1.5``, ``[fd00::5]:9117``,
+    ``192.168.1.0/24``.
+
+    Raises:
+        SettingsError: an entry is neither.
+    """
     hosts, networks = set(), []
     for entry in entries:
         try:
             networks.append(ipaddress.ip_network(entry))
         except ValueError:
-            hosts.add(_host_and_port(entry))
+            hosts.add(_host_and_port(entry, setting))
     return Allowed(frozenset(hosts), tuple(networks))
 
 
-def _host_and_port(entry: str) -> tuple[str, int | None]:
+def _host_and_port(entry: str, setting: str) -> tuple[str, int | None]:
     try:
         parts = urllib.parse.urlsplit(f"//{entry}")
         if parts.hostname and parts.netloc == entry and "@" not in entry and entry.isprintable():
@@ -57,8 +66,8 @@ def _host_and_port(entry: str) -> tuple[str, int | None]:
     except ValueError:
         pass
     raise SettingsError(
-        f"settings: downloads.allowed_hosts: {entry!r} is no host, address or network: "
-        "say prowlarr, prowlarr:9696, 192.168.1.5 or 192.168.1.0/24"
+        f"settings: {setting}: {entry!r} is not a host, address or network. "
+        "Use, for example, prowlarr, prowlarr:9696, 192.168.1.5 or 192.168.1.0/24"
     )
 
 
@@ -67,7 +76,7 @@ def _plain_host(host: str) -> str:
 
 
 class Gate:
-    """Opens sockets for one URL's host; ``refused`` says why it did not open one."""
+    """Opens sockets for the host of one URL. ``refused`` is the cause if it did not open one."""
 
     def __init__(self, allowed: Allowed, host: str, port: int | None) -> None:
         self._allowed = allowed
@@ -75,7 +84,11 @@ class Gate:
         self.refused: str | None = None
 
     def socket(self, info: AddressInfo) -> socket.socket:
-        """A socket to be connected to the address. Raises OSError where that may not be."""
+        """Open a socket for a connection to the address.
+
+        Raises:
+            OSError: the address is not allowed.
+        """
         family, kind, protocol, _, place = info
         why = None if self._is_named else self._why_not(str(place[0]))
         if why:
@@ -87,16 +100,16 @@ class Gate:
         try:
             address = _meant(ipaddress.ip_address(text))
         except ValueError:
-            return "is no plain address"
+            return "is not a plain address"
         if self._allowed.holds(address):
             return None
         if _is_own(address):
             return "is this machine"
-        return None if is_public(address) else "is not in the internet"
+        return None if is_public(address) else "is not a public address"
 
 
 def _meant(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, if it does."""
+    """Return the IPv4 address that an IPv6 address embeds, or the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in NAT64:
@@ -105,13 +118,13 @@ def _meant(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is one of a single machine in the internet."""
+    """Return whether the address is a public unicast address."""
     odd = address.is_multicast or address.is_reserved or address.is_unspecified
     return address.is_global and not odd and not getattr(address, "is_site_local", False)
 
 
 def _is_own(address: Address) -> bool:
-    """Whether this machine has the address, be it a public one: only then can it be bound."""
+    """Return whether this machine has the address, which it can bind only then."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -1,4 +1,4 @@
-"""Where in a document a value is at fault: msgspec's words, taken apart."""
+"""Parse msgspec's validation errors into field and rule."""
 
 import re
 from typing import Final
@@ -9,13 +9,17 @@ _NAMED: Final = re.compile(r"(?:missing required|unknown) field `([^`]+)`")
 
 
 def place_and_rule(error: msgspec.ValidationError) -> tuple[str | None, str]:
-    """The field, such as ``ids[1]``, or None for the whole document, and the rule that it breaks.
+    """Return the invalid field, such as ``ids[1]``, and the rule that it breaks.
+
+    The field is None if the whole document is invalid.
 
     ``Expected `int`, got `str` - at `$.year``` is ``year`` and ``Expected `int`, got `str```.
     """
     said = str(error)
     rule, _, place = said.removesuffix("`").rpartition(" - at `")
-    rule, path = (rule, place.removeprefix("key in ")) if rule else (said, "$")
+    rule, path = (
+        (rule, place.removeprefix("key in ").removeprefix("key` in `")) if rule else (said, "$")
+    )
     named = _NAMED.search(rule)
     parts = [path.lstrip("$."), named[1] if named else ""]
     return ".".join(part for part in parts if part) or None, rule

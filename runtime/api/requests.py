@@ -1,32 +1,38 @@
-"""What a caller sends, read and judged: the request, who asks, and what is wrong with it."""
+"""Decode and validate requests: the body, the headers and the actor."""
 
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
 import msgspec
 
-from schemas.commands import (
+from mediabus.runtime.validation_errors import place_and_rule
+from mediabus.schemas.decoding import NOT_JSON
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.requests import (
     ACTOR_ID_HEADER,
     ACTOR_TYPE_HEADER,
     CORRELATION_HEADER,
+    IDEMPOTENCY_HEADER,
+    MESSAGE_ID_HEADER,
     Problem,
     ProblemCode,
     Request,
 )
-from schemas.identity import Actor
-from service.runtime.places import place_and_rule
+from mediabus.schemas.trace import TRACEPARENT, TRACESTATE
 
 MAX_REQUEST_BYTES: Final = 1_000_000
 
+LONGEST_KEY: Final = 255
+
 DEFAULT_ACTOR: Final = Actor("system", "api")
-"""Who did it, where the caller does not say."""
+"""The actor of a request that names none."""
 
 Headers = Mapping[str, str]
 RequestT = TypeVar("RequestT", bound=Request)
 
 
 class OperationError(Exception):
-    """An operation did nothing, and its problem says why."""
+    """An operation failed and changed nothing. ``problem`` has the reason."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(f"{problem.code} {problem.reason}: {problem.message}")
@@ -34,12 +40,15 @@ class OperationError(Exception):
 
 
 def problem(code: ProblemCode, reason: str, message: str, field: str | None = None) -> Problem:
-    """A problem in one line: ``reason`` for programs, ``message`` for people."""
+    """Build a problem: ``reason`` is for programs, ``message`` for people."""
     return Problem(code=code, reason=reason, message=message, field=field)
 
 
 def decoded(decoder: msgspec.json.Decoder[RequestT], body: bytes, max_bytes: int) -> RequestT:
-    """The request in a body; no body is an empty one. Raises OperationError, saying which field."""
+    """Decode a request. An empty body is an empty request.
+
+    Raises OperationError, which names the invalid field.
+    """
     if len(body) > max_bytes:
         message = f"the request has {len(body)} bytes and may have {max_bytes}"
         raise OperationError(problem(400, "too_large", message))
@@ -50,7 +59,7 @@ def decoded(decoder: msgspec.json.Decoder[RequestT], body: bytes, max_bytes: int
         field, rule = place_and_rule(error)
         message = f"{field}: {rule}" if field else rule
         raise OperationError(problem(400, "invalid_request", message, field)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         wrong = problem(400, "not_json", f"the request is not JSON in UTF-8: {error}")
         raise OperationError(wrong) from error
     if field is not None:
@@ -75,12 +84,20 @@ def _place_of_nul(value: object, place: str = "") -> str | None:
 
 
 _KNOWN: Final = {
-    name.lower(): name for name in (ACTOR_TYPE_HEADER, ACTOR_ID_HEADER, CORRELATION_HEADER)
+    name.lower(): name
+    for name in (
+        *(ACTOR_TYPE_HEADER, ACTOR_ID_HEADER, CORRELATION_HEADER),
+        *(IDEMPOTENCY_HEADER, MESSAGE_ID_HEADER),
+        *(TRACEPARENT, TRACESTATE),
+    )
 }
 
 
 def known_headers(headers: Headers) -> dict[str, str]:
-    """The headers, ours spelled as we spell them, and a correlation id that an event can carry."""
+    """Return the headers with the names of known ones in canonical case.
+
+    Raises OperationError for a correlation id that an event cannot carry.
+    """
     spelled = {_KNOWN.get(name.lower(), name): value for name, value in headers.items()}
     correlation = spelled.get(CORRELATION_HEADER)
     if correlation is not None and not (0 < len(correlation) <= 1024 and _is_plain(correlation)):
@@ -89,8 +106,18 @@ def known_headers(headers: Headers) -> dict[str, str]:
     return spelled
 
 
+def key_of(headers: Headers) -> str | None:
+    """Return the idempotency key of a request. Raises OperationError if it cannot be stored."""
+    name = IDEMPOTENCY_HEADER if IDEMPOTENCY_HEADER in headers else MESSAGE_ID_HEADER
+    key = headers.get(name)
+    if key is not None and not (0 < len(key) <= LONGEST_KEY and _is_plain(key)):
+        message = f"{name} takes 1 to {LONGEST_KEY} printable characters, such as a UUID"
+        raise OperationError(problem(400, "invalid_header", message, name))
+    return key
+
+
 def actor_of(headers: Headers) -> Actor:
-    """Who asks. Raises OperationError where only half of it is said, or what cannot be."""
+    """Return the actor of a request. Raises OperationError if its headers are invalid."""
     kind, actor_id = headers.get(ACTOR_TYPE_HEADER), headers.get(ACTOR_ID_HEADER)
     if kind is None and actor_id is None:
         return DEFAULT_ACTOR
@@ -104,12 +131,14 @@ def actor_of(headers: Headers) -> Actor:
         )
         raise OperationError(problem(400, "invalid_actor", message, field)) from error
     if not _is_plain(actor.id):
-        message = f"{ACTOR_ID_HEADER} is no plain text"
+        message = f"{ACTOR_ID_HEADER} has control characters: use plain text"
         raise OperationError(problem(400, "invalid_actor", message, ACTOR_ID_HEADER))
     return actor
 
 
 def _is_plain(text: str) -> bool:
-    """Whether UTF-8 and PostgreSQL can hold it: no lone surrogate (bytes that were not UTF-8), no
-    control character."""
+    """Return whether text has no control characters and no lone surrogates.
+
+    PostgreSQL and UTF-8 cannot store them.
+    """
     return text.isprintable()

@@ -1,4 +1,4 @@
-"""Operations over NATS: requests decoded, answers and problems encoded, the actor named, no hang.
+"""Serve operations over NATS: decode requests, determine the actor, encode replies and problems.
 
     async def create(request: CreateMedia, actor: Actor, headers: Headers) -> MediaItem: ...
 
@@ -8,63 +8,91 @@
         description="The media library",
         endpoints=[endpoint("media.create", CreateMedia, create), ...],
     ):
-        await asyncio.Event().wait()  # leaving answers what is under way, then stops
+        await asyncio.Event().wait()  # on exit, requests in progress are answered first
 
-A handler answers with a struct, or raises ``OperationError(problem(404, "not_found", "…"))``. What
-else it raises becomes 503 where PostgreSQL is away, and 500 with a line in the log otherwise.
-``headers`` holds the caller's headers; ``CORRELATION_HEADER`` in it is valid where it is there.
+A handler returns a struct or raises ``OperationError(problem(404, "not_found", "…"))``. Other
+exceptions become 503 if PostgreSQL is unreachable, and otherwise 500 with a line in the log.
+``headers`` holds the caller's headers; if they have ``CORRELATION_HEADER``, it is valid.
 """
 
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from importlib import metadata
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import FlushTimeoutError, MaxPayloadError
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import Service, ServiceConfig
 
-from schemas.commands import ErrorReply, Problem, Request
-from schemas.identity import Actor
-from service.runtime import metrics
-from service.runtime.bus import Bus
-from service.runtime.database import AWAY
-from service.runtime.requests import (
+from mediabus.runtime import metrics
+from mediabus.runtime.api.desk import FINISH_WITHIN, Desk, respond, respond_problem
+from mediabus.runtime.api.requests import (
     MAX_REQUEST_BYTES,
     Headers,
     OperationError,
     actor_of,
     decoded,
+    key_of,
     known_headers,
     problem,
 )
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.replies import may_reply
+from mediabus.runtime.postgres.database import AWAY
+from mediabus.schemas import trace
+from mediabus.schemas.codec import InvalidEvent
+from mediabus.schemas.identity import Actor, ProvenActor
+from mediabus.schemas.operations.requests import Request
+from mediabus.schemas.subjects import asked_by_anybody, proven_by
 
-__all__ = ["Endpoint", "Headers", "OperationError", "endpoint", "problem", "serving"]
+__all__ = [
+    "Endpoint",
+    "Headers",
+    "OperationError",
+    "Reply",
+    "endpoint",
+    "key_of",
+    "problem",
+    "serving",
+]
 
 log: Final = logging.getLogger("mediabus.api")
 
-AT_A_TIME: Final = 256
-"""Requests that one process works on at once; the others wait, in order, for their turn."""
-FINISH_WITHIN: Final = 5.0
-"""Seconds that requests under way have when the process is to leave."""
-
 RequestT = TypeVar("RequestT", bound=Request)
-Handle = Callable[[RequestT, Actor, Headers], Awaitable[msgspec.Struct]]
+Reply = msgspec.Struct | msgspec.Raw
+"""The result of a handler: a struct, or JSON."""
+Handle = Callable[[RequestT, Actor, Headers], Awaitable[Reply]]
+
+
+class Answer(Protocol):
+    """Turns the body and headers of a request into the body of the reply.
+
+    ``proven`` is the actor if NATS vouches for it. Raises only OperationError.
+    """
+
+    async def __call__(
+        self, body: bytes, headers: Headers, proven: ProvenActor | None = None
+    ) -> bytes: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A subject and what answers there: from the body and the headers to the body of the reply.
-    ``answer`` raises OperationError, and nothing else."""
+    """A subject and the handler of its requests."""
 
     subject: str
-    answer: Callable[[bytes, Headers], Awaitable[bytes]]
+    answer: Answer
+    places: int | None = None
+    """Requests handled at once, for an endpoint that waits for others such as download clients.
+    Further requests are refused as ``busy``. None shares the limit of the process."""
 
 
 def endpoint(
@@ -73,131 +101,143 @@ def endpoint(
     handle: Handle[RequestT],
     *,
     max_bytes: int = MAX_REQUEST_BYTES,
+    places: int | None = None,
 ) -> Endpoint:
-    """An endpoint that takes ``request_type`` in at most ``max_bytes`` of JSON."""
+    """Return an endpoint for requests of ``request_type`` of at most ``max_bytes`` of JSON."""
     decoder = msgspec.json.Decoder(request_type)
 
-    async def answer(body: bytes, headers: Headers) -> bytes:
+    async def answer(body: bytes, headers: Headers, proven: ProvenActor | None = None) -> bytes:
         headers = known_headers(headers)
-        actor = actor_of(headers)
+        actor = proven or actor_of(headers)
         request = decoded(decoder, body, max_bytes)
-        return msgspec.json.encode(await _handled(subject, handle(request, actor, headers)))
+        with trace.carrying(headers):  # what it causes belongs to the caller's trace
+            return msgspec.json.encode(await _handled(subject, handle(request, actor, headers)))
 
-    return Endpoint(subject, answer)
+    return Endpoint(subject, answer, places)
 
 
-async def _handled(subject: str, handling: Awaitable[msgspec.Struct]) -> msgspec.Struct:
+async def _handled(subject: str, handling: Awaitable[Reply]) -> Reply:
     try:
         return await handling
     except OperationError:
         raise
+    except InvalidEvent as error:
+        message = f"nothing was changed, because its event cannot be stored: {error}"
+        raise OperationError(problem(400, "event_refused", message)) from error
     except AWAY as error:
-        log.warning("not done: PostgreSQL is away", extra={"operation": subject})
-        wrong = problem(503, "database_away", "PostgreSQL is away: try again in a moment")
+        log.warning("operation refused, PostgreSQL unreachable", extra={"operation": subject})
+        wrong = problem(503, "database_away", "PostgreSQL is unreachable: try again in a moment")
         raise OperationError(wrong) from error
     except Exception as error:
         log.exception("operation failed", extra={"operation": subject})
-        wrong = problem(500, "internal", "this is a fault of mediabus: its log has the details")
+        wrong = problem(500, "internal", "internal error: the log of mediabus has the details")
         raise OperationError(wrong) from error
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    bus: Bus, *, name: str, description: str, endpoints: Iterable[Endpoint]
+    bus: Bus,
+    *,
+    name: str,
+    description: str,
+    endpoints: Iterable[Endpoint],
+    statistics: Callable[[], object] | None = None,
 ) -> AsyncIterator[None]:
-    """Serves the endpoints as a NATS micro service, found by ``$SRV.INFO``. Processes of the same
-    ``name`` share the requests. On leaving, what was received is answered first."""
-    service = Service(
-        bus.nc,
-        ServiceConfig(name=name, version=_version(), description=description, queue_group=name),
-    )
-    with contextlib.suppress(FlushTimeoutError):  # the connection that comes next asks for it anew
+    """Serve endpoints as a NATS micro service while open.
+
+    ``$SRV.INFO`` discovers the service; ``statistics`` are added to ``$SRV.STATS``. Processes with
+    the same ``name`` share the requests. On exit, received requests are answered first.
+
+    On a server that `mediabus secure` set up, requests also come from the accounts of keys. Their
+    subjects contain the actor, which NATS vouches for.
+    """
+    service = _service(bus, name, description, statistics)
+    with contextlib.suppress(FlushTimeoutError):  # subscriptions are sent again on reconnect
         await service.start()
-    desk = _Desk()
+    desk = Desk()
+    proven: list[Subscription] = []
     for each in endpoints:
+        take = desk.working(each.subject, functools.partial(_reply, each), each.places)
         await service.add_endpoint(
-            name=each.subject.replace(".", "-"), subject=each.subject, handler=desk.taking(each)
+            name=each.subject.replace(".", "-"), subject=each.subject, handler=_as_handler(take)
         )
+        if bus.holds_streams:
+            subject = asked_by_anybody(each.subject)
+            proven.append(await bus.nc.subscribe(subject, queue=name, cb=take))
     try:
         yield
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_WITHIN):
-                await _drain(service)
+                await _drain(service, proven)
                 await desk.finish()
         desk.give_up()
 
 
-async def _drain(service: Service) -> None:
-    """What Service.stop does; but that throws away what was received and not yet handed over."""
-    ours = [endpoint._subscription for endpoint in service._endpoints]  # noqa: SLF001
+def _service(
+    bus: Bus, name: str, description: str, statistics: Callable[[], object] | None
+) -> "_Service":
+    config = ServiceConfig(
+        name=name,
+        version=_version(),
+        description=description,
+        queue_group=name,
+        stats_handler=(lambda _: statistics()) if statistics else None,
+    )
+    return _Service(bus.nc, config)
+
+
+class _Service(Service):
+    """nats-py's service, restricted to requests whose reply subject is an inbox."""
+
+    async def _handle_ping_request(self, msg: Msg) -> None:
+        if may_reply(msg):
+            await super()._handle_ping_request(msg)
+
+    async def _handle_info_request(self, msg: Msg) -> None:
+        if may_reply(msg):
+            await super()._handle_info_request(msg)
+
+    async def _handle_stats_request(self, msg: Msg) -> None:
+        if may_reply(msg):
+            await super()._handle_stats_request(msg)
+
+
+def _as_handler(
+    take: Callable[[Msg], Awaitable[None]],
+) -> Callable[[MicroRequest], Awaitable[None]]:
+    async def handle(request: MicroRequest) -> None:
+        await take(request._msg)  # noqa: SLF001 - it does not show where to reply
+
+    return handle
+
+
+async def _drain(service: Service, others: Iterable[Subscription]) -> None:
+    """Drain all subscriptions. Unlike Service.stop, this loses no received request."""
+    ours = [*(endpoint._subscription for endpoint in service._endpoints), *others]  # noqa: SLF001
     for subscription in (*ours, *service._subscriptions.values()):  # noqa: SLF001
         with contextlib.suppress(NatsError):
             await subscription.drain()
 
 
-class _Desk:
-    """Works on many requests at a time: nats.micro by itself hands over one after the other."""
-
-    def __init__(self) -> None:
-        self._free = asyncio.Semaphore(AT_A_TIME)
-        self._under_way: set[asyncio.Task[None]] = set()
-
-    def taking(self, taken: Endpoint) -> Callable[[MicroRequest], Awaitable[None]]:
-        async def take(request: MicroRequest) -> None:
-            await self._free.acquire()
-            task = asyncio.create_task(_reply(taken, request), name=taken.subject)
-            self._under_way.add(task)
-            task.add_done_callback(self._done)
-
-        return take
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._free.release()
-
-    async def finish(self) -> None:
-        while self._under_way:
-            await asyncio.wait(self._under_way)
-
-    def give_up(self) -> None:
-        for task in self._under_way:
-            task.cancel()
-
-
-async def _reply(taken: Endpoint, request: MicroRequest) -> None:
+async def _reply(taken: Endpoint, message: Msg) -> None:
     started = time.perf_counter()
     outcome = "ok"
     try:
-        body = await taken.answer(request.data, request.headers or {})
-        await _respond(request, body)
+        proven = proven_by(message.subject)
+        actor = proven.actor if proven else None
+        body = await taken.answer(message.data, message.headers or {}, actor)
+        await respond(message, body)
     except MaxPayloadError:
         outcome = "400"
-        message = "the reply is larger than NATS takes here: ask for fewer at a time"
-        await _respond_problem(request, problem(400, "reply_too_large", message))
+        words = "the reply is larger than NATS takes here: ask for fewer at a time"
+        await respond_problem(message, problem(400, "reply_too_large", words))
     except OperationError as error:
         outcome = str(error.problem.code)
-        await _respond_problem(request, error.problem)
+        await respond_problem(message, error.problem)
     finally:
         metrics.OPERATIONS.labels(taken.subject, outcome).inc()
         metrics.OPERATION_SECONDS.labels(taken.subject).observe(time.perf_counter() - started)
-
-
-async def _respond(request: MicroRequest, body: bytes, headers: Headers | None = None) -> None:
-    try:
-        await request.respond(body, headers=dict(headers) if headers else None)
-    except MaxPayloadError:
-        raise
-    except (NatsError, ValueError):  # NATS is gone; or published, so that nobody waits for a reply
-        log.debug("reply not sent", extra={"subject": request.subject})
-
-
-async def _respond_problem(request: MicroRequest, wrong: Problem) -> None:
-    headers = {
-        "Nats-Service-Error-Code": str(wrong.code),
-        "Nats-Service-Error": " ".join(wrong.message.split())[:500],
-    }
-    await _respond(request, msgspec.json.encode(ErrorReply(error=wrong)), headers)
 
 
 def _version() -> str:

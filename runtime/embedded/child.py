@@ -1,4 +1,4 @@
-"""A server as a child process: started, awaited, started again when it dies, and taken along."""
+"""Run a server as a child process: start it, restart it when it dies, stop it at the end."""
 
 import asyncio
 import contextlib
@@ -11,48 +11,66 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import BinaryIO, Final, TypedDict
 
 log: Final = logging.getLogger("mediabus.embedded")
 
-READY_WITHIN: Final = 120.0
-"""Seconds for a server to start; reading a large store back after a power cut takes its time."""
+START_TIMEOUT: Final = 120.0
+"""Seconds for a server to start. Recovering a large store after a power failure is slow."""
 
-START_AGAIN_AFTER: Final = 0.5
+RESTART_DELAY: Final = 0.5
+CHECK_EVERY: Final = 5.0
+"""Seconds between two checks whether a server is stuck."""
+
 POLL: Final = 0.02
 
 
 class ServerFailed(Exception):
-    """A server from a wheel does not run; the message has its last words and where to read more."""
+    """A server from a wheel does not run. The message has the end of its log and the log's path."""
 
 
 async def _at_once(_: int) -> bool:
     return True
 
 
+async def _nothing() -> None:
+    """Prepare nothing."""
+
+
+async def _never() -> bool:
+    return False
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run. ``is_ready`` is asked with its pid. ``leave_by`` are the signals that end
-    it, from polite to final, each with its seconds. ``user`` is whom root runs it as. ``told`` is
-    what it reads from standard input: a few lines, where no process list shows them."""
+    """A program to run.
+
+    ``prepare`` is awaited before each start. ``is_ready`` is polled with the pid during the start.
+    ``is_stuck`` is polled while the program runs; a stuck program is restarted. ``stop_signals``
+    end it, from graceful to final, each with a timeout in seconds. ``user`` is the user to run it
+    as, if this process is root. ``stdin`` is what it reads from standard input: secrets there do
+    not appear in the process list.
+    """
 
     name: str
     command: tuple[str, ...]
     log_file: Path
+    prepare: Callable[[], Awaitable[None]] = _nothing
     is_ready: Callable[[int], Awaitable[bool]] = _at_once
-    leave_by: tuple[tuple[signal.Signals, float], ...] = (
+    is_stuck: Callable[[], Awaitable[bool]] = _never
+    stop_signals: tuple[tuple[signal.Signals, float], ...] = (
         (signal.SIGTERM, 5.0),
         (signal.SIGKILL, 5.0),
     )
     user: int | None = None
-    told: bytes = b""
+    stdin: bytes = b""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Variables for it, where we have no such ones ourselves."""
+    """Default environment variables. Those of this process override them."""
 
 
 @contextlib.asynccontextmanager
 async def kept_running(program: Program) -> AsyncIterator[None]:
-    """The server, from being ready until it has left. Raises ServerFailed if it does not start."""
+    """Run a server while open. Raises ServerFailed if it does not start."""
     _keep_last_log(program.log_file)
     running = _Running(await start(program))
     keeper = asyncio.create_task(_keep(program, running), name=f"keeper of {program.name}")
@@ -73,7 +91,7 @@ class _Running:
 
 
 async def run(program: Program) -> None:
-    """Runs it to its end. Raises ServerFailed if that is not 0."""
+    """Run a program to its end. Raises ServerFailed if its exit code is not 0."""
     process = _spawn(program)
     try:
         await _ended(process, look_every=POLL)
@@ -84,15 +102,16 @@ async def run(program: Program) -> None:
 
 
 async def start(program: Program) -> "subprocess.Popen[bytes]":
-    """The server, ready. Raises ServerFailed."""
+    """Start a server and wait until it is ready. Raises ServerFailed."""
+    await program.prepare()
     process = _spawn(program)
     try:
-        async with asyncio.timeout(READY_WITHIN):
+        async with asyncio.timeout(START_TIMEOUT):
             while process.poll() is None and not await program.is_ready(process.pid):  # noqa: ASYNC110
                 await asyncio.sleep(POLL)
     except TimeoutError as error:
         await _stop(program, process)
-        late = f"was not ready after {READY_WITHIN:g} s"
+        late = f"was not ready after {START_TIMEOUT:g} s"
         raise ServerFailed(_last_words(program, late)) from error
     except BaseException:
         await _stop(program, process)
@@ -104,9 +123,14 @@ async def start(program: Program) -> "subprocess.Popen[bytes]":
 
 async def _keep(program: Program, running: _Running) -> None:
     while True:
-        await _ended(running.process, look_every=0.2)
-        code = running.process.returncode
-        log.error("%s died: starting it again", program.name, extra={"code": code})
+        if await _gone(running.process, CHECK_EVERY, look_every=0.2):
+            code = running.process.returncode
+            log.error("server died, restarting", extra={"server": program.name, "code": code})
+        elif await program.is_stuck():
+            log.error("server is stuck, restarting", extra={"server": program.name})
+            await _stop(program, running.process)
+        else:
+            continue
         running.process = await _start_again(program)
 
 
@@ -115,36 +139,57 @@ async def _start_again(program: Program) -> "subprocess.Popen[bytes]":
         try:
             process = await start(program)
         except (ServerFailed, OSError) as error:
-            log.error("%s does not start: trying on", program.name, extra={"reason": str(error)})
-            await asyncio.sleep(START_AGAIN_AFTER)
+            extra = {"server": program.name, "reason": str(error)}
+            log.error("server does not start, will retry", extra=extra)
+            await asyncio.sleep(RESTART_DELAY)
         else:
-            log.info("%s is back", program.name)
+            log.info("server restarted", extra={"server": program.name})
             return process
 
 
 def _spawn(program: Program) -> "subprocess.Popen[bytes]":
-    """Starts it in a session of its own, so that Ctrl-C reaches us alone and we end it last. It is
-    started by the loop's thread: that thread's death is what the kernel tells it about."""
+    """Start a program in a session of its own, so that Ctrl-C does not reach it.
+
+    The event loop's thread starts it: the kernel signals a child when its parent thread dies.
+    """
     program.log_file.parent.mkdir(mode=0o700, exist_ok=True)
-    with program.log_file.open("ab") as output:
+    with _log_of(program) as output:
         process = subprocess.Popen(  # noqa: S603 - the wheels' own programs
             [*_dies_with_us(program), *program.command],
-            stdin=subprocess.PIPE if program.told else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if program.stdin else subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd="/",
-            env={**program.environment, **os.environ},
+            env={**program.environment, **_inherited()},
             start_new_session=True,
             **_as_user(program.user),
         )
     if process.stdin:
         with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(program.told)
+            process.stdin.write(program.stdin)
     return process
 
 
+def _log_of(program: Program) -> BinaryIO:
+    """Open the log to append to. Follows no symlink: root must not write to another file."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    try:
+        return os.fdopen(os.open(program.log_file, flags, 0o600), "ab")
+    except OSError as error:
+        why = f"{program.name} cannot log to {program.log_file}: {error.strerror}"
+        raise ServerFailed(why) from error
+
+
+def _inherited() -> dict[str, str]:
+    """Return the environment without variables such as PGPORT and PGDATA.
+
+    The PostgreSQL server would take settings from them.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
 class _Identity(TypedDict, total=False):
-    """What subprocess takes to run a program as someone else."""
+    """Arguments of subprocess to run a program as another user."""
 
     user: int
     group: int
@@ -152,22 +197,28 @@ class _Identity(TypedDict, total=False):
 
 
 def _as_user(user: int | None) -> _Identity:
-    """Runs a program as that user, with its group alone; None changes nothing."""
+    """Return the arguments to run a program as a user, with only that user's own group."""
     if user is None:
         return {}
-    return {"user": user, "group": pwd.getpwuid(user).pw_gid, "extra_groups": []}
+    try:
+        group = pwd.getpwuid(user).pw_gid
+    except KeyError:  # the owner of a volume may have no name in this container
+        group = user
+    return {"user": user, "group": group, "extra_groups": []}
 
 
 def _dies_with_us(program: Program) -> tuple[str, ...]:
-    """Where util-linux is at hand, kill -9 of this process ends its servers too. Elsewhere the next
-    start ends them."""
-    signal_name = program.leave_by[0][0].name.removeprefix("SIG")
+    """Return a command prefix that ends the server when this process is killed.
+
+    It needs util-linux. Without it, the next start ends the server.
+    """
+    signal_name = program.stop_signals[0][0].name.removeprefix("SIG")
     return ("setpriv", "--pdeathsig", signal_name, "--") if _has_setpriv() else ()
 
 
 @functools.cache
 def _has_setpriv() -> bool:
-    """Whether there is one that knows the option; BusyBox has one that does not."""
+    """Return whether setpriv supports the option. BusyBox's does not."""
     command = ["setpriv", "--pdeathsig", "TERM", "--", "true"]
     with contextlib.suppress(OSError):
         return not subprocess.run(command, check=False, capture_output=True).returncode  # noqa: S603 - no input in it
@@ -176,7 +227,7 @@ def _has_setpriv() -> bool:
 
 async def _stop(program: Program, process: "subprocess.Popen[bytes]") -> None:
     try:
-        for number, seconds in program.leave_by:
+        for number, seconds in program.stop_signals:
             process.send_signal(number)
             if await _gone(process, seconds):
                 return
@@ -186,10 +237,12 @@ async def _stop(program: Program, process: "subprocess.Popen[bytes]") -> None:
             process.wait()
 
 
-async def _gone(process: "subprocess.Popen[bytes]", within: float) -> bool:
+async def _gone(
+    process: "subprocess.Popen[bytes]", within: float, *, look_every: float = POLL
+) -> bool:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within):
-            await _ended(process, look_every=POLL)
+            await _ended(process, look_every=look_every)
     return process.poll() is not None
 
 
@@ -199,12 +252,14 @@ async def _ended(process: "subprocess.Popen[bytes]", *, look_every: float) -> No
 
 
 def _keep_last_log(path: Path) -> None:
-    """Begins a new log and keeps the last one beside it, so that none grows for ever."""
+    """Rotate the log and keep the last one, so that logs do not grow without limit."""
     if path.exists():
         path.replace(path.with_name(f"{path.name}.1"))
 
 
 def _last_words(program: Program, what: str) -> str:
-    lines = program.log_file.read_text(errors="replace").splitlines()[-5:]
-    said = "\n  ".join(lines) or "nothing"
-    return f"{program.name} {what} and said:\n  {said}\n(all of it: {program.log_file})"
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = program.log_file.read_text(errors="replace").splitlines()[-5:]
+    tail = "\n  ".join(lines) or "(empty)"
+    return f"{program.name} {what}. End of its log:\n  {tail}\n(full log: {program.log_file})"

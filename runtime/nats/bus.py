@@ -1,59 +1,98 @@
-"""The connection to NATS: open or waiting to be, never closed by itself, never silently deaf."""
+"""The connection to NATS. It reconnects by itself, also when the server stops responding."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from typing import Final
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, Unpack
+from urllib.parse import quote
 
+import msgspec
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
-from schemas import codec
-from schemas.envelope import Envelope
-from schemas.events import Event
-from schemas.identity import Actor, Resource
-from schemas.subjects import EVENTS_STREAM, subject_of
-from service.runtime.credentials import credentials
-from service.runtime.nats_client import NatsClient, NotAllowed
-from service.runtime.settings import NatsSettings, SettingsError
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.nats.account import (
+    KEY_ACCOUNTS,
+    STREAMS_ACCOUNT,
+    account_of,
+    api_prefix,
+    is_secured,
+)
+from mediabus.runtime.nats.client import NatsClient, NotAllowed
+from mediabus.runtime.nats.connection_log import ConnectionLog
+from mediabus.runtime.nats.credentials import credentials
+from mediabus.runtime.nats.logins import Servers, servers_of
+from mediabus.runtime.nats.once import publish_once
+from mediabus.runtime.settings import NatsSettings
+from mediabus.schemas import codec
+from mediabus.schemas.envelope import Envelope, Links
+from mediabus.schemas.events import Event
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.subjects import EVENTS_STREAM, subject_of
 
 log: Final = logging.getLogger("mediabus.bus")
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
-SCHEMES: Final = {"nats", "tls", "ws", "wss"}
-DEAF_AFTER: Final = 5.0
-"""Seconds in which a server in reach answers a ping. nats-py's read loop ends for good, and
-silently, on a message that it cannot parse."""
+PING_TIMEOUT: Final = 5.0
+"""Seconds between two pings of the watchdog, and for the reply to one. A watchdog is needed because
+nats-py's read loop ends silently on a message that it cannot parse."""
+
+
+STRUCTURED: Final[Mapping[str, str]] = {"Content-Type": codec.CONTENT_TYPE}
+"""Headers of an event in structured JSON."""
 
 
 class PublishFailed(Exception):
-    """NATS did not confirm that it stored an event. It may have: publish the same one again."""
+    """NATS did not confirm that it stored an event.
+
+    It may have stored it. Publishing the same envelope again is safe: it is stored once.
+
+    >>> async with mediabus.connect(actor=mediabus.Actor("job", "scan")) as bus:
+    ...     try:
+    ...         await bus.publish(mediabus.events.JobExecuted(job_name="scan"))
+    ...     except mediabus.PublishFailed as error:
+    ...         print("try again later:", error)
+    """
 
 
 class CannotConnect(Exception):
-    """No NATS server answered in time."""
+    """No NATS server answered in time, or none accepted the credentials.
+
+    >>> try:
+    ...     async with mediabus.connect("nats://127.0.0.1:1", wait=0.2) as bus:
+    ...         pass
+    ... except mediabus.CannotConnect as error:
+    ...     print(error)
+    """
 
 
 class Bus:
-    """An open connection to NATS, and the settings that it was made with."""
+    """An open connection to NATS."""
 
-    def __init__(self, nc: NatsClient, settings: NatsSettings) -> None:
+    def __init__(self, nc: NatsClient) -> None:
         self.nc = nc
-        self.settings = settings
-        self.js: JetStreamContext = nc.jetstream(timeout=5)
+        self.installation: str | None = None
+        """The id of the installation, read from its database. None if unknown."""
+        self.holds_streams = nc.account == STREAMS_ACCOUNT
+        self.trusts_actors = is_secured(nc.account)
+        """Whether only mediabus may write to the events stream, so that the actor in an event is
+        proven. False if publishers share a password."""
+        self.is_guest = nc.account.startswith(KEY_ACCOUNTS)
+        """Whether the connection's key belongs to an account without streams."""
+        self.api = api_prefix(nc.account)
+        self.js: JetStreamContext = nc.jetstream(timeout=5, prefix=self.api)
 
     @property
     def is_connected(self) -> bool:
-        """Whether a server is connected right now."""
+        """Whether the connection is up now."""
         return self.nc.is_connected
 
     @property
     def connection(self) -> int:
-        """The number of the connection: another one after each reconnect."""
+        """The number of reconnects so far. It changes with each reconnect."""
         return self.nc.stats["reconnects"]
 
     async def publish(
@@ -61,184 +100,174 @@ class Bus:
         event: Event,
         *,
         actor: Actor,
-        resource: Resource | None = None,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
+        **links: Unpack[Links],
     ) -> Envelope:
-        """Publishes an event that happens now and waits until JetStream has stored it.
-        Raises InvalidEvent and PublishFailed."""
-        envelope = Envelope.of(
-            event,
-            actor=actor,
-            resource=resource,
-            correlation_id=correlation_id,
-            causation_id=causation_id,
-        )
+        """Publish an event that happens now and wait until JetStream has stored it.
+
+        Returns the envelope as published.
+
+        Raises:
+            InvalidEvent: if the event does not conform to its schema.
+            PublishFailed: if NATS did not confirm the event.
+        """
+        envelope = Envelope.of(event, actor=actor, **links)
+        if self.is_guest:  # a source that begins with "mediabus" is reserved for mediabus
+            program = quote(self.nc.options.get("name") or "program", safe="")
+            envelope = msgspec.structs.replace(envelope, source=program)
         await self.publish_envelope(envelope)
         return envelope
 
     async def publish_envelope(self, envelope: Envelope) -> None:
-        """Publishes an event as it is; the same one again is safe. Raises as ``publish``."""
+        """Publish a complete event. Publishing it again is safe.
+
+        Raises the same errors as ``publish``.
+        """
         payload = codec.encode(envelope)
-        codec.decode(payload)  # whoever reads it would refuse what its types do not promise
+        codec.decode(payload)  # fail here rather than in every consumer
         await self.store(subject_of(envelope), payload, str(envelope.id))
 
-    async def store(self, subject: str, payload: bytes, message_id: str) -> None:
-        """Publishes bytes into the events stream, once for each message id."""
-        headers = {"Nats-Msg-Id": message_id, "Content-Type": codec.CONTENT_TYPE}
+    async def store(
+        self,
+        subject: str,
+        payload: bytes,
+        message_id: str,
+        headers: Mapping[str, str] = STRUCTURED,
+    ) -> bool:
+        """Publish bytes to the events stream.
+
+        Returns whether the stream already held the same message under this id.
+
+        Raises:
+            PublishFailed: if NATS did not confirm the message.
+        """
+        headers = {**headers, "Nats-Msg-Id": message_id}
         if not self.nc.is_connected:
             raise PublishFailed("NATS is not connected")
         try:
-            await self.js.publish(subject, payload, headers=headers)
+            return await publish_once(self.js, subject, payload, headers)
         except NoStreamResponseError as error:
             raise PublishFailed(
-                f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, it makes the stream. "
-                "(Or a cluster is electing its leader: wait a moment)"
+                f"NATS has no stream {EVENTS_STREAM} yet: start mediabus, which creates it. "
+                "If NATS is a cluster that is electing a leader, try again in a moment"
             ) from error
         except NotAllowed as error:
             raise PublishFailed(f"NATS does not let this user publish to {subject}") from error
         except (NatsError, APIError, TimeoutError) as error:
-            raise PublishFailed(_why(self.nc, error)) from error
+            raise PublishFailed(_reason(self.nc, error)) from error
 
 
 @contextlib.asynccontextmanager
 async def connect(
     settings: NatsSettings, *, name: str, wait: float | None = None
 ) -> AsyncIterator[Bus]:
-    """The connection, made as soon as a server is there; it waits ``wait`` seconds, or for ever.
-    Raises CannotConnect and SettingsError."""
-    servers = _servers(settings.url or DEFAULT_URL)
-    voice = _Voice()
-    nc = await _connected(servers, settings, voice, name=name, wait=wait)
-    watchdog = asyncio.create_task(_reconnect_when_deaf(nc), name="bus watchdog")
+    """Connect to NATS as soon as a server is reachable, and close the connection at the end.
+
+    ``wait`` limits the wait, in seconds; without it, wait until cancelled.
+
+    Raises:
+        CannotConnect: if no server accepted the connection within ``wait``.
+        SettingsError: if the settings cannot be used.
+    """
+    servers = servers_of(settings.url or DEFAULT_URL, settings)
+    connection_log = ConnectionLog()
+    nc = await _connected(servers, settings, connection_log, name=name, wait=wait)
+    watchdog = asyncio.create_task(_reconnect_when_unresponsive(nc), name="bus watchdog")
     try:
-        yield Bus(nc, settings)
+        yield Bus(nc)
     finally:
         watchdog.cancel()
-        voice.leaving = True
-        with contextlib.suppress(NatsError, TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(nc.flush(), timeout=1)
-        try:
-            await asyncio.wait_for(nc.close(), timeout=1)
-        except TimeoutError:
-            nc.hang_up()
+        connection_log.is_closing = True
+        await _close(nc)
 
 
-def _servers(url: str) -> list[str]:
-    """The URL of each server. Raises SettingsError, which does not quote what may be a password."""
-    servers = url.split(",")
+async def _close(nc: NatsClient) -> None:
+    """Close the connection. Raises nothing, so that later exit steps run in any case."""
+    with contextlib.suppress(NatsError, OSError, RuntimeError, asyncio.CancelledError):
+        await asyncio.wait_for(nc.flush(), timeout=1)
     try:
-        parts = [urlsplit(one if "://" in one else f"nats://{one}") for one in servers]
-        is_usable = all(
-            part.scheme in SCHEMES and part.hostname and (part.port or True) for part in parts
-        )
-    except ValueError:
-        is_usable = False
-    if not is_usable:
-        raise SettingsError("settings: nats.url is no URL of NATS servers: nats://host:4222")
-    return servers
+        await asyncio.wait_for(nc.close(), timeout=1)
+    except (NatsError, OSError, RuntimeError):  # uvloop raises RuntimeError if it is closed already
+        nc.hang_up()
 
 
 async def _connected(
-    servers: list[str], settings: NatsSettings, voice: "_Voice", *, name: str, wait: float | None
+    servers: Servers,
+    settings: NatsSettings,
+    connection_log: ConnectionLog,
+    *,
+    name: str,
+    wait: float | None,
 ) -> NatsClient:
-    options = credentials(settings)
-    logging.getLogger("asyncio").addFilter(_is_worth_saying)
-    nc = NatsClient(needs_tls="tls" in options)
+    options = servers.options | credentials(settings)
+    logging.getLogger("asyncio").addFilter(_is_relevant)
+    nc = NatsClient(
+        needs_tls=servers.needs_tls or "tls" in options,
+        public_nkey=options.pop("public_nkey", None),
+    )
     try:
         async with asyncio.timeout(wait):
-            await nc.connect(  # it tries for ever: max_reconnect_attempts is for the first time too
-                servers,
+            # max_reconnect_attempts applies to the first connection, too.
+            await nc.connect(
+                servers.urls,
                 name=name,
                 **options,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.25,  # type: ignore[arg-type] # seconds, and it sleeps them
+                reconnect_time_wait=0.25,  # type: ignore[arg-type] # a float works, too
                 connect_timeout=5,
                 ping_interval=10,
                 max_outstanding_pings=2,
                 pending_size=16 * 1024 * 1024,
-                error_cb=voice.error,
-                disconnected_cb=voice.disconnected,
-                reconnected_cb=voice.reconnected,
+                error_cb=connection_log.error,
+                disconnected_cb=connection_log.disconnected,
+                reconnected_cb=connection_log.reconnected,
             )
+            if settings.nkey_seed_file:
+                nc.account = await account_of(nc)
     except (NatsError, OSError, TimeoutError) as error:
-        said = "; ".join(voice.heard) or str(error) or "no answer"  # closing forgets what was heard
+        reason = "; ".join(connection_log.reasons) or str(error) or "no answer"  # read before close
         await nc.close()
-        raise CannotConnect(_in_vain(", ".join(map(without_password, servers)), said)) from error
-    voice.connected()
+        raise CannotConnect(_connection_advice(", ".join(servers.urls), reason)) from error
+    connection_log.connected()
     return nc
 
 
-def _in_vain(where: str, said: str) -> str:
-    """What to do where no server, or none that knows us, answered."""
-    if "authorization violation" in said.lower():
+def _connection_advice(urls: str, reason: str) -> str:
+    """Return the message of CannotConnect: what failed, and what to do."""
+    if "nats.credentials" in reason or "nats.nkey_seed_file" in reason:
+        return f"cannot log in to NATS at {urls}: {reason}"
+    if "authorization violation" in reason.lower():
         return (
-            f"NATS at {where} does not let us in ({said}): its password is in the data directory "
-            "of `mediabus up`, which MEDIABUS_DATA_DIR names; elsewhere set MEDIABUS_NATS_PASSWORD "
-            "or MEDIABUS_NATS_NKEY_SEED_FILE"
+            f"NATS at {urls} refused the login: {reason}. For the server of `mediabus up`, set "
+            "MEDIABUS_DATA_DIR to its data directory, which holds the password. For another "
+            "server, set MEDIABUS_NATS_PASSWORD or MEDIABUS_NATS_NKEY_SEED_FILE"
         )
     return (
-        f"no NATS server at {where} ({said}): is mediabus running? "
-        "`mediabus up` starts one, MEDIABUS_NATS_URL names another"
+        f"cannot reach NATS at {urls}: {reason}. Start it with `mediabus up`, or set "
+        "MEDIABUS_NATS_URL to the URL of another server"
     )
 
 
-def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """Not what asyncio has to say of nats-py's streams, whenever a connection with TLS ends."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Filter out a warning that asyncio logs whenever a TLS connection of nats-py ends."""
     return "eof_received() has no effect" not in record.getMessage()
 
 
-async def _reconnect_when_deaf(nc: NatsClient) -> None:
+async def _reconnect_when_unresponsive(nc: NatsClient) -> None:
     while True:
-        await asyncio.sleep(DEAF_AFTER)
+        await asyncio.sleep(PING_TIMEOUT)
         if not nc.is_connected:
             continue
         try:
-            await nc.rtt(timeout=int(DEAF_AFTER))  # flush does not wait where the read loop is dead
+            await nc.rtt(timeout=int(PING_TIMEOUT))  # flush does not detect a dead read loop
         except (NatsError, OSError, TimeoutError):
             if nc.is_connected:
-                log.error("NATS connection hears nothing any more: reconnecting")
+                log.error("NATS connection unresponsive, reconnecting")
                 await nc.force_reconnect()
-                nc.hang_up()  # or it would first wait until the server has taken what was written
+                nc.hang_up()  # otherwise nats-py first waits for pending writes
 
 
-def _why(nc: Client, error: Exception) -> str:
+def _reason(nc: Client, error: Exception) -> str:
     if not nc.is_connected:
         return "NATS is not connected"
-    return f"NATS did not confirm it: {str(error) or type(error).__name__}"
-
-
-def without_password(url: str) -> str:
-    """The URL of a server as it may be shown."""
-    scheme, separator, rest = url.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
-
-
-class _Voice:
-    """What a connection says of itself, until we leave it: nothing twice while it waits."""
-
-    def __init__(self) -> None:
-        self.leaving = False
-        self.heard: list[str] = []
-        self._is_waiting = True
-
-    async def error(self, error: Exception) -> None:
-        words = str(error) or type(error).__name__
-        if not self._is_waiting:
-            log.warning("NATS: %s", words)
-        elif words not in self.heard:
-            self.heard.append(words)
-            log.info("waiting for NATS", extra={"reason": words})
-
-    def connected(self) -> None:
-        self._is_waiting = False
-
-    async def disconnected(self) -> None:
-        self.heard, self._is_waiting = [], True
-        if not self.leaving:
-            log.warning("NATS is gone: waiting for it")
-
-    async def reconnected(self) -> None:
-        self.connected()
-        log.info("NATS is back")
+    return f"NATS did not confirm the event: {error_text(error)}"

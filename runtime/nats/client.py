@@ -1,4 +1,4 @@
-"""nats-py's client, without what ends it silently or leaves it waiting."""
+"""nats-py's client, with fixes for the cases in which it stops silently or hangs."""
 
 import asyncio
 import contextlib
@@ -14,46 +14,72 @@ from nats.errors import Error as NatsError
 from nats.protocol import parser
 from nats.protocol.command import hpub_cmd
 
-from service.runtime.nats_headers import RawHeaders, as_bytes, headers_of
+from mediabus.runtime.nats.headers import RawHeaders, as_bytes, headers_of
 
-Taker = Callable[[Msg], None]
+Receiver = Callable[[Msg], None]
 
 JETSTREAM_ACK: Final = b"$JS.ACK."
-"""How the reply subject of what a consumer is delivered begins."""
+"""Prefix of the reply subject of every message that a consumer delivers."""
 
 EVENT_COMMAND: Final = b"HPUB events."
-"""How an event with its headers, as all of ours have, is sent."""
+"""Prefix of the protocol command that publishes an event with headers."""
 
 FORBIDDEN_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]*)"')
-"""In the words of the server, which nats-py makes lower case."""
+"""The server's error, in lower case as nats-py passes it on."""
 
-# What stands between the parts of a line is a blank or a tab. nats-py takes any white space for it,
-# of which a subject may hold a form feed, and then loses its place.
+# The parts of a protocol line are separated by blanks and tabs. nats-py splits at any white space,
+# so a subject with a form feed would break its parser.
 _PART: Final = rb"[ \t]+([^ \t\r\n]+)"
 parser.MSG_RE = re.compile(rb"\AMSG%b%b(%b)?[ \t]+(\d+)\r\n" % (_PART, _PART, _PART))
 parser.HMSG_RE = re.compile(rb"\AHMSG%b%b(%b)?[ \t]+(\d+)[ \t]+(\d+)\r\n" % (_PART, _PART, _PART))
 
 
 class NotAllowed(NatsError):
-    """NATS knows who we are, and does not let us do this."""
+    """The NATS user has no permission for this."""
 
 
 class NatsClient(Client):
-    """nats-py's client, less some ways to its end: for good on most of what a server calls an
-    error, silently on a subject that is not UTF-8 or on headers that are none. What the server
-    forbids fails at once, and not by its timeout; where TLS is needed, a server without it is no
-    server. And it reads headers at a third of the cost, and writes them at two thirds."""
+    """nats-py's client with these changes:
 
-    def __init__(self, *, needs_tls: bool) -> None:
+    - It reconnects after errors of the server that nats-py treats as final.
+    - It survives subjects that are not UTF-8 and malformed headers.
+    - A request that the server forbids fails at once instead of timing out.
+    - If TLS is required, it refuses a server without TLS.
+    - It reads headers at a third of the cost and writes them at two thirds.
+    """
+
+    def __init__(self, *, needs_tls: bool, public_nkey: str | None = None) -> None:
         super().__init__()
+        self.account = ""  # set once connected, if the connection uses a key
         self._needs_tls = needs_tls
-        self._asked: WeakKeyDictionary[asyncio.Future[Msg], str] = WeakKeyDictionary()
-        self._takers: dict[int, Taker] = {}
+        self._public_nkey = public_nkey
+        self._requests: WeakKeyDictionary[asyncio.Future[Msg], str] = WeakKeyDictionary()
+        self._receivers: dict[int, Receiver] = {}
+        self._raw: set[int] = set()
+
+    @property
+    def server_info(self) -> dict[str, Any]:
+        """The INFO that the server sent on connect."""
+        return dict(self._server_info)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._needs_tls and not info.get("tls_required"):
-            raise NatsError("nats: the server does not speak TLS, which nats.tls_ca asks for")
+            raise NatsError("nats: the server does not offer TLS, which nats.tls_ca requires")
         await super()._process_info(info, initial_connection)
+
+    async def _process_connect_init(self) -> None:
+        """Handshake with a server. Turn every error into one that nats-py retries.
+
+        nats-py's reconnect loop ends silently on an error that it does not know.
+        """
+        try:
+            await super()._process_connect_init()
+        except (NatsError, OSError):
+            self.hang_up()  # nats-py opens another connection and never closes this one
+            raise
+        except Exception as error:
+            self.hang_up()
+            raise NatsError(f"nats: {type(error).__name__}: {error}") from error
 
     async def publish(
         self,
@@ -64,7 +90,7 @@ class NatsClient(Client):
     ) -> None:
         future = self._resp_map.get(reply.rpartition(".")[2]) if reply else None
         if future is not None:
-            self._asked[future] = subject
+            self._requests[future] = subject
         await super().publish(subject, payload, reply, headers)
 
     async def _send_publish(
@@ -85,44 +111,56 @@ class NatsClient(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
+    def fails_when_refused(self, future: "asyncio.Future[Any]", subject: str) -> None:
+        """Fail ``future`` with NotAllowed if the server forbids publishing to ``subject``."""
+        self._requests[future] = subject
+
     @contextlib.asynccontextmanager
-    async def handing(self, subject: str, taker: Taker) -> AsyncIterator[None]:
-        """A subscription whose messages are handed over as they are read, past the queue and the
-        task that nats-py has between: ``taker`` must be quick, and must not raise."""
+    async def receiving(
+        self, subject: str, receiver: Receiver, *, raw: bool = False
+    ) -> AsyncIterator[None]:
+        """Subscribe and call ``receiver`` with each message as it is read from the socket.
+
+        This bypasses nats-py's queue and task per subscription. ``receiver`` must be fast and must
+        not raise. With ``raw``, the headers of each message are ``RawHeaders``.
+        """
         subscription = await self.subscribe(subject, pending_msgs_limit=-1, pending_bytes_limit=-1)
         sid = subscription._id  # noqa: SLF001
-        self._takers[sid] = taker
+        self._receivers[sid] = receiver
+        if raw:
+            self._raw.add(sid)
         try:
             yield
         finally:
-            del self._takers[sid]
-            with contextlib.suppress(NatsError):  # closed already
+            del self._receivers[sid]
+            self._raw.discard(sid)
+            with contextlib.suppress(NatsError):  # the connection may be closed
                 await subscription.unsubscribe()
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        taker = self._takers.get(sid)
-        if taker is None:
+        receiver = self._receivers.get(sid)
+        if receiver is None:
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        if reply.startswith(JETSTREAM_ACK) and headers:
+        if sid in self._raw or (reply.startswith(JETSTREAM_ACK) and headers):
             known: Any = RawHeaders(headers)
         else:
             known = await self._process_headers(headers)
-        taker(self._build_message(sid, subject, reply, data, known))
+        receiver(self._build_message(sid, subject, reply, data, known))
 
     async def acknowledge(self, messages: Sequence[Msg]) -> None:
-        """Acknowledges each of the messages, in one write. Raises ConnectionClosedError."""
+        """Acknowledge a batch of messages in one write. Raises ConnectionClosedError."""
         if self.is_closed:
             raise ConnectionClosedError
         acks = [f"PUB {message.reply} 0\r\n\r\n" for message in messages]
         await self._send_command("".join(acks).encode())
         self.stats["out_msgs"] += len(acks)
         for message in messages:
-            message._ackd = True  # noqa: SLF001 - as its own ``ack`` does
+            message._ackd = True  # noqa: SLF001 - as Msg.ack does
         await self._flush_pending()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: ANN401 - nats-py's
@@ -130,35 +168,55 @@ class NatsClient(Client):
         cancelled = task.cancelling() if task else 0
         try:
             flushed = await super()._flush_pending(force_flush)
-        except (OSError, RuntimeError) as error:  # uvloop's, of a connection that has just ended
+        except (OSError, RuntimeError) as error:  # uvloop raises these if it was just closed
             await self._process_op_err(error)
-            flushed = await super()._flush_pending(force_flush)  # which waits for the next one
-        if task and task.cancelling() > cancelled:  # nats-py keeps it to itself
+            flushed = await super()._flush_pending(force_flush)  # waits for the next connection
+        if task and task.cancelling() > cancelled:  # nats-py swallows the cancellation
             raise asyncio.CancelledError
         return flushed
 
     async def _attempt_reconnect(self) -> None:
-        """Without the events that the lost connection did not send any more: each is published
-        again by whoever waits for it, once it is known what the server has by then."""
-        self._pending = [one for one in self._pending if not one.startswith(EVENT_COMMAND)]
+        """Drop events that the lost connection did not send, then reconnect.
+
+        Their publishers publish them again once they know which ones the server stored.
+        """
+        self._pending = [data for data in self._pending if not data.startswith(EVENT_COMMAND)]
         self._pending_data_size = sum(map(len, self._pending))
-        await super()._attempt_reconnect()
+        waited_for = []
+        while not await self._has_reconnected():
+            waited_for.append(self._reconnection_task_future)
+            await asyncio.sleep(self.options["reconnect_time_wait"])
+        for future in waited_for:
+            if future is not None and not future.done():
+                future.set_result(True)
+
+    async def _has_reconnected(self) -> bool:
+        """Reconnect. Return False if it failed with an error that would end nats-py's loop."""
+        try:
+            await super()._attempt_reconnect()
+        except Exception as error:  # noqa: BLE001 - any error would end reconnecting for good
+            await self._error_cb(error)
+            self._status = Client.RECONNECTING
+            return False
+        return True
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        """Behind what is still to be sent. nats-py sends it before that, so what ``flush`` waited
-        for, such as a subscription, need not be at the server yet."""
+        """Queue the PING behind pending writes, so that ``flush`` means that they arrived.
+
+        nats-py sends it ahead of pending writes, such as a subscription.
+        """
         self._pongs.append(future or asyncio.Future())
         self._pending.append(PING_PROTO)
         self._pending_data_size += len(PING_PROTO)
         await self._flush_pending()
 
     async def _process_pong(self) -> None:
-        if self._pongs and self._pongs[0].done():  # nats-py hangs up where nobody waits any more
+        if self._pongs and self._pongs[0].done():  # nats-py would disconnect if the wait timed out
             self._pongs[0] = asyncio.Future()
         await super()._process_pong()
 
     def hang_up(self) -> None:
-        """Ends the connection to a server that takes nothing, and would never let it be closed."""
+        """Abort the connection without flushing: an unresponsive server would block a close."""
         writer = getattr(self._transport, "_io_writer", None)
         if writer:
             writer.transport.abort()
@@ -167,13 +225,13 @@ class NatsClient(Client):
         if "permissions violation" in err_msg:
             await super()._process_err(err_msg)
             self._refuse(err_msg)
-        else:  # the server hangs up, which is no reason to stay away
+        else:  # the server closes the connection: reconnect
             await self._process_op_err(NatsError(f"nats: {err_msg}"))
 
-    def _refuse(self, words: str) -> None:
-        """Fails the requests to the subject that the server named."""
-        found = FORBIDDEN_PUBLISH.search(words)
-        for future, subject in list(self._asked.items()):
+    def _refuse(self, err_msg: str) -> None:
+        """Fail the requests to the subject that the server named."""
+        found = FORBIDDEN_PUBLISH.search(err_msg)
+        for future, subject in list(self._requests.items()):
             if found and subject.lower() == found[1] and not future.done():
                 future.set_exception(NotAllowed(f"NATS does not let this user ask {subject}"))
 

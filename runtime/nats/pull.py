@@ -1,6 +1,6 @@
-"""A pull consumer's messages, fetched ahead and served in batches.
+"""A pull consumer that prefetches messages and returns them in batches.
 
-nats-py's own ``fetch`` waits for a whole batch or its timeout and is several times slower.
+nats-py's own ``fetch`` waits for a full batch or its timeout and is several times slower.
 """
 
 import asyncio
@@ -17,88 +17,103 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from service.runtime.bus import Bus
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.refusals import ConsumerRefused, is_about_limits, is_final, with_advice
 
 log: Final = logging.getLogger("mediabus.pull")
 
 EXPIRES: Final = 30.0
+"""Seconds until the server ends a pull request."""
+
 ACK_WAIT: Final = 10.0
-"""Seconds after which a message that nobody settled (its consumer was killed) comes again."""
+"""Seconds until the server redelivers a message that was not acknowledged, for instance because its
+consumer was killed."""
 
 HEARTBEAT: Final = 2.0
-"""Seconds between the server's signs of life while a request waits; two missing mean that the
-request is lost (the server restarted, the consumer's leader moved) and is made again."""
+"""Seconds between the server's heartbeats while a pull request waits. If two are missing, the
+request is lost (the server restarted, the consumer's leader moved) and is sent again."""
 
-BEGAN_ELSEWHERE: Final = "deliver policy can not be updated"
-"""What the server says of a consumer that began at the stream's start and now would not, or the
-other way round: it goes on where it is."""
+DELIVER_POLICY_DIFFERS: Final = "deliver policy can not be updated"
+"""The server's error if an existing consumer was created with another ``from_start``. The consumer
+resumes where it left off."""
 
 
 class Place(NamedTuple):
-    """Where in its stream a message stands, and how often it was delivered."""
+    """The position of a message in its stream, and how often it was delivered."""
 
     stream_seq: int
     deliveries: int
 
 
 def place_of(message: Msg) -> Place:
-    """What the subject of its acknowledgement says: ``$JS.ACK.<stream>.<consumer>.<deliveries>.
-    <stream seq>…``, or with domain and account before the stream (ADR-15). nats-py's ``metadata``
-    says it too, and makes so much more of it that it takes ten times as long."""
+    """Parse the position of a message from its acknowledgement subject.
+
+    The subject is ``$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>…``, or has the domain and
+    the account before the stream (ADR-15). nats-py's ``metadata`` takes ten times as long.
+    """
     tokens = message.reply.split(".")
     first = 4 if len(tokens) == 9 else 6
     return Place(int(tokens[first + 1]), int(tokens[first]))
 
 
 FULL: Final = {"Batch Completed", "Message Size Exceeds MaxBytes"}
-"""What the server says where a request has had its ``max_bytes``."""
+"""Status descriptions of a pull request that reached its ``batch`` or ``max_bytes``."""
 
 
 class Pull:
-    """The messages of one durable consumer. One request is under way at a time, so at most
-    twice ``batch`` messages are held here, and about four times what one message may have in
-    bytes. What was taken is kept in progress until it is settled,
-    and what is held too: else the server would deliver it to somebody else."""
+    """The messages of one durable consumer.
 
-    def __init__(self, bus: Bus, stream: str, consumer: ConsumerConfig, batch: int) -> None:
+    One pull request is open at a time, so this holds at most ``2 * batch`` messages and about four
+    times the maximum size of a message in bytes. Messages that were handed out, and messages held
+    here, are kept in progress until they are acknowledged: otherwise the server would redeliver
+    them to another process.
+    """
+
+    def __init__(
+        self, bus: Bus, stream: str, consumer: ConsumerConfig, batch: int, *, is_made: bool = False
+    ) -> None:
         self._bus = bus
         self._stream = stream
         self._consumer = consumer
         self.inbox = bus.nc.new_inbox()
         self._batch = batch
-        self._consumer_is_there = False
+        self._consumer_is_there = self._was_there = is_made
+        self.losses = 0
+        """How often the server ended the consumer."""
         self._outstanding = 0
         self._held: deque[Msg] = deque()
-        self._unsettled: list[Msg] = []
+        self._unacknowledged: list[Msg] = []
         self._arrived = asyncio.Event()
-        self._last_sign = 0.0
+        self._last_received = 0.0
 
     async def messages(self, most: int) -> list[Msg]:
-        """Waits for one message at least and takes what is there, ``most`` at the most."""
+        """Wait for at least one message and return up to ``most`` of them."""
         while not self._held:
             self._arrived.clear()
             if self._outstanding <= 0 or self._is_lost():
-                await self._ask()
+                await self._request()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), timeout=HEARTBEAT)
         taken = [self._held.popleft() for _ in range(min(most, len(self._held)))]
         if self._outstanding <= 0 and len(self._held) < self._batch:
-            await self._ask()
-        if self._consumer.ack_policy != AckPolicy.NONE:  # or nobody settles them
-            self._unsettled = [one for one in (*self._unsettled, *taken) if not one.is_acked]
+            await self._request()
+        if self._consumer.ack_policy != AckPolicy.NONE:
+            self._unacknowledged = [
+                message for message in (*self._unacknowledged, *taken) if not message.is_acked
+            ]
         return taken
 
     async def keep_in_progress(self) -> None:
-        """Tells the server for ever that these are being worked on."""
+        """Report all unacknowledged messages as in progress, until cancelled."""
         while True:
             await asyncio.sleep(ACK_WAIT / 3)
-            for message in (*self._unsettled, *self._held):
+            for message in (*self._unacknowledged, *self._held):
                 if self._bus.is_connected and not message.is_acked:
                     with contextlib.suppress(NatsError):
                         await message.in_progress()
 
-    async def _ask(self) -> None:
-        if not self._bus.is_connected:  # all that is asked for meanwhile would come at once then
+    async def _request(self) -> None:
+        if not self._bus.is_connected:  # requests would pile up and all be served on reconnect
             return
         if not self._consumer_is_there:
             await self._ensure_consumer()
@@ -109,35 +124,52 @@ class Pull:
             "idle_heartbeat": int(HEARTBEAT * 1e9),
         }
         self._outstanding = self._batch
-        self._last_sign = time.monotonic()
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer.durable_name}"
+        self._last_received = time.monotonic()
+        subject = f"{self._bus.api}.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer.durable_name}"
         await self._bus.nc.publish(subject, msgspec.json.encode(request), reply=self.inbox)
 
     async def _ensure_consumer(self) -> None:
+        """Create or update the consumer. Retries errors that may be temporary.
+
+        Raises:
+            ConsumerRefused: if the consumer never existed and JetStream will always refuse it.
+        """
         config = self._consumer
+        logged = ""
         while not self._consumer_is_there:
             try:
                 await self._bus.js.add_consumer(self._stream, config)
             except (NatsError, APIError, TimeoutError) as error:
-                log.info(
-                    "waiting for JetStream", extra={"reason": str(error) or type(error).__name__}
-                )
-                if BEGAN_ELSEWHERE in str(error):
+                reason = with_advice(error)
+                if DELIVER_POLICY_DIFFERS in reason:
                     is_new = config.deliver_policy == DeliverPolicy.NEW
-                    begun = DeliverPolicy.ALL if is_new else DeliverPolicy.NEW
-                    config = config.evolve(deliver_policy=begun)
+                    existing = DeliverPolicy.ALL if is_new else DeliverPolicy.NEW
+                    config = config.evolve(deliver_policy=existing)
+                elif is_final(error) and not (self._was_there or is_about_limits(error)):
+                    raise ConsumerRefused(self._refusal(reason)) from error
+                if reason != logged:
+                    extra = {"consumer": config.durable_name, "reason": reason}
+                    log.warning("consumer not created, will retry", extra=extra)
+                    logged = reason
                 await asyncio.sleep(0.5)
             else:
-                self._consumer_is_there = True
+                self._consumer_is_there = self._was_there = True
+
+    def _refusal(self, reason: str) -> str:
+        return (
+            f"JetStream refuses the consumer {self._consumer.durable_name!r} of stream "
+            f"{self._stream}: {reason}. If a consumer of that name exists with another "
+            "configuration, choose another name or remove it"
+        )
 
     def _is_lost(self) -> bool:
-        silence = time.monotonic() - self._last_sign
+        silence = time.monotonic() - self._last_received
         return silence > 2 * HEARTBEAT
 
     def receive(self, message: Msg) -> None:
-        """Takes what the server sends to the inbox."""
-        self._last_sign = time.monotonic()
-        if message.reply.startswith("$JS.ACK."):  # whatever its own headers say
+        """Take a message or a status that the server sent to the inbox."""
+        self._last_received = time.monotonic()
+        if message.reply.startswith("$JS.ACK."):  # a message may carry a Status header of its own
             self._outstanding -= 1
             self._held.append(message)
         else:
@@ -145,22 +177,23 @@ class Pull:
         self._arrived.set()
 
     def _take_status(self, headers: dict[str, str]) -> None:
-        status, words = headers.get("Status"), headers.get("Description", "")
-        if status in {"404", "408"} or words in FULL:  # nothing came while the request waited
+        status, description = headers.get("Status"), headers.get("Description", "")
+        if status in {"404", "408"} or description in FULL:  # the request ended normally
             self._outstanding = 0
         elif status not in {"100", None}:  # 409, 503: the consumer or its stream changed or is gone
-            log.warning("pull request ended", extra={"status": status, "reason": words})
+            log.warning("pull request ended", extra={"status": status, "reason": description})
             self._outstanding = 0
             self._consumer_is_there = False
+            self.losses += 1
 
 
 @contextlib.asynccontextmanager
 async def pulling(
-    bus: Bus, *, stream: str, consumer: ConsumerConfig, batch: int
+    bus: Bus, *, stream: str, consumer: ConsumerConfig, batch: int, is_made: bool = False
 ) -> AsyncIterator[Pull]:
-    """A subscription to a durable consumer, which is made if it is not there."""
-    pull = Pull(bus, stream, consumer, batch)
-    async with bus.nc.handing(pull.inbox, pull.receive):
+    """Pull from a durable consumer, creating it unless ``is_made``."""
+    pull = Pull(bus, stream, consumer, batch, is_made=is_made)
+    async with bus.nc.receiving(pull.inbox, pull.receive):
         working = asyncio.create_task(pull.keep_in_progress(), name="in progress")
         try:
             yield pull

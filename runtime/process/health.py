@@ -1,31 +1,38 @@
-"""``/livez``, ``/readyz`` and ``/metrics``, for whoever watches a process."""
+"""Serve ``/livez``, ``/readyz`` and ``/metrics``."""
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.runtime.settings import HttpSettings, SettingsError
+from mediabus.runtime.process.http_routes import Routes
+from mediabus.runtime.process.http_server import LimitedServer
+from mediabus.runtime.settings import HttpSettings, SettingsError
 
 log: Final = logging.getLogger("mediabus.health")
 
 Check = Callable[[], Awaitable[str | None]]
-"""Answers what is wrong, or None."""
+"""Returns what is wrong, or None."""
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    settings: HttpSettings, *, default_port: int, checks: Mapping[str, Check]
+    settings: HttpSettings,
+    *,
+    default_port: int,
+    checks: Mapping[str, Check],
+    routes: Routes | None = None,
 ) -> AsyncIterator[int]:
-    """Serves while the process runs and yields the port. Raises SettingsError where it is taken."""
-    app = web.Application()
-    app.router.add_get("/livez", _live)
-    app.router.add_get("/readyz", _ready_by(checks))
-    app.router.add_get("/metrics", _metrics)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+    """Serve the health endpoints, and the routes of parts, while open. Yield the port.
+
+    Raises SettingsError if the port is taken.
+    """
+    pages = {"/livez": _live, "/readyz": _Readiness(checks).page, "/metrics": _metrics}
+    runner = web.ServerRunner(LimitedServer(pages, routes or Routes()), shutdown_timeout=1)
     await runner.setup()
     try:
         wanted = default_port if settings.port is None else settings.port
@@ -34,8 +41,8 @@ async def serving(
             await site.start()
         except OSError as error:
             raise SettingsError(
-                f"port {wanted} on {settings.host} for /readyz and /metrics is taken or forbidden: "
-                "set MEDIABUS_HTTP_PORT to another, or to 0 for any"
+                f"cannot serve /readyz and /metrics: port {wanted} on {settings.host} is taken or "
+                "forbidden. Set MEDIABUS_HTTP_PORT to another port, or to 0 for any free one"
             ) from error
         port: int = runner.addresses[0][1]
         log.info("serving /livez /readyz /metrics", extra={"host": settings.host, "port": port})
@@ -44,20 +51,47 @@ async def serving(
         await runner.cleanup()
 
 
-async def _live(_: web.Request) -> web.Response:
+_checks: Final[dict[str, Check]] = {}
+"""Additional checks of the parts that run in this process."""
+
+
+@contextlib.contextmanager
+def checking(name: str, check: Check) -> Iterator[None]:
+    """Add a check to ``/readyz`` while the context is open."""
+    _checks[name] = check
+    try:
+        yield
+    finally:
+        _checks.pop(name, None)
+
+
+async def _live(_: web.BaseRequest) -> web.Response:
     return web.Response(text="ok\n")
 
 
-def _ready_by(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def ready(_: web.Request) -> web.Response:
-        problems = {name: wrong for name, check in checks.items() if (wrong := await check())}
+class _Readiness:
+    """Runs the checks of ``/readyz``.
+
+    Concurrent requests share one run, so that they cannot exhaust the connection pool.
+    """
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._own = checks
+        self._run: asyncio.Task[dict[str, str]] | None = None
+
+    async def page(self, _: web.BaseRequest) -> web.Response:
+        if self._run is None or self._run.done():
+            self._run = asyncio.create_task(self._problems(), name="readiness")
+        problems = await asyncio.shield(self._run)
         if problems:
-            lines = [f"{name}: {wrong}\n" for name, wrong in problems.items()]
+            lines = [f"{name}: {problem}\n" for name, problem in problems.items()]
             return web.Response(status=503, text="".join(lines))
         return web.Response(text="ok\n")
 
-    return ready
+    async def _problems(self) -> dict[str, str]:
+        checks = {**self._own, **_checks}
+        return {name: problem for name, check in checks.items() if (problem := await check())}
 
 
-async def _metrics(_: web.Request) -> web.Response:
+async def _metrics(_: web.BaseRequest) -> web.Response:
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

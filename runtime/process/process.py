@@ -1,9 +1,9 @@
-"""How a process lives: it runs its parts until one fails or a signal asks it to leave."""
+"""Run a process until it fails or a signal ends it."""
 
 import asyncio
-import contextlib
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -12,35 +12,54 @@ import uvloop
 
 log: Final = logging.getLogger("mediabus.process")
 
-LEAVE_WITHIN: Final = 10.0
-"""Seconds from SIGTERM to being gone; Docker's and systemd's own patience is longer."""
+SHUTDOWN_TIMEOUT: Final = 10.0
+"""Seconds from SIGTERM until the process kills itself. Docker and systemd wait longer."""
 
-COLLECT_AFTER: Final = 20_000
-"""Objects made and not yet gone, after which Python looks for cycles. A batch of a thousand events
-is some ten thousand, without any cycle: at Python's own 700 it looks for them all the time."""
+GC_THRESHOLD: Final = 20_000
+"""Allocations between two garbage collections. A batch of a thousand events allocates about ten
+thousand objects without any cycle; Python's default of 700 would collect all the time."""
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs ``main`` on uvloop until it ends, or SIGTERM or SIGINT cancels it."""
-    gc.set_threshold(COLLECT_AFTER)
+    """Run ``main`` on uvloop until it ends or SIGTERM or SIGINT cancels it."""
+    gc.set_threshold(GC_THRESHOLD)
     uvloop.run(_until_signal(main))
 
 
 async def _until_signal(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(main(), name="main")
+    shutdown = _Shutdown(task)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _leave, task, signal.Signals(number).name)
-    with contextlib.suppress(asyncio.CancelledError):
+        loop.add_signal_handler(number, shutdown.start, signal.Signals(number).name)
+    try:
         await task
+    except asyncio.CancelledError:
+        pass
+    except Exception as error:
+        if not shutdown.has_started:
+            raise
+        # The process was asked to end, so an error on the way out is only logged.
+        log.warning("an exit step failed", extra={"reason": repr(error)})
 
 
-def _leave(task: asyncio.Task[None], name: str) -> None:
-    log.info("leaving", extra={"signal": name})
-    task.cancel()
-    asyncio.get_running_loop().call_later(LEAVE_WITHIN, _give_up)
+class _Shutdown:
+    """Cancels the main task once: a second signal must not interrupt its exit steps."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+        self.has_started = False
+
+    def start(self, name: str) -> None:
+        if self.has_started:
+            return
+        self.has_started = True
+        log.info("shutting down", extra={"signal": name})
+        self._task.cancel()
+        asyncio.get_running_loop().call_later(SHUTDOWN_TIMEOUT, _kill)
 
 
-def _give_up() -> None:
-    log.error("did not leave in time", extra={"seconds": LEAVE_WITHIN})
+def _kill() -> None:
+    log.error("shutdown timed out", extra={"seconds": SHUTDOWN_TIMEOUT})
     signal.raise_signal(signal.SIGKILL)
+    os._exit(128 + signal.SIGKILL)  # process 1 of a container cannot kill itself

@@ -1,0 +1,1 @@
+"""The foundation of every process: settings, NATS, PostgreSQL, HTTP and embedded servers."""
