@@ -1,20 +1,24 @@
-"""The port that every download client implements: one file a client, these six calls.
+"""The interface that every download client implements: one adapter per client, six calls each.
 
-An adapter translates; it decides nothing. It keeps no history, emits no event and never turns
-"could not ask" into "has nothing".
+An adapter only translates. It keeps no history, publishes no events, and never reports a client
+that it cannot reach as a client without downloads.
+
+To add a client, write a ``ClientSettings`` subclass whose ``connect`` opens a ``DownloadClient``,
+add it to ``AnyClientSettings`` in this package's ``__init__``, and run the conformance tests.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.status import DownloadStatus, ItemId, UnreachableReason
-from service.runtime.redact import without_secrets
+from mediabus.runtime.redact import without_secrets
+from mediabus.schemas.status import DownloadStatus, ItemId, UnreachableReason
+from mediabus.service.clients.limits import MAX_MESSAGE_LENGTH, cut
 
 
 @dataclasses.dataclass(frozen=True)
 class Magnet:
-    """A magnet link, as given."""
+    """A magnet link, unchanged from the request."""
 
     uri: str
 
@@ -28,77 +32,115 @@ class TorrentFile:
 
 @dataclasses.dataclass(frozen=True)
 class NzbFile:
-    """The bytes of an ``.nzb`` file and the name to show for it."""
+    """The bytes of an ``.nzb`` file and the display name of the download."""
 
     content: bytes
     name: str
 
 
 Source = Magnet | TorrentFile | NzbFile
-"""What to download. A URL has been fetched and become one of these before it comes here."""
+"""What to download. URLs are fetched before they reach an adapter, and become one of these."""
 
 
 class ClientUnavailable(Exception):
-    """The client could not be asked: nothing is known, nothing was done."""
+    """The client could not be queried. Its state is unknown, and nothing was changed.
+
+    ``reason`` becomes the reason of ``download_client.unreachable``. The message is shortened and
+    holds no passwords or keys.
+    """
 
     def __init__(self, reason: UnreachableReason, message: str) -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(without_secrets(cut(message, MAX_MESSAGE_LENGTH)))
         self.reason: UnreachableReason = reason
 
 
 class ClientRefused(Exception):
-    """The client was asked and said no, in its own words."""
+    """The client answered and refused the call. The message quotes its answer where there is one.
+
+    The message is shortened and holds no passwords or keys.
+    """
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(without_secrets(cut(message, MAX_MESSAGE_LENGTH)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """All that the client has at this moment. ``restarted`` if the program was started anew since
-    this session's last observation, as far as that can be told; never in the first one."""
+    """All downloads of the client at one moment.
+
+    ``restarted`` is true if the client's process was restarted after this session's previous
+    observation, as far as the adapter can detect that. It is false in the first observation.
+    ``warning`` is a warning about the client as a whole, in the client's own text.
+    """
 
     items: Sequence[DownloadStatus]
     restarted: bool = False
+    warning: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Delta:
-    """What changed since the last observation of the same session; ``removed`` names what the
-    client says is gone. A changed item carries its whole status."""
+    """What changed since the previous observation of the same session.
+
+    ``changed`` holds the complete status of each changed download, and ``removed`` the ids of those
+    that the client reports as removed.
+    """
 
     changed: Sequence[DownloadStatus]
     removed: Sequence[ItemId]
 
 
 Observation = Snapshot | Delta
+"""The result of one poll."""
 
 
 class DownloadClient(Protocol):
     """A session with one download client.
 
-    Every call has a timeout and raises ``ClientUnavailable`` when the client cannot be asked
-    (a session that expired is renewed once, unseen) and ``ClientRefused`` when it says no.
+    Every call has a timeout: the ``timeout`` of the client's settings, in seconds. An expired login
+    is renewed once, inside the call.
+
+    Raises:
+        ClientUnavailable: from any call, if the client cannot be queried.
+        ClientRefused: from any call, if the client answers and refuses it.
     """
 
     async def version(self) -> str:
-        """The program's own version, such as ``4.5.2``."""
+        """Return the client's version, such as ``4.5.2``."""
 
     async def observe(self) -> Observation:
-        """What the client has, by the cheapest API there is: the first answer of a session is a
-        ``Snapshot``, later ones may be a ``Delta``. Never answers with less than the client has."""
+        """Return what the client has, through its cheapest API.
+
+        The first result of a session is a ``Snapshot``; later ones may be a ``Delta``. A partial
+        answer raises ``ClientUnavailable``: the result never omits downloads that the client has.
+        """
 
     async def add(self, source: Source, *, title: str, category: str | None) -> ItemId:
-        """Hand over a download and return its id, once the client lists it.
-        Raises ``ClientRefused`` for a duplicate or something it cannot use."""
+        """Add a download and return its id once the client lists it.
+
+        Raises:
+            ClientRefused: the client already has the download, or cannot use the source.
+        """
 
     async def pause(self, item: ItemId) -> None:
-        """Stop the download where it is. Pausing what is paused is no error; an item that the
-        client does not have is ``ClientRefused``."""
+        """Pause a download. Pausing a paused download does nothing.
+
+        Raises:
+            ClientRefused: the client does not have the download, or cannot pause it.
+        """
 
     async def resume(self, item: ItemId) -> None:
-        """Let the download go on. As ``pause``."""
+        """Resume a download. Resuming a running download does nothing.
+
+        Raises:
+            ClientRefused: the client does not have the download, or cannot resume it.
+        """
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
-        """Take the download out of the client, with or without its files. As ``pause``, but
-        removing what is gone already is no error."""
+        """Remove a download, and its files if ``delete_files``.
+
+        Removing a download that the client does not have does nothing.
+
+        Raises:
+            ClientRefused: the client cannot remove the download, or cannot do so as asked.
+        """

@@ -1,7 +1,7 @@
-"""XML-RPC bodies on their way: over SCGI, straight to a program, or over HTTP, by a web server.
+"""Send XML-RPC bodies to a client: over SCGI, or over HTTP through a web server.
 
-SCGI is headers as one netstring and the body behind it, a connection a request
-(https://python.ca/scgi/protocol.txt).
+An SCGI request is the headers as one netstring, followed by the body; each request has its own
+connection (https://python.ca/scgi/protocol.txt).
 """
 
 import asyncio
@@ -10,26 +10,38 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from typing import Final, NoReturn, Protocol
 
-from service.clients.http import Http, HttpSettings, Patience, base_url, basic_auth, http_session
-from service.clients.port import ClientUnavailable
-from service.runtime.redact import without_secrets
-
-LARGEST: Final = 256 * 1024 * 1024
-"""Bytes of an answer; 10,000 torrents of rTorrent make some eight million."""
+from mediabus.runtime.redact import without_secrets
+from mediabus.service.clients.http import (
+    Http,
+    HttpSettings,
+    LoginBackoff,
+    base_url,
+    basic_auth,
+    http_session,
+    unreachable,
+)
+from mediabus.service.clients.limits import MAX_PARSED_BYTES
+from mediabus.service.clients.port import ClientUnavailable
 
 CHUNK: Final = 256 * 1024
+"""Bytes that are read from a socket at once."""
+
 XML: Final = "text/xml"
 
 
-class Way(Protocol):
-    """A way to put a question and have the answer's body, with a deadline."""
+class Transport(Protocol):
+    """Sends a request body to a client and returns the body of the answer."""
 
     async def post(self, body: bytes, *, repeatable: bool) -> bytes:
-        """Raises ClientUnavailable. A ``repeatable`` question may be put twice."""
+        """Send one request. A ``repeatable`` one may be sent twice.
+
+        Raises:
+            ClientUnavailable: no usable answer arrived in time.
+        """
 
 
 class Scgi:
-    """Straight to a socket, of TCP or of this machine; ``timeout`` in seconds for a call."""
+    """A TCP or Unix socket that speaks SCGI. ``timeout`` is that of one call, in seconds."""
 
     def __init__(self, url: str, program: str, *, timeout: float) -> None:
         self._url = url
@@ -37,21 +49,15 @@ class Scgi:
         self._timeout = timeout
         self._open = _opener(url)
 
-    async def post(self, body: bytes, *, repeatable: bool) -> bytes:  # noqa: ARG002 - never is
+    async def post(self, body: bytes, *, repeatable: bool) -> bytes:  # noqa: ARG002 - no reuse
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._exchange(request(body))
-        except TimeoutError as error:
-            raise ClientUnavailable(
-                "connection", f"{self._program} at {self._url} did not answer in time"
-            ) from error
-        except (OSError, EOFError) as error:
-            raise ClientUnavailable(
-                "connection", f"cannot reach {self._program} at {self._url}: {error}"
-            ) from error
+        except (OSError, EOFError) as error:  # TimeoutError is an OSError
+            raise unreachable(self._program, self._url, error) from error
         head, separator, content = answer.partition(b"\r\n\r\n")
         if not separator or not head.lower().startswith(b"status: 200"):
-            self._misunderstood(f"{answer[:80]!r}")
+            self._raise_protocol_error(f"{answer[:80]!r}")
         return content
 
     async def _exchange(self, question: bytes) -> bytes:
@@ -62,57 +68,64 @@ class Scgi:
             answer = bytearray()
             while chunk := await reader.read(CHUNK):
                 answer += chunk
-                if len(answer) > LARGEST:
-                    self._misunderstood(f"more than {LARGEST} bytes")
+                if len(answer) > MAX_PARSED_BYTES:
+                    self._raise_protocol_error(f"the answer has more than {MAX_PARSED_BYTES} bytes")
             if not answer:
-                raise EOFError("it hung up without an answer")
+                raise EOFError("connection closed without an answer")
             return bytes(answer)
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _misunderstood(self, what: str) -> NoReturn:
+    def _raise_protocol_error(self, what: str) -> NoReturn:
         raise ClientUnavailable(
-            "protocol", f"{self._url} does not answer as {self._program} does: {what}"
+            "protocol",
+            f"{self._url} does not answer like {self._program}: {what}. "
+            f"Check that `url` is the address of {self._program}.",
         )
 
 
 class Web:
-    """By a web server in front that may want a name and a password."""
+    """A web server that passes requests on to the client and may ask for a password."""
 
     def __init__(self, http: Http, program: str) -> None:
         self._http = http
         self._program = program
-        self._patience = Patience()
+        self._backoff = LoginBackoff()
 
     async def post(self, body: bytes, *, repeatable: bool) -> bytes:
-        self._patience.check()
+        self._backoff.check()
         answer = await self._http.call(
             "POST", "", repeatable=repeatable, data=body, headers={"Content-Type": XML}
         )
         if answer.status in (401, 403):
-            raise self._patience.refused(
+            raise self._backoff.refused(
                 ClientUnavailable(
                     "authentication",
-                    f"the web server before {self._program} refused username or password",
+                    f"the web server in front of {self._program} refused username or password. "
+                    "Check `username` and `password`.",
                 )
             )
         if answer.status != 200:
-            self._http.misunderstood(f"HTTP {answer.status} {answer.words}")
-        self._patience.accepted()
+            self._http.raise_protocol_error(f"HTTP {answer.status} {answer.text}")
+        self._backoff.accepted()
         return answer.body
 
 
 def request(body: bytes) -> bytes:
-    """The body as an SCGI request."""
+    """Return the body as an SCGI request."""
     pairs = {"CONTENT_LENGTH": len(body), "SCGI": 1, "CONTENT_TYPE": XML, "REQUEST_METHOD": "POST"}
     headers = "".join(f"{name}\0{value}\0" for name, value in pairs.items()).encode()
     return b"%d:%b,%b" % (len(headers), headers, body)
 
 
-def must_be_way(settings: HttpSettings) -> None:
-    """ValueError unless the address is one of a way."""
+def check_address(settings: HttpSettings) -> None:
+    """Check that the URL of the settings is an SCGI or HTTP one.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if settings.url.lower().startswith("scgi:"):
         _opener(settings.url)
     else:
@@ -120,8 +133,8 @@ def must_be_way(settings: HttpSettings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def way_to(settings: HttpSettings, program: str) -> AsyncIterator[Way]:
-    """The way that the address names, closed on leaving. Asks nothing yet."""
+async def open_transport(settings: HttpSettings, program: str) -> AsyncIterator[Transport]:
+    """Open the transport that the URL names; it is closed at exit. Sends nothing yet."""
     url, timeout = settings.url, settings.timeout
     if url.lower().startswith("scgi:"):
         yield Scgi(url, program, timeout=timeout)
@@ -137,13 +150,14 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def _opener(url: str) -> Callable[[], "asyncio.Future[Streams]"]:
-    parts = urllib.parse.urlsplit(url)
-    host, port, path = parts.hostname, parts.port, urllib.parse.unquote(parts.path)
+    expected = "scgi://host:port or scgi:///path/of/socket"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port, path = parts.hostname, parts.port, urllib.parse.unquote(parts.path)
+    except ValueError:  # it would quote what it takes for a port
+        raise ValueError(f"url must look like {expected}") from None
     if host and port:
         return lambda: asyncio.ensure_future(asyncio.open_connection(host, port))
     if not parts.netloc and len(path) > 1:
         return lambda: asyncio.ensure_future(asyncio.open_unix_connection(path))
-    shown = without_secrets(url)
-    raise ValueError(
-        f"url must look like scgi://host:port or scgi:///path/of/socket, not {shown!r}"
-    )
+    raise ValueError(f"url must look like {expected}, not {without_secrets(url)!r}")

@@ -1,4 +1,4 @@
-"""The download clients of the settings: which there are, which one to take, and their sessions."""
+"""Parse the configured download clients, open sessions with them, and choose one."""
 
 import contextlib
 import os
@@ -7,28 +7,33 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from schemas.status import Protocol
-from service.clients import AnyClientSettings
-from service.clients.port import DownloadClient
-from service.clients.settings import ClientSettings
-from service.runtime.places import place_and_rule
-from service.runtime.settings import Settings, SettingsError, in_words, variable_prefix, wrong
+from mediabus.runtime.settings import Settings, SettingsError
+from mediabus.runtime.settings_errors import in_words, wrong
+from mediabus.runtime.settings_variables import variable_prefix
+from mediabus.runtime.validation_errors import place_and_rule
+from mediabus.schemas.status import Protocol
+from mediabus.service.clients import AnyClientSettings
+from mediabus.service.clients.guard import guarded
+from mediabus.service.clients.port import DownloadClient
+from mediabus.service.clients.settings import ClientSettings
 
 KINDS: Final[dict[str, type[AnyClientSettings]]] = {
     str(settings.__struct_config__.tag): settings for settings in get_args(AnyClientSettings)
 }
-"""What a client may be, in the settings."""
+"""The settings of each kind of client, by the value of ``kind``."""
 
 
 class NoSuchClient(Exception):
-    """No client of the settings fits; the message says which there are."""
+    """No configured client fits. The message lists those that are configured."""
 
 
 def client_settings(
     settings: Settings, environ: Mapping[str, str] | None = None
 ) -> list[AnyClientSettings]:
-    """The ``[[clients]]`` of the settings, typed. Raises SettingsError naming the key, or the
-    variable that it came from."""
+    """Parse the ``[[clients]]`` tables of the settings.
+
+    Raises SettingsError, which names the key, or the variable that set it.
+    """
     environ = os.environ if environ is None else environ
     clients = [
         _typed(f"clients[{number}]", table, environ)
@@ -52,20 +57,22 @@ def _typed(place: str, table: dict[str, Any], environ: Mapping[str, str]) -> Any
         return msgspec.convert(table, KINDS[kind], strict=False)
     except msgspec.ValidationError as error:
         key, rule = place_and_rule(error)
-        name = key or rule.partition(" ")[0]  # url or tls_ca: what is wrong begins with it
+        name = key or rule.partition(" ")[0]  # url or tls_ca: the message starts with the name
         why = in_words(rule, name, KINDS[kind])
         raise wrong(f"{place}.{name}", f"{prefix}{name}".upper(), why, environ) from error
 
 
 class Sessions:
-    """Open sessions with every enabled client."""
+    """The open sessions with all enabled clients."""
 
     def __init__(self, opened: Sequence[tuple[ClientSettings, DownloadClient]]) -> None:
         self._opened: Final = {settings.name: (settings, client) for settings, client in opened}
 
     def choose(self, name: str | None, protocol: Protocol) -> str:
-        """The named client, or the one of the protocol with the lowest priority number. Raises
-        NoSuchClient."""
+        """Return the named client, or the client of the protocol with the lowest priority number.
+
+        Raises NoSuchClient.
+        """
         fitting = sorted(
             (settings.priority, settings.name)
             for settings, _ in self._opened.values()
@@ -81,11 +88,11 @@ class Sessions:
         raise NoSuchClient(f"no {protocol} client {wanted}: {there}")
 
     def category(self, name: str) -> str | None:
-        """The category that the settings give to downloads of this client."""
+        """Return the configured category for downloads of this client."""
         return self._opened[name][0].category
 
     def client(self, name: str) -> DownloadClient:
-        """The session with a client. Raises NoSuchClient where the settings no longer have it."""
+        """Return the session with a client. Raises NoSuchClient if it is no longer configured."""
         if name not in self._opened:
             raise NoSuchClient(f"the settings have no enabled client named {name!r}")
         return self._opened[name][1]
@@ -93,11 +100,11 @@ class Sessions:
 
 @contextlib.asynccontextmanager
 async def open_sessions(clients: Sequence[ClientSettings]) -> AsyncIterator[Sessions]:
-    """Sessions with the enabled clients; none of them is asked anything yet."""
+    """Open sessions with the enabled clients. This sends them no request."""
     async with contextlib.AsyncExitStack() as stack:
         yield Sessions(
             [
-                (settings, await stack.enter_async_context(settings.connect()))
+                (settings, await stack.enter_async_context(guarded(settings)))
                 for settings in clients
                 if settings.enabled
             ]

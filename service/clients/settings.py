@@ -1,12 +1,13 @@
-"""What the settings of every download client have in common."""
+"""The settings that all download clients share."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, ClassVar
 
 import msgspec
 
-from schemas.status import ClientName, Protocol
-from service.clients.port import DownloadClient
+from mediabus.schemas.paths import unsafe_folder
+from mediabus.schemas.status import ClientName, Protocol
+from mediabus.service.clients.port import DownloadClient
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -14,7 +15,7 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 class ClientSettings(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 ):
-    """One ``[[clients]]`` table. Times in seconds; the lowest ``priority`` is tried first."""
+    """A ``[[clients]]`` table. Times are in seconds; the lowest ``priority`` is chosen first."""
 
     protocol: ClassVar[Protocol]
 
@@ -26,13 +27,18 @@ class ClientSettings(
     priority: Annotated[int, msgspec.Meta(ge=0)] = 1
     enabled: bool = True
     poll_active: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
-    poll_idle: Annotated[float, msgspec.Meta(gt=0)] = 15.0
-    timeout: Annotated[float, msgspec.Meta(gt=0)] = 15.0
+    poll_idle: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 15.0
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=3_600)] = 15.0
+
+    def __post_init__(self) -> None:
+        """Reject a category that cannot be a folder name, as requests do."""
+        if self.category and (why := unsafe_folder(self.category)):
+            raise ValueError(f"category is a folder's name: {why} - at `$.category`")
 
     @property
     def client_name(self) -> ClientName:
         return ClientName(self.name)
 
     def connect(self) -> AbstractAsyncContextManager[DownloadClient]:
-        """A session with the client, closed on leaving. Asks the client nothing yet."""
-        raise TypeError(f"{type(self).__name__} does not say how to connect")
+        """Open a session with the client, and close it on exit. This sends no request."""
+        raise TypeError(f"{type(self).__name__} does not implement connect()")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.aria2 import Aria2Settings
-from service.clients.aria2.session import Aria2
-from service.clients.http import basic_auth
-from service.clients.port import (
+from mediabus.schemas.status import DownloadStatus, ItemId, Phase
+from mediabus.service.clients.aria2 import Aria2Settings
+from mediabus.service.clients.aria2.session import Aria2
+from mediabus.service.clients.http import basic_auth
+from mediabus.service.clients.port import (
     ClientRefused,
     ClientUnavailable,
     Delta,
@@ -51,7 +52,7 @@ async def one_at_a_time(session: Aria2) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_a_pause_of_what_waits_is_seen_though_no_number_and_no_notice_tells(
+async def test_a_pause_of_a_waiting_download_is_detected(
     session: Aria2, daemon: aria2_daemon.Aria2, swarm: Swarm, view: View
 ) -> None:
     first, second = [await add(session, swarm.share(name, rate=1)) for name in "ab"]
@@ -65,7 +66,7 @@ async def test_a_pause_of_what_waits_is_seen_though_no_number_and_no_notice_tell
     await view.until(second, lambda status: status.phase is Phase.PAUSED)
 
 
-async def test_a_try_to_add_twice_leaves_nothing_behind(session: Aria2, swarm: Swarm) -> None:
+async def test_adding_twice_leaves_one_download(session: Aria2, swarm: Swarm) -> None:
     shared = swarm.share(rate=1)
     item = await add(session, shared)
 
@@ -76,7 +77,7 @@ async def test_a_try_to_add_twice_leaves_nothing_behind(session: Aria2, swarm: S
     assert [download.item for download in await session._listed(item)] == [item]
 
 
-async def test_a_download_that_failed_cannot_go_on_but_can_be_begun_anew(
+async def test_a_failed_download_cannot_resume_but_can_be_added_again(
     session: Aria2, daemon: aria2_daemon.Aria2, swarm: Swarm, view: View
 ) -> None:
     shared = swarm.share("again.bin")
@@ -87,7 +88,7 @@ async def test_a_download_that_failed_cannot_go_on_but_can_be_begun_anew(
 
     with pytest.raises(ClientRefused, match="cannot pause"):
         await session.pause(item)
-    with pytest.raises(ClientRefused, match="add it again"):
+    with pytest.raises(ClientRefused, match="Add it again"):
         await session.resume(item)
     (daemon.downloads / shared.name).rmdir()
 
@@ -96,7 +97,7 @@ async def test_a_download_that_failed_cannot_go_on_but_can_be_begun_anew(
     assert len(await session._listed(item)) == 1
 
 
-async def test_files_are_not_deleted_unless_they_are_known_to_be_the_same_here(
+async def test_files_are_deleted_only_if_they_are_on_this_machine(
     session: Aria2, daemon: aria2_daemon.Aria2, swarm: Swarm, view: View
 ) -> None:
     shared = swarm.share("kept.bin")
@@ -109,6 +110,22 @@ async def test_files_are_not_deleted_unless_they_are_known_to_be_the_same_here(
             await remote.remove(item, delete_files=True)
         assert [status.item for status in await everything(remote)] == [item]
         await remote.remove(item, delete_files=False)
+
+    assert (daemon.downloads / shared.name).exists()
+
+
+async def test_files_outside_downloads_dir_are_not_deleted(
+    session: Aria2, daemon: aria2_daemon.Aria2, swarm: Swarm, view: View, tmp_path: Path
+) -> None:
+    shared = swarm.share("inside.bin")
+    item = await add(session, shared, present_in=daemon.downloads)
+    await view.until(item, lambda status: status.phase is Phase.COMPLETED)
+    elsewhere = msgspec.structs.replace(daemon.settings(), downloads_dir=str(tmp_path))
+
+    async with elsewhere.connect() as strict:
+        with pytest.raises(ClientRefused, match=r"may not be deleted: .* is not below"):
+            await strict.remove(item, delete_files=True)
+        assert [status.item for status in await everything(strict)] == [item]
 
     assert (daemon.downloads / shared.name).exists()
 
@@ -138,7 +155,9 @@ async def serving(handler: web.RequestHandler | object) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_what_is_no_torrent_is_shown_by_its_gid(session: Aria2, view: View) -> None:
+async def test_a_download_that_is_not_a_torrent_is_shown_by_its_gid(
+    session: Aria2, view: View
+) -> None:
     async with files(film=b"x" * 5000) as url:
         good = ItemId(await session._rpc.ask(str, "addUri", [f"{url}/film"]))
         bad = ItemId(await session._rpc.ask(str, "addUri", [f"{url}/no%20film"]))
@@ -151,15 +170,45 @@ async def test_what_is_no_torrent_is_shown_by_its_gid(session: Aria2, view: View
     assert not (Path(done.save_path or "") / "film").exists()
 
 
-async def test_a_torrent_that_aria2_fetches_itself_is_the_torrents_download(
+async def test_a_torrent_fetched_by_aria2_is_one_download(
     session: Aria2, swarm: Swarm, view: View
 ) -> None:
     shared = swarm.share(rate=1)
     async with files(**{"a.torrent": shared.content}) as url:
         gid = await session._rpc.ask(str, "addUri", [f"{url}/a.torrent"])
-        await view.until(shared.infohash, lambda status: status.phase is Phase.DOWNLOADING)
+        found = await view.until(shared.infohash, lambda it: it.phase is Phase.DOWNLOADING)
 
     assert gid not in view.items
+    assert found.aliases == (gid,)
+    await session.pause(ItemId(gid))  # by the id that it had before
+    await view.until(shared.infohash, lambda status: status.phase is Phase.PAUSED)
+    await session.remove(ItemId(gid), delete_files=True)
+    assert await session._listed(shared.infohash) == []
+
+
+async def test_a_metalink_continues_as_its_first_download(session: Aria2, view: View) -> None:
+    async with files(one=b"x" * 5000, two=b"y" * 5000) as url:
+        content = METALINK.format(url=url).encode()
+        async with files(**{"a.meta4": content}) as its_url:
+            gid = await session._rpc.ask(str, "addUri", [f"{its_url}/a.meta4"])
+            await eventually(functools.partial(_both, view))
+
+    assert gid not in view.items
+    assert {it.title: it.aliases for it in view.items.values()} == {"one": (gid,), "two": ()}
+
+
+METALINK = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<metalink xmlns="urn:ietf:params:xml:ns:metalink">
+<file name="one"><url>{url}/one</url></file>
+<file name="two"><url>{url}/two</url></file>
+</metalink>
+"""
+
+
+async def _both(view: View) -> bool:
+    await view.refresh()
+    return [it.phase for it in view.items.values()] == [Phase.COMPLETED] * 2
 
 
 async def test_a_magnet_keeps_its_id_when_its_gid_changes(
@@ -208,7 +257,7 @@ async def proxied(daemon: aria2_daemon.Aria2) -> AsyncIterator[str]:
 async def test_it_works_behind_a_proxy(daemon: aria2_daemon.Aria2, swarm: Swarm) -> None:
     async with proxied(daemon) as url:
         inside = url.replace("//", "//a:b%20c@") + "/torrents"
-        settings = Aria2Settings(name="a", url=inside, password=PASSWORD, sees_files=True)
+        settings = msgspec.structs.replace(daemon.settings(), url=inside)
         async with settings.connect() as client:
             view = View(client)
             await view.refresh()
@@ -225,11 +274,11 @@ async def gone(view: View, item: ItemId) -> bool:
     return item not in view.items
 
 
-async def test_a_password_that_the_proxy_wants_is_asked_for(daemon: aria2_daemon.Aria2) -> None:
+async def test_a_password_required_by_the_proxy_is_reported(daemon: aria2_daemon.Aria2) -> None:
     async with proxied(daemon) as url:
         settings = Aria2Settings(name="a", url=f"{url}/torrents", password=PASSWORD)
         async with settings.connect() as client:
-            with pytest.raises(ClientUnavailable, match="before aria2") as refused:
+            with pytest.raises(ClientUnavailable, match="in front of aria2") as refused:
                 await client.observe()
 
     assert refused.value.reason == "authentication"
@@ -245,7 +294,7 @@ async def test_a_password_that_the_proxy_wants_is_asked_for(daemon: aria2_daemon
         {"result": [{"code": 1, "message": "No such method"}] * 5},
     ],
 )
-async def test_an_answer_that_is_none_is_never_an_empty_list(answer: dict[str, object]) -> None:
+async def test_an_invalid_answer_is_never_an_empty_list(answer: dict[str, object]) -> None:
     async def speak(_: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(answer))
 

@@ -1,4 +1,4 @@
-"""What only Deluge can do wrong: pushes, other programs beside us, its accounts and its TLS."""
+"""Tests of Deluge alone: pushed events, other programs, accounts and TLS."""
 
 import asyncio
 import contextlib
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas.status import DownloadStatus, Phase, UnreachableReason
-from service.clients.deluge import DelugeSettings
-from service.clients.deluge.session import Deluge
-from service.clients.deluge.wire import HEADER
-from service.clients.port import ClientUnavailable, Delta, DownloadClient
+from mediabus.schemas.status import DownloadStatus, Phase, UnreachableReason
+from mediabus.service.clients.deluge import DelugeSettings
+from mediabus.service.clients.deluge.session import Deluge
+from mediabus.service.clients.deluge.wire import HEADER
+from mediabus.service.clients.port import ClientUnavailable, Delta, DownloadClient, Magnet
 from tests.clients.conftest import View, add, everything
 from tests.support import deluge_daemon
 from tests.support.daemons import HOST
@@ -30,7 +30,7 @@ def shared_daemon() -> Iterator[deluge_daemon.Deluge]:
         yield running
 
 
-async def test_what_is_at_rest_is_not_asked_for_until_an_event_names_it(
+async def test_unchanging_torrents_are_polled_only_after_an_event(
     client: DownloadClient, daemon: deluge_daemon.Deluge, swarm: Swarm, view: View
 ) -> None:
     assert isinstance(client, Deluge)
@@ -67,7 +67,7 @@ def goes_on(status: DownloadStatus) -> bool:
     return status.phase is Phase.DOWNLOADING
 
 
-async def test_a_look_at_everything_finds_what_no_event_told(
+async def test_a_full_poll_finds_changes_without_an_event(
     client: DownloadClient, swarm: Swarm
 ) -> None:
     assert isinstance(client, Deluge)
@@ -94,13 +94,13 @@ async def test_an_account_that_may_only_read_is_refused_at_once(
     settings = DelugeSettings(name="a", url=daemon.url, username="guest", password="guest")
 
     async with settings.connect() as guest:
-        with pytest.raises(ClientUnavailable, match="only read") as refused:
+        with pytest.raises(ClientUnavailable, match="read-only") as refused:
             await guest.observe()
 
     assert refused.value.reason == "authentication"
 
 
-async def test_an_account_sees_its_own_downloads_and_not_those_of_others(
+async def test_an_account_sees_only_its_own_downloads(
     client: DownloadClient, daemon: deluge_daemon.Deluge, swarm: Swarm
 ) -> None:
     with (daemon.home / "auth").open("a") as accounts:
@@ -168,16 +168,20 @@ async def hang_up(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
 
 
 ELSEWHERE: list[tuple[Speaker, UnreachableReason, str]] = [
-    (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "protocol", "does not speak as Deluge 2 does"),
-    (saying(HEADER.pack(1, 1 << 31)), "protocol", "does not speak as Deluge 2 does"),
-    (saying(HEADER.pack(1, 4) + b"oops"), "protocol", "does not speak as Deluge 2 does"),
+    (
+        saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        "protocol",
+        "not speak the protocol of Deluge 2",
+    ),
+    (saying(HEADER.pack(1, 1 << 31)), "protocol", "not speak the protocol of Deluge 2"),
+    (saying(HEADER.pack(1, 4) + b"oops"), "protocol", "not speak the protocol of Deluge 2"),
     (saying(b""), "connection", "did not answer in time"),
     (hang_up, "connection", "closed the connection"),
 ]
 
 
 @pytest.mark.parametrize(("speak", "reason", "words"), ELSEWHERE)
-async def test_something_else_at_the_address_is_said(
+async def test_another_program_at_the_address_is_reported(
     speak: Speaker, reason: UnreachableReason, words: str, certificate: Path
 ) -> None:
     async with speaking(speak, certificate) as settings, settings.connect() as client:
@@ -187,7 +191,7 @@ async def test_something_else_at_the_address_is_said(
     assert unavailable.value.reason == reason
 
 
-async def test_a_server_without_tls_is_told_from_one_that_is_away() -> None:
+async def test_a_server_without_tls_differs_from_an_unreachable_one() -> None:
     async with (
         speaking(saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), None) as settings,
         settings.connect() as client,
@@ -196,3 +200,16 @@ async def test_a_server_without_tls_is_told_from_one_that_is_away() -> None:
             await client.version()
 
     assert unavailable.value.reason == "tls"
+
+
+async def test_a_hybrid_added_by_v1_completes_under_that_id(
+    client: DownloadClient, swarm: Swarm, view: View
+) -> None:
+    """Deluge does not notice that it has another id in libtorrent since it has its metadata."""
+    shared = swarm.share_hybrid("both.bin")
+
+    item = await client.add(Magnet(shared.magnet), title="", category=None)
+
+    assert item == shared.infohash
+    done = await view.until(item, lambda it: it.phase is Phase.COMPLETED, within=45)
+    assert (done.size, done.downloaded, done.warning) == (shared.size, shared.size, None)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.port import ClientUnavailable
+from mediabus.schemas.status import DownloadStatus, ItemId, Phase
+from mediabus.service.clients.port import ClientUnavailable
 from tests.clients.conftest import KINDS, View, add
 from tests.support import deluge_daemon
 from tests.support.daemons import Daemon, can_mount
@@ -23,9 +23,7 @@ def cramped(request: pytest.FixtureRequest) -> Iterator[Daemon]:
         yield running
 
 
-async def test_a_full_disk_is_a_failure_with_its_reason_or_a_client_out_of_reach(
-    cramped: Daemon, swarm: Swarm
-) -> None:
+async def test_a_full_disk_fails_the_download_or_the_client(cramped: Daemon, swarm: Swarm) -> None:
     async with cramped.settings().connect() as client:
         item = await add(client, swarm.share(size=6 << 20))
         ended = await end_of(View(client), item)
@@ -40,10 +38,10 @@ async def test_a_full_disk_is_a_failure_with_its_reason_or_a_client_out_of_reach
         assert ended.progress < 1
 
 
-async def test_a_full_disk_of_which_deluge_says_nothing_is_seen(
+async def test_a_full_disk_that_deluge_does_not_report_is_detected(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.clients.deluge.session.WHOLE_LOOK", 1.0)
+    monkeypatch.setattr("mediabus.service.clients.deluge.session.FULL_POLL_EVERY", 1.0)
     monkeypatch.setitem(deluge_daemon.DELUGE_JSON, "pre_allocate_storage", True)
     with deluge_daemon.Deluge.started(disk=2 << 20) as daemon:
         async with daemon.settings().connect() as client:

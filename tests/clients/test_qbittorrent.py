@@ -3,9 +3,9 @@
 import pytest
 from aiohttp import web
 
-from service.clients.port import Delta, Snapshot
-from service.clients.qbittorrent import trouble
-from service.clients.qbittorrent.trouble import ASKED_AT_ONCE, Tracker, trackers_words
+from mediabus.service.clients.port import Delta, Snapshot
+from mediabus.service.clients.qbittorrent import trackers as trouble
+from mediabus.service.clients.qbittorrent.trackers import ASKED_AT_ONCE, Tracker, trackers_words
 from tests.clients.test_dialects import qbittorrent, serving
 
 DHT = Tracker("** [DHT] **", 2, "")
@@ -29,7 +29,7 @@ ASKING = Tracker("http://d/announce", 3, "")
         ([Tracker("http://a/announce", "Not working", "as before 4.1.5")], ""),
     ],
 )
-def test_trackers_are_in_trouble_if_none_works(trackers: list[Tracker], words: str) -> None:
+def test_trackers_have_a_message_if_none_works(trackers: list[Tracker], words: str) -> None:
     assert trackers_words(trackers, "what was said before") == words
 
 
@@ -58,7 +58,7 @@ class Standing:
         )
 
 
-async def test_trackers_are_asked_about_what_stands_still_and_a_few_at_a_time(
+async def test_trackers_of_few_stalled_torrents_are_requested_per_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     still = {f"still{number}": "stalledDL" for number in range(2 * ASKED_AT_ONCE - 1)}
@@ -77,7 +77,7 @@ async def test_trackers_are_asked_about_what_stands_still_and_a_few_at_a_time(
         assert server.asked[2 * ASKED_AT_ONCE :] == server.asked[:ASKED_AT_ONCE]
 
 
-async def test_what_trackers_say_comes_and_goes_with_looks_of_its_own(
+async def test_tracker_messages_appear_and_disappear(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(trouble, "TRACKERS_EVERY", 0.0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import xmlrpc.client
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,11 +12,12 @@ import bencode2
 import pytest
 from aiohttp import web
 
-from schemas.status import ItemId, Phase
-from service.clients.http import basic_auth
-from service.clients.port import ClientRefused, ClientUnavailable, Magnet, TorrentFile
-from service.clients.rtorrent import RTorrent, RTorrentSettings
-from service.clients.scgi import request
+from mediabus.schemas.status import ItemId, Phase
+from mediabus.service.clients.http import basic_auth
+from mediabus.service.clients.port import ClientRefused, ClientUnavailable, Magnet, TorrentFile
+from mediabus.service.clients.rtorrent import RTorrentSettings
+from mediabus.service.clients.rtorrent.session import RTorrent
+from mediabus.service.clients.scgi import Transport, open_transport, request
 from tests.clients.conftest import View, add
 from tests.support import rtorrent_daemon
 from tests.support.torrents import Swarm, make_torrent
@@ -54,11 +56,15 @@ async def web_server_before(daemon: rtorrent_daemon.RTorrent) -> AsyncIterator[s
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/rtorrent/RPC2"
-    await runner.cleanup()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/rtorrent/RPC2"
+    finally:
+        await runner.cleanup()
 
 
-async def test_a_web_server_before_it_may_want_a_password(daemon: rtorrent_daemon.RTorrent) -> None:
+async def test_a_web_server_in_front_can_require_a_password(
+    daemon: rtorrent_daemon.RTorrent,
+) -> None:
     async with web_server_before(daemon) as url:
         settings = RTorrentSettings(name="rt", url=url, username="ann", password="sesame")
         async with settings.connect() as known:
@@ -71,7 +77,7 @@ async def test_a_web_server_before_it_may_want_a_password(daemon: rtorrent_daemo
                 assert refused.value.reason == "authentication"
 
 
-async def test_it_is_reached_by_a_socket_of_this_machine(
+async def test_rtorrent_is_reached_by_a_unix_socket(
     rtorrent: RTorrent, daemon: rtorrent_daemon.RTorrent
 ) -> None:
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,7 +94,7 @@ async def test_it_is_reached_by_a_socket_of_this_machine(
             assert await local.version() == await rtorrent.version()
 
 
-async def test_what_answers_otherwise_is_not_rtorrent() -> None:
+async def test_another_program_is_a_protocol_error() -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
         writer.close()
@@ -97,14 +103,14 @@ async def test_what_answers_otherwise_is_not_rtorrent() -> None:
         port = server.sockets[0].getsockname()[1]
         settings = RTorrentSettings(name="rt", url=f"scgi://127.0.0.1:{port}")
         async with settings.connect() as client:
-            with pytest.raises(ClientUnavailable, match="does not answer as rTorrent") as wrong:
+            with pytest.raises(ClientUnavailable, match="does not answer like rTorrent") as wrong:
                 await client.observe()
     assert wrong.value.reason == "protocol"
 
 
 @pytest.mark.parametrize("url", ["scgi://nas", "scgi://", "scgi://nas:x", "ftp://nas", "nas:5000"])
 def test_an_address_must_be_one_of_rtorrent(url: str) -> None:
-    with pytest.raises(ValueError, match=r"url must look like|Port could not"):
+    with pytest.raises(ValueError, match="url must look like"):
         RTorrentSettings(name="rt", url=url)
 
 
@@ -115,7 +121,7 @@ async def test_its_two_kinds_of_pause_are_both_seen_and_ended(
     for command in ("d.pause", "d.stop", "d.close"):
         await view.until(item, lambda status: status.phase is Phase.DOWNLOADING)
 
-        await rtorrent._call(command, item.upper())
+        await rtorrent._rpc.call(command, item.upper())
 
         await view.until(item, lambda status: status.phase is Phase.PAUSED)
         await rtorrent.resume(item)
@@ -138,7 +144,7 @@ def torrent(info: dict[bytes, object]) -> TorrentFile:
     return TorrentFile(bencode2.bencode({b"announce": NOBODY.encode(), b"info": info}))
 
 
-async def test_a_torrent_file_larger_than_its_limit_is_taken(rtorrent: RTorrent) -> None:
+async def test_a_torrent_file_larger_than_the_limit_is_added(rtorrent: RTorrent) -> None:
     info = {
         b"length": PIECE * 40_000,
         b"name": b"large.bin",
@@ -163,7 +169,7 @@ def a_folder(name: str, *files: str) -> TorrentFile:
     return torrent(info)
 
 
-async def test_a_folder_is_removed_with_its_files_and_with_nothing_else(
+async def test_a_removal_deletes_only_the_files_of_the_torrent(
     rtorrent: RTorrent, daemon: rtorrent_daemon.RTorrent, view: View
 ) -> None:
     name = "a 🎬, \"b\" $d.name= 'c'"
@@ -198,8 +204,10 @@ async def test_a_folder_of_its_own_is_removed_whole(
 
 
 class Grudging:
-    """A way to an rTorrent that has one torrent, and runs no program or whose rm achieves nothing;
-    0.16 does so for whom it does not trust, by this fault."""
+    """A transport to an rTorrent with one torrent that runs no program, or whose rm does nothing.
+
+    0.16 raises this fault for callers that it does not trust.
+    """
 
     def __init__(self, *, runs: bool) -> None:
         self.runs = runs
@@ -224,21 +232,19 @@ class Grudging:
 @pytest.mark.parametrize(
     ("runs", "why"), [(False, "may not run programs"), (True, "could not delete the files")]
 )
-async def test_where_files_cannot_be_deleted_the_download_stays_unless_without_them(
-    why: str, *, runs: bool
-) -> None:
-    way = Grudging(runs=runs)
-    client = RTorrent(way, RTorrentSettings(name="rt", url="scgi://127.0.0.1:9"))
+async def test_a_download_with_undeletable_files_is_kept(why: str, *, runs: bool) -> None:
+    transport = Grudging(runs=runs)
+    client = RTorrent(transport, RTorrentSettings(name="rt", url="scgi://127.0.0.1:9"))
 
     with pytest.raises(ClientRefused, match=why):
         await client.remove(ItemId("ab" * 20), delete_files=True)
-    assert not way.erased
+    assert not transport.erased
 
     await client.remove(ItemId("ab" * 20), delete_files=False)
-    assert way.erased
+    assert transport.erased
 
 
-async def test_a_magnet_link_keeps_its_category_and_leaves_no_file_of_its_own(
+async def test_a_magnet_link_keeps_its_category_and_leaves_no_file(
     rtorrent: RTorrent, daemon: rtorrent_daemon.RTorrent, swarm: Swarm, view: View
 ) -> None:
     shared = swarm.share("named.mkv", private=False)
@@ -269,3 +275,54 @@ async def test_trouble_with_its_tracker_is_shown_and_no_failure(
 
 async def test_an_unknown_item_is_not_there_to_remove(rtorrent: RTorrent) -> None:
     await rtorrent.remove(ItemId("0" * 40), delete_files=True)  # no error
+
+
+class Reworded:
+    """A transport to a real rTorrent.
+
+    Its fault for an unknown torrent is that of another version.
+    """
+
+    def __init__(self, transport: Transport, code: int, words: str) -> None:
+        self._transport = transport
+        self._fault = xmlrpc.client.dumps(xmlrpc.client.Fault(code, words)).encode()
+
+    async def post(self, body: bytes, *, repeatable: bool) -> bytes:
+        answer = await self._transport.post(body, repeatable=repeatable)
+        return self._fault if b"Could not find info-hash" in answer else answer
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-500, "info-hash not found"),  # 0.16.10
+        (-503, "invalid parameters: info-hash not found"),  # 0.16.17
+        (-1, "words of next year"),
+    ],
+)
+async def test_an_unknown_torrent_is_known_by_the_meaning_of_the_fault(
+    daemon: rtorrent_daemon.RTorrent, swarm: Swarm, code: int, words: str
+) -> None:
+    async with open_transport(daemon.settings(), "rTorrent") as transport:
+        session = RTorrent(Reworded(transport, code, words), daemon.settings())
+
+        item = await add(session, swarm.share(rate=1))
+
+        await session.remove(item, delete_files=True)
+        await session.remove(item, delete_files=True)  # gone already
+        with pytest.raises(ClientRefused, match="has no download"):
+            await session.pause(item)
+
+
+async def test_a_torrent_that_rtorrent_lists_by_another_id_is_found(
+    rtorrent: RTorrent, view: View
+) -> None:
+    """It decodes and encodes ``info``: a leading zero is lost, and the id with it."""
+    usual = b"6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:" + bytes(20)
+    odd = usual.replace(b"i16384e", b"i016384e")
+    content = b"d8:announce%d:%b4:infod%bee" % (len(NOBODY), NOBODY.encode(), odd)
+
+    item = await rtorrent.add(TorrentFile(content), title="", category="tv")
+
+    assert item == hashlib.sha1(b"d" + usual + b"e").hexdigest()
+    assert (await view.until(item, lambda status: status.category == "tv")).title == "a"

@@ -1,4 +1,4 @@
-"""Clients behind a certificate that an authority of one's own has signed."""
+"""Clients behind a certificate signed by a private authority."""
 
 import dataclasses
 import ssl
@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from service.cli import certificates
-from service.clients import AnyClientSettings
-from service.clients.http import HttpSettings
-from service.clients.port import ClientUnavailable, Snapshot
+from mediabus.secure import certificates
+from mediabus.service.clients import AnyClientSettings
+from mediabus.service.clients.http import HttpSettings
+from mediabus.service.clients.port import ClientUnavailable, Snapshot
 from tests.clients.test_dialects import serving
 from tests.support import daemons
 from tests.support.daemons import HOST
@@ -48,12 +48,12 @@ def certify(directory: Path, host: str) -> Certificate:
 
 
 async def patience(_: web.Request) -> web.Response:
-    """What shows that a call has arrived, whoever made it."""
+    """The sign that a call has arrived."""
     return web.Response(status=429)
 
 
 @pytest.mark.parametrize("settings", OVER_HTTP)
-async def test_a_certificate_is_taken_from_the_authority_of_the_settings_alone(
+async def test_only_the_configured_authority_is_trusted(
     settings: type[HttpSettings], tmp_path: Path
 ) -> None:
     mine, another = certify(tmp_path / "mine", HOST), certify(tmp_path / "another", HOST)

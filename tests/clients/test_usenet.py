@@ -6,18 +6,22 @@ installed; ``test_sabnzbd_recorded`` does what can be done without.
 
 import asyncio
 import base64
+import bz2
+import codecs
+import gzip
 import random
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.nzbget.session import NzbGet
-from service.clients.port import (
+from mediabus.schemas.status import DownloadStatus, ItemId, Phase
+from mediabus.service.clients.nzbget.session import NzbGet
+from mediabus.service.clients.port import (
     ClientRefused,
     ClientUnavailable,
     DownloadClient,
@@ -53,7 +57,12 @@ async def news(shared_daemon: UsenetDaemon) -> AsyncIterator[NewsServer]:
 
 @pytest.fixture
 async def daemon(shared_daemon: UsenetDaemon, news: NewsServer) -> AsyncIterator[UsenetDaemon]:
-    """Running, and emptied after the test, while its news server is there to let go of."""
+    """Running, and emptied after the test, while its news server still answers.
+
+    Without an answer between two tests, it would wait before its next request.
+    """
+    async with shared_daemon.settings().connect() as client:
+        await shared_daemon.unblock(client)
     yield shared_daemon
     news.release()
     async with shared_daemon.settings().connect() as client:
@@ -85,7 +94,7 @@ def is_over(status: DownloadStatus) -> bool:
     return status.phase in (Phase.COMPLETED, Phase.FAILED)
 
 
-async def test_it_says_its_version(client: DownloadClient) -> None:
+async def test_it_reports_its_version(client: DownloadClient) -> None:
     assert re.fullmatch(r"\d+\.\d+[\w.-]*", await client.version())
 
 
@@ -109,7 +118,7 @@ async def test_a_download_is_seen_from_its_start_to_the_last_byte(
     assert (Path(done.save_path) / "a film.mkv").read_bytes() == post.files[0].payload
 
 
-async def test_post_processing_is_no_completion(
+async def test_post_processing_is_not_completion(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     item = await add(client, news.post("b.bin"))
@@ -121,8 +130,8 @@ async def test_post_processing_is_no_completion(
 
     done = await view.until(item, watched, within=30, every=0)
 
-    assert Phase.PROCESSING in phases
-    assert phases.index(Phase.PROCESSING) < phases.index(Phase.COMPLETED)
+    # It may end between two polls: then no status came before the file was in its place.
+    assert phases.index(Phase.COMPLETED) == len(phases) - 1
     assert Phase.FAILED not in phases
     assert (Path(done.save_path or "") / "b.bin").exists()
 
@@ -136,11 +145,11 @@ async def test_a_pause_and_a_resume_are_seen(
 
     await client.pause(item)
     await view.until(item, lambda status: status.phase is Phase.PAUSED)
-    await client.pause(item)  # is no error
+    await client.pause(item)  # does not fail
 
     await client.resume(item)
     await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=20)
-    await client.resume(item)  # is no error
+    await client.resume(item)  # does not fail
     news.release()
     await view.until(item, lambda status: status.phase is Phase.COMPLETED, within=30)
 
@@ -155,7 +164,7 @@ async def test_a_pause_of_the_whole_client_is_a_pause_of_each_download(
     await daemon.pause_all(client, pause=True)
     try:
         await view.until(item, lambda status: status.phase is Phase.PAUSED)
-        with pytest.raises(ClientRefused, match="as a whole is paused"):
+        with pytest.raises(ClientRefused, match=r"The whole of .* is paused"):
             await client.resume(item)
     finally:
         await daemon.pause_all(client, pause=False)
@@ -163,7 +172,7 @@ async def test_a_pause_of_the_whole_client_is_a_pause_of_each_download(
     await view.until(item, lambda status: status.phase is Phase.DOWNLOADING, within=20)
 
 
-async def test_what_another_pauses_and_resumes_is_seen(
+async def test_a_pause_by_another_program_is_seen(
     client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
 ) -> None:
     news.hold(after=3)
@@ -178,7 +187,7 @@ async def test_what_another_pauses_and_resumes_is_seen(
 
 
 @pytest.mark.parametrize("finished", [False, True])
-async def test_what_another_removes_is_gone(
+async def test_a_download_removed_by_another_program_is_gone(
     client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View, *, finished: bool
 ) -> None:
     if not finished:
@@ -206,7 +215,7 @@ async def test_an_unfinished_download_is_removed_and_stays_so(
 
     await eventually(lambda: gone(view, item))
     news.release()
-    await client.remove(item, delete_files=delete_files)  # is no error
+    await client.remove(item, delete_files=delete_files)  # does not fail
     assert await gone(view, item)
     with pytest.raises(ClientRefused, match="has no download"):
         await client.resume(item)
@@ -217,7 +226,7 @@ async def gone(view: View, item: ItemId) -> bool:
     return item not in view.items
 
 
-async def test_the_files_of_a_finished_download_stay_when_it_is_removed_without_them(
+async def test_a_removal_without_files_keeps_them(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     item = await add(client, news.post("f.bin"))
@@ -229,7 +238,7 @@ async def test_the_files_of_a_finished_download_stay_when_it_is_removed_without_
     assert (Path(done.save_path or "") / "f.bin").exists()
 
 
-async def test_that_the_files_of_a_finished_download_cannot_go_with_it_is_said(
+async def test_a_refused_removal_with_files_has_the_reason(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     item = await add(client, news.post("g.bin"))
@@ -242,14 +251,14 @@ async def test_that_the_files_of_a_finished_download_cannot_go_with_it_is_said(
     assert not await gone(view, item)
 
 
-async def test_what_is_finished_is_not_paused(
+async def test_a_finished_download_cannot_be_paused(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     item = await add(client, news.post("h.bin", size=1000))
     await view.until(item, is_over, within=30)
 
     for command in (client.pause, client.resume):
-        with pytest.raises(ClientRefused, match="has finished"):
+        with pytest.raises(ClientRefused, match="already finished"):
             await command(item)
 
 
@@ -266,7 +275,7 @@ async def test_many_missing_articles_are_a_failure_with_that_reason(
     assert failed.message
 
 
-async def test_one_missing_article_without_repair_data_is_never_passed_over(
+async def test_a_missing_article_without_repair_data_is_reported(
     client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
 ) -> None:
     post = news.post("j.bin", size=4 << 20)
@@ -288,7 +297,7 @@ def locked_archive(directory: Path) -> bytes:
     return (directory / "secret.7z").read_bytes()
 
 
-async def test_an_archive_with_a_password_is_a_failure_with_that_reason(
+async def test_an_archive_with_a_password_fails_with_that_reason(
     client: DownloadClient, news: NewsServer, view: View, tmp_path: Path
 ) -> None:
     archive = await asyncio.to_thread(locked_archive, tmp_path)
@@ -300,7 +309,7 @@ async def test_an_archive_with_a_password_is_a_failure_with_that_reason(
     assert "password" in (failed.message or "").lower()
 
 
-async def test_a_directory_that_cannot_be_written_is_a_failure_with_its_reason(
+async def test_an_unwritable_directory_is_a_failure_with_its_reason(
     client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
 ) -> None:
     aside = daemon.downloads.rename(daemon.home / "aside")
@@ -315,35 +324,33 @@ async def test_a_directory_that_cannot_be_written_is_a_failure_with_its_reason(
     assert (failed.phase, failed.reason) == (Phase.FAILED, "not_writable")
 
 
-async def test_a_news_server_that_is_away_is_no_failure(
+async def test_an_unreachable_news_server_is_not_a_failure(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     await news.stop()
     item = await add(client, news.post("l.bin"))
 
-    stuck = await view.until(item, lambda status: status.message, within=30)
+    stuck = await view.until(item, lambda it: "127.0.0.1" in (it.message or ""), within=30)
 
     assert stuck.phase in (Phase.DOWNLOADING, Phase.QUEUED)
-    assert "127.0.0.1" in (stuck.message or "")
     await news.start()
     done = await view.until(item, is_over, within=60)
     assert (done.phase, done.message) == (Phase.COMPLETED, None)
 
 
-async def test_an_account_that_is_refused_is_no_failure_but_is_shown(
+async def test_a_refused_account_is_shown_and_not_a_failure(
     client: DownloadClient, daemon: UsenetDaemon, news: NewsServer, view: View
 ) -> None:
     news.password = "another"
 
     item = await add(client, news.post("m.bin"))
 
-    stuck = await view.until(item, lambda status: status.message, within=30)
+    stuck = await view.until(item, lambda it: "481" in (it.message or ""), within=30)
     assert stuck.phase in (Phase.DOWNLOADING, Phase.QUEUED)
-    assert "481" in (stuck.message or "")
     await daemon.unblock(client)
 
 
-async def test_a_silent_news_server_is_no_failure_and_no_progress(
+async def test_a_silent_news_server_is_neither_failure_nor_progress(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     news.hold(after=3)
@@ -357,7 +364,7 @@ async def test_a_silent_news_server_is_no_failure_and_no_progress(
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-async def test_a_client_killed_in_mid_download_goes_on_when_it_is_back(kind: str) -> None:
+async def test_a_client_killed_during_a_download_continues_it(kind: str) -> None:
     with KINDS[kind].started() as daemon:
         async with (
             nntp.news_server(daemon.news_port) as news,
@@ -398,7 +405,7 @@ async def killed_and_back(daemon: UsenetDaemon, news: NewsServer, view: View) ->
         ("x" * 300, "x" * 200),
     ],
 )
-async def test_a_nasty_name_becomes_a_folder(
+async def test_a_hostile_name_becomes_a_folder(
     client: DownloadClient, news: NewsServer, view: View, name: str, shown: str
 ) -> None:
     post = news.post("p.bin", size=1000)
@@ -410,7 +417,7 @@ async def test_a_nasty_name_becomes_a_folder(
     assert (Path(done.save_path or "") / "p.bin").exists()
 
 
-async def test_the_folder_of_a_name_that_the_client_cannot_say_is_found(
+async def test_a_folder_with_unsupported_characters_is_found(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     post = news.post("q.bin", size=1000)
@@ -422,7 +429,7 @@ async def test_the_folder_of_a_name_that_the_client_cannot_say_is_found(
 
 
 @pytest.mark.parametrize("shared_daemon", ["nzbget"], indirect=True)
-async def test_a_name_that_is_no_text_hides_no_download(
+async def test_a_name_that_is_not_text_hides_no_download(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     """As a file in its watched folder may have it, from a machine that still writes cp1252."""
@@ -436,6 +443,79 @@ async def test_a_name_that_is_no_text_hides_no_download(
 
     await view.until(item, is_over, within=30)
     assert "100\N{REPLACEMENT CHARACTER}" in {status.title for status in view.items.values()}
+
+
+def in_utf16(nzb: bytes) -> bytes:
+    return nzb.decode().replace("UTF-8", "UTF-16").replace("utf-8", "utf-16").encode("utf-16")
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "utf-16": in_utf16,
+    "byte order mark": lambda nzb: codecs.BOM_UTF8 + nzb,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_an_nzb_of_another_form_is_downloaded(
+    client: DownloadClient, news: NewsServer, view: View, form: str
+) -> None:
+    post = news.post(f"form {form}.bin", size=1000)
+
+    item = await client.add(NzbFile(FORMS[form](post.nzb), "form"), title="", category=None)
+
+    done = await view.until(item, is_over, within=30)
+    assert (done.phase, done.title) == (Phase.COMPLETED, "form")
+    assert (Path(done.save_path or "") / f"form {form}.bin").exists()
+
+
+def prefixed(nzb: bytes) -> bytes:
+    """With ``ns0:`` before each name, as Python's ElementTree writes it."""
+    return ElementTree.tostring(ElementTree.fromstring(nzb))
+
+
+async def test_an_nzb_with_namespace_prefixes_is_the_client_s_to_judge(
+    client: DownloadClient, news: NewsServer, view: View
+) -> None:
+    post = news.post("prefixed.bin", size=1000)
+    assert b"<ns0:segment" in prefixed(post.nzb)
+
+    try:
+        item = await client.add(NzbFile(prefixed(post.nzb), "p"), title="", category=None)
+    except ClientRefused as refusal:
+        assert "FAILURE/SCAN" in str(refusal)  # noqa: PT017 - one of two ways
+        return
+
+    assert (await view.until(item, is_over, within=30)).phase is Phase.COMPLETED
+
+
+class Crowded(nzbget_daemon.NzbGet):
+    """Its disk has less room than it is set to want."""
+
+    def configure(self) -> None:
+        super().configure()
+        path = self.home / "nzbget.conf"
+        path.write_text(path.read_text().replace("DiskSpace=0", "DiskSpace=99999999"))
+
+
+async def test_a_pause_for_want_of_room_is_the_client_s() -> None:
+    with Crowded.started() as daemon:
+        async with (
+            nntp.news_server(daemon.news_port) as news,
+            daemon.settings().connect() as client,
+        ):
+            news.hold(after=3)
+            item = await add(client, news.post("crowded.bin"))
+            view = View(client)
+
+            held = await view.until(item, lambda it: it.by_client, within=20)
+            assert held.phase is Phase.PAUSED
+            assert "its setting DiskSpace is 99999999 MB" in (held.message or "")
+
+            await client.pause(item)
+            paused = await view.until(item, lambda it: not it.by_client)
+            assert paused.phase is Phase.PAUSED
 
 
 async def test_the_title_names_what_has_no_name(
@@ -458,7 +538,7 @@ async def test_a_category_is_kept(client: DownloadClient, news: NewsServer, view
 
 
 @pytest.mark.parametrize("shared_daemon", REFUSING, indirect=True)
-async def test_the_same_articles_twice_are_refused_and_leave_nothing(
+async def test_a_duplicate_is_refused_without_traces(
     client: DownloadClient, news: NewsServer, view: View
 ) -> None:
     news.hold()
@@ -472,14 +552,14 @@ async def test_the_same_articles_twice_are_refused_and_leave_nothing(
     assert list(view.items) == [item]
 
 
-async def test_what_is_no_nzb_is_refused_and_leaves_nothing(
+async def test_a_file_that_is_not_an_nzb_is_refused_without_traces(
     client: DownloadClient, daemon: UsenetDaemon, view: View
 ) -> None:
     assert daemon.running
     for source, why in (
         (NzbFile(b"<html>not found</html>", "a"), "names no articles"),
         (NzbFile(b"", "a"), "names no articles"),
-        (NzbFile(b"<nzb><file><segments><segment>torn", "a"), "says"),
+        (NzbFile(b"<nzb><file><segments><segment>torn", "a"), "refused"),
         (TorrentFile(b"d4:infod4:name1:aee"), "torrent client"),
     ):
         with pytest.raises(ClientRefused, match=why):
@@ -503,7 +583,7 @@ async def test_a_command_for_an_unknown_download_is_refused(
     assert (await view.until(there, lambda _: True)).phase is not Phase.PAUSED
 
 
-async def test_a_wrong_password_is_said_and_tried_once(daemon: UsenetDaemon) -> None:
+async def test_a_wrong_password_is_reported_and_tried_once(daemon: UsenetDaemon) -> None:
     async with daemon.settings(password="not this one").connect() as stranger:
         with pytest.raises(ClientUnavailable, match="refused") as refused:
             await stranger.observe()

@@ -1,8 +1,8 @@
-"""aria2 over its JSON-RPC. Its notices over a WebSocket say less than every look sees.
+"""aria2 over its JSON-RPC. Its WebSocket notifications are not used: they contain less than a poll.
 
-What is said here of its behaviour was seen on 1.36; the RPC is described in the manual, aria2c(1).
+The behavior described here was observed on 1.36. The manual, aria2c(1), describes the RPC.
 """
 
-from service.clients.aria2.session import Aria2Settings
+from mediabus.service.clients.aria2.session import Aria2Settings
 
 __all__ = ["Aria2Settings"]

@@ -1,61 +1,73 @@
-"""A session with aria2: what it is asked for, and what it is told to do."""
+"""A session with aria2: its downloads, and the commands that change them."""
 
 import asyncio
 import base64
 import contextlib
-import dataclasses
 import re
-import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from schemas.status import DownloadStatus, ItemId
-from service.clients.aria2.rpc import Fault, Rpc, rpc_url
-from service.clients.aria2.states import (
+from mediabus.schemas.status import ItemId
+from mediabus.service.clients.aria2.files import Doomed, Elsewhere, delete, doomed
+from mediabus.service.clients.aria2.observer import LISTS, Observer
+from mediabus.service.clients.aria2.rpc import Rpc, rpc_url
+from mediabus.service.clients.aria2.states import (
     DUPLICATE,
     KEYS,
     Download,
     File,
-    GlobalStat,
-    SessionInfo,
     Version,
-    delete,
-    name_of,
+    led_to,
     newest,
-    status_of,
 )
-from service.clients.http import HttpSettings, http_session
-from service.clients.port import (
+from mediabus.service.clients.http import HttpSettings, http_session
+from mediabus.service.clients.port import (
     ClientRefused,
-    Delta,
     DownloadClient,
     Magnet,
     Observation,
-    Snapshot,
     Source,
     TorrentFile,
 )
-from service.clients.sources import infohashes, torrent_for
+from mediabus.service.clients.sources import (
+    already_present,
+    infohashes,
+    refused_torrent,
+    torrent_for,
+)
 
-ALL: Final = 1_000_000
-"""More downloads than there are."""
+NOT_DELETED: Final = (
+    "aria2 does not delete files. Remove the download without its files, or let mediabus delete"
+    " them: if it sees the same files, set sees_files = true, and downloads_dir to their folder"
+)
 
-WHOLE_LOOK: Final = 30.0
-"""Seconds between looks at everything, for what no number tells."""
 
-WATCHED: Final = 100
-"""Waiting downloads that are part of every look: no number tells that one of them is paused."""
+def _is_some_folder(path: str) -> bool:
+    """Return whether the path is absolute, and not the root folder."""
+    return Path(path).is_absolute() and len(Path(path).parts) > 1 and ".." not in Path(path).parts
 
 
 class Aria2Settings(HttpSettings, frozen=True, kw_only=True, tag="aria2"):
-    """``url`` is that of the host and port or of the RPC itself, ``password`` its ``rpc-secret``;
-    there is no username. aria2 never deletes files: ``sees_files`` says that its paths lead to the
-    same files here, and lets mediabus do it. It has no place for a category either."""
+    """The settings of an aria2.
+
+    ``url`` is the host and port, or the URL of the RPC. ``password`` is the ``rpc-secret``; there
+    is no username, and no category. aria2 never deletes files: with ``sees_files``, its paths lead
+    to the same files on this machine, and mediabus deletes them below ``downloads_dir``.
+    """
 
     protocol = "torrent"
 
     sees_files: bool = False
+    downloads_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        HttpSettings.__post_init__(self)
+        if self.downloads_dir is not None and not _is_some_folder(self.downloads_dir):
+            raise ValueError(
+                "downloads_dir must be the absolute path of the folder in which aria2 stores"
+                f" downloads, and not a root directory, not {self.downloads_dir!r}"
+            )
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
@@ -63,113 +75,28 @@ class Aria2Settings(HttpSettings, frozen=True, kw_only=True, tag="aria2"):
             yield Aria2(Rpc(http, self.password), self)
 
 
-@dataclasses.dataclass
-class _Seen:
-    """What was observed of one run of aria2, and when everything was."""
-
-    session: SessionInfo
-    stat: GlobalStat
-    at: float
-    active: frozenset[str] = frozenset()
-    statuses: dict[ItemId, DownloadStatus] = dataclasses.field(default_factory=dict)
-
-
 class Aria2:
-    """A session with one aria2, as ``DownloadClient`` says; made by its settings."""
+    """A session with one aria2, opened by ``Aria2Settings.connect``. See ``DownloadClient``."""
 
     def __init__(self, rpc: Rpc, settings: Aria2Settings) -> None:
         self._rpc = rpc
         self._settings = settings
         self._observing = asyncio.Lock()
-        self._seen: _Seen | None = None
-        self._run: SessionInfo | None = None  # that answered last
-        self._names: dict[str, str] = {}  # by gid, of what is no torrent or has no metadata yet
+        self._observer = Observer(rpc, settings.client_name)
 
     async def version(self) -> str:
         return (await self._rpc.ask(Version, "getVersion")).version
 
     async def observe(self) -> Observation:
         async with self._observing:
-            # Until this answer is wholly understood, the next question is for everything again.
-            seen, self._seen = self._seen, None
-            now = time.monotonic()
-            if seen and now - seen.at < WHOLE_LOOK:
-                observation = await self._alive(seen)
-                if observation:
-                    self._seen = seen
-                    return observation
-            return await self._everything(seen, now)
-
-    async def _alive(self, seen: _Seen) -> Delta | None:
-        """What those do that are alive, or None if there is more to see."""
-        session, stat, some_waiting, all_active = await self._rpc.ask_many(
-            ("getSessionInfo",),
-            ("getGlobalStat",),
-            ("tellWaiting", 0, WATCHED, KEYS),
-            ("tellActive", KEYS),
-        )
-        waiting = self._rpc.understood(some_waiting, list[Download])
-        active = self._rpc.understood(all_active, list[Download])
-        if (
-            self._rpc.understood(session, SessionInfo) != seen.session
-            or self._rpc.understood(stat, GlobalStat) != seen.stat
-            or frozenset(download.gid for download in active) != seen.active
-        ):
-            return None
-        statuses = await self._statuses([*waiting, *active])
-        changed = [it for item, it in statuses.items() if it != seen.statuses.get(item)]
-        seen.statuses |= statuses
-        return Delta(changed, [])
-
-    async def _everything(self, seen: _Seen | None, now: float) -> Observation:
-        session, stat, *lists = await self._rpc.ask_many(
-            ("getSessionInfo",), ("getGlobalStat",), *LISTS
-        )
-        stopped, waiting, active = (self._rpc.understood(some, list[Download]) for some in lists)
-        everything = [*stopped, *waiting, *active]
-        there = {download.gid for download in everything}
-        self._names = {gid: name for gid, name in self._names.items() if gid in there}
-        looked = _Seen(
-            self._rpc.understood(session, SessionInfo),
-            self._rpc.understood(stat, GlobalStat),
-            now,
-            frozenset(download.gid for download in active),
-            await self._statuses(everything),
-        )
-        run, self._seen, self._run = self._run, looked, looked.session
-        if seen is None or seen.session != looked.session:
-            restarted = run not in (None, looked.session)
-            return Snapshot(list(looked.statuses.values()), restarted)
-        return Delta(
-            [it for item, it in looked.statuses.items() if it != seen.statuses.get(item)],
-            [item for item in seen.statuses if item not in looked.statuses],
-        )
-
-    async def _statuses(self, downloads: Sequence[Download]) -> dict[ItemId, DownloadStatus]:
-        ones = newest(downloads)
-        names = await self._names_of(ones.values())
-        client = self._settings.client_name
-        return {item: status_of(client, it, names[it.gid]) for item, it in ones.items()}
-
-    async def _names_of(self, downloads: Iterable[Download]) -> dict[str, str]:
-        """By gid. What has no torrent's name is called after its first file, once that is known."""
-        names = {it.gid: it.info.name if it.info else self._names.get(it.gid) for it in downloads}
-        unknown = [gid for gid, name in names.items() if name is None]
-        answers = await self._rpc.ask_many(*(("getFiles", gid) for gid in unknown))
-        for gid, answer in zip(unknown, answers, strict=True):
-            gone = isinstance(answer, Fault)
-            files = [] if gone else self._rpc.understood(answer, list[File])
-            names[gid] = name_of(files) or gid
-            if any(file.path for file in files):
-                self._names[gid] = names[gid] or ""
-        return {gid: name or gid for gid, name in names.items()}
+            return await self._observer.observe()
 
     async def add(
         self,
         source: Source,
         *,
-        title: str,  # noqa: ARG002 - a torrent brings its own name
-        category: str | None,  # noqa: ARG002 - aria2 has no place for one
+        title: str,  # noqa: ARG002 - a torrent contains its name
+        category: str | None,  # noqa: ARG002 - aria2 has no categories
     ) -> ItemId:
         source = torrent_for("aria2", source)
         for item in infohashes(source):
@@ -177,31 +104,32 @@ class Aria2:
         try:
             gid = await self._hand_over(source)
         except ClientRefused as error:
-            raise ClientRefused(
-                f"{error}: it cannot use this torrent file or magnet link"
-            ) from error
+            raise refused_torrent(error) from error
         return await self._accepted(gid)
 
     async def _hand_over(self, source: Magnet | TorrentFile) -> str:
-        """Its gid."""
+        """Add the download and return its gid."""
         if isinstance(source, Magnet):
-            return await self._rpc.ask(str, "addUri", [source.uri.strip()], repeatable=False)
+            return await self._rpc.ask(str, "addUri", [source.uri], repeatable=False)
         content = base64.b64encode(source.content).decode()
         return await self._rpc.ask(str, "addTorrent", content, repeatable=False)
 
     async def _make_room(self, item: ItemId) -> None:
-        """ClientRefused if there is such a download, unless it has failed: aria2 cannot resume one
-        that has, so it is begun anew."""
+        """Remove a failed download with this id: aria2 cannot resume it, so it starts again.
+
+        Raises:
+            ClientRefused: there is such a download, and it has not failed.
+        """
         present = await self._find(item)
         if present is None:
             return
         if present.status != "error":
-            name = (await self._names_of([present]))[present.gid]
-            raise ClientRefused(f"aria2 already has this download, as {name!r}")
+            name = (await self._observer.names_of([present]))[present.gid]
+            raise already_present("aria2", name)
         await self._forget(item)
 
     async def _accepted(self, gid: str) -> ItemId:
-        """aria2 takes what it has already, and fails it at once."""
+        """Return the id of a new download. aria2 accepts a duplicate, which then fails at once."""
         download = await self._rpc.ask(Download, "tellStatus", gid, KEYS)
         if download.error_code == DUPLICATE:
             with contextlib.suppress(ClientRefused):
@@ -213,47 +141,67 @@ class Aria2:
         try:
             async with asyncio.timeout(self._settings.timeout):
                 while (download := await self._must_have(item)).status in ("active", "waiting"):
-                    with contextlib.suppress(ClientRefused):  # it is pausing, or another follows it
+                    with contextlib.suppress(
+                        ClientRefused
+                    ):  # it is pausing, or was replaced by its successor
                         await self._rpc.ask(str, "forcePause", download.gid)
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
-            raise ClientRefused("aria2 does not stop this download; try again later") from error
+            raise ClientRefused(
+                "aria2 has not paused this download in time. Try again later"
+            ) from error
         if download.status == "error":
-            raise ClientRefused("aria2 cannot pause a download that has failed")
+            raise ClientRefused("aria2 cannot pause a failed download")
 
     async def resume(self, item: ItemId) -> None:
         download = await self._must_have(item)
         if download.status == "error":
-            raise ClientRefused("aria2 cannot resume a download that has failed: add it again")
+            raise ClientRefused("aria2 cannot resume a failed download. Add it again")
         if download.status == "paused":
             await self._rpc.ask(str, "unpause", download.gid)
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
         download = await self._find(item)
-        paths: list[Path] = []
-        if download is not None and delete_files:
-            if not self._settings.sees_files:
-                raise ClientRefused(
-                    "aria2 does not delete files; where mediabus sees the same files, set"
-                    " sees_files = true, else remove the download and keep its files"
-                )
-            files = await self._rpc.ask(list[File], "getFiles", download.gid)
-            paths = [Path(file.path) for file in files]
+        doom = None
+        if download is not None:
+            item = download.item
+            doom = await self._doomed(download) if delete_files else None
         await self._forget(item)
-        if download is not None and paths:
+        if doom is not None:
             try:
-                await asyncio.to_thread(delete, Path(download.dir), paths)
+                await asyncio.to_thread(delete, doom)
             except OSError as error:
                 raise ClientRefused(
-                    f"aria2 let go of the download, but not all files can be deleted: {error}"
+                    f"aria2 removed the download, but not all files could be deleted: {error}"
                 ) from error
 
+    async def _doomed(self, download: Download) -> Doomed:
+        """Return the files of the download, if mediabus may delete all of them.
+
+        Raises:
+            ClientRefused: it may not. Nothing was changed.
+        """
+        allowed = self._settings.downloads_dir
+        if not self._settings.sees_files or not allowed:
+            raise ClientRefused(NOT_DELETED)
+        files = await self._rpc.ask(list[File], "getFiles", download.gid)
+        paths = [file.path for file in files]
+        try:
+            return await asyncio.to_thread(doomed, allowed, download.dir, paths)
+        except (Elsewhere, OSError, ValueError) as error:
+            raise ClientRefused(
+                f"the files of this download may not be deleted: {error}. downloads_dir is"
+                f" {allowed}. Remove the download without its files, or correct the setting"
+            ) from error
+
     async def _forget(self, item: ItemId) -> None:
-        """Remove all that has the id, the metadata that led to it too: after a restart they would
-        lead to it again."""
+        """Remove all downloads with this id, and the metadata downloads before them.
+
+        After a restart, aria2 would start them again from the metadata.
+        """
         try:
             async with asyncio.timeout(self._settings.timeout):
-                while left := [it for it in await self._listed(item) if it.item == item]:
+                while left := with_predecessors(item, await self._listed(item)):
                     live = [it.gid for it in left if it.status in ("active", "waiting", "paused")]
                     done = [it.gid for it in left if it.gid not in live]
                     await self._rpc.ask_many(
@@ -262,7 +210,9 @@ class Aria2:
                     )
                     await asyncio.sleep(0.02)
         except TimeoutError as error:
-            raise ClientRefused("aria2 does not let go of this download") from error
+            raise ClientRefused(
+                "aria2 has not removed this download in time. Try again later"
+            ) from error
 
     async def _must_have(self, item: ItemId) -> Download:
         download = await self._find(item)
@@ -271,15 +221,31 @@ class Aria2:
         return download
 
     async def _find(self, item: ItemId) -> Download | None:
-        return newest(await self._listed(item)).get(item)
+        """Return the download with the id, or its successor."""
+        listed = await self._listed(item)
+        ones = newest(listed)
+        led = led_to(listed)
+        return ones.get(item) or next(
+            (it for it in ones.values() if item in led.get(it.gid, ())), None
+        )
 
     async def _listed(self, item: ItemId) -> list[Download]:
-        """All that may have the id."""
+        """Return all downloads.
+
+        Raises:
+            ClientRefused: the item is not an id of aria2.
+        """
         if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{16}", item):
             raise ClientRefused(f"aria2 has no download {item!r}")
         lists = await self._rpc.ask_many(*LISTS)
-        return [one for some in lists for one in self._rpc.understood(some, list[Download])]
+        return [
+            download for each in lists for download in self._rpc.understood(each, list[Download])
+        ]
 
 
-LISTS: Final = (("tellStopped", 0, ALL, KEYS), ("tellWaiting", 0, ALL, KEYS), ("tellActive", KEYS))
-"""Calls for all there is, what is alive last."""
+def with_predecessors(item: ItemId, downloads: Sequence[Download]) -> list[Download]:
+    """Return the downloads with the id, and their predecessors."""
+    led = led_to(downloads)
+    same = [it for it in downloads if it.item == item]
+    ids = {item}.union(*(led.get(it.gid, ()) for it in same))
+    return [it for it in downloads if it.item in ids]

@@ -1,22 +1,19 @@
-"""What aria2 says of itself, and of its downloads in the vocabulary of all clients.
+"""Map downloads of aria2 to the status that all clients share.
 
-A download is known here by its infohash, because its gid changes: a magnet link's metadata is a
-download of its own, which another one follows, and a restart may keep the gid of a failed try to
-add the same again. What is no torrent has its gid for an id.
+The id of a torrent is its infohash, because its gid changes: aria2 downloads the metadata of a
+magnet link as a separate download that another one follows, and after a restart the gid can be that
+of a failed attempt to add the torrent again. The id of other downloads is their gid.
 """
 
-import contextlib
-import errno
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from yarl import URL
 
-from schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
-from service.clients.reasons import failure_reason
+from mediabus.schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
+from mediabus.service.clients.failure_reasons import failure_reason, system_reason
 
 STATUSES: Final[dict[str, Phase]] = {
     "active": Phase.DOWNLOADING,  # seeding, too
@@ -25,8 +22,10 @@ STATUSES: Final[dict[str, Phase]] = {
     "paused": Phase.PAUSED,
     "waiting": Phase.QUEUED,
 }
-"""Each status and what it means by itself; ``phase_of`` knows what overrules it. ``removed`` is
-not among them: what was removed is no download any more."""
+"""The phase of each status. ``phase_of`` handles the exceptions.
+
+``removed`` is not listed, because a removed download is ignored.
+"""
 
 REASONS: Final[dict[int, FailureReason]] = {
     2: "no_sources",  # timeout
@@ -34,7 +33,10 @@ REASONS: Final[dict[int, FailureReason]] = {
     4: "no_sources",  # not found too often
     5: "no_sources",  # too slow
     6: "no_sources",  # network
+    7: "no_sources",  # aria2 stopped it unfinished: bt-stop-timeout
+    8: "no_sources",  # the server cannot resume
     9: "disk_full",
+    10: "rejected",  # the file of an earlier attempt has another piece length
     11: "rejected",  # the same file is being downloaded
     12: "rejected",  # the same infohash is being downloaded
     13: "not_writable",  # there is such a file already
@@ -46,26 +48,31 @@ REASONS: Final[dict[int, FailureReason]] = {
     20: "rejected",  # metalink
     21: "no_sources",  # FTP
     22: "no_sources",  # HTTP
-    23: "no_sources",  # redirects without end
+    23: "no_sources",  # too many redirects
     24: "no_sources",  # HTTP authorisation
     25: "rejected",  # bencode
     26: "rejected",  # torrent
     27: "rejected",  # magnet link
+    28: "rejected",  # an option
     29: "no_sources",  # a server that is overloaded
+    30: "rejected",  # a request to its RPC
 }
-"""EXIT STATUS of aria2c(1); the rest is told from the words."""
+"""EXIT STATUS of aria2c(1). For others, such as 32 (checksum), the message decides."""
+
+FILES: Final = frozenset(range(13, 19))
+"""Codes of file errors. A known error of the system in the message, such as a full disk, wins."""
 
 DUPLICATE: Final = 12
 
 
 class SessionInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer to getSessionInfo: another one for each run."""
+    """The answer to getSessionInfo. The session id changes with each start of aria2."""
 
     session_id: str
 
 
 class GlobalStat(msgspec.Struct, frozen=True, rename="camel"):
-    """How many downloads there are of each sort: a hint that something changed."""
+    """The number of downloads in each list. A change means that something happened."""
 
     num_active: int
     num_waiting: int
@@ -74,28 +81,28 @@ class GlobalStat(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Of getVersion, what matters here."""
+    """The used part of the answer to getVersion."""
 
     version: str
 
 
 class Info(msgspec.Struct, frozen=True):
-    """Of a torrent's info dictionary, what matters here."""
+    """The used part of the info dictionary of a torrent."""
 
     name: str
 
 
 class BitTorrent(msgspec.Struct, frozen=True):
-    """What is known of the torrent; no ``info`` without metadata."""
+    """The torrent. Without metadata it has no ``info``."""
 
     info: Info | None = None
 
 
 class Download(msgspec.Struct, frozen=True, rename="camel"):
-    """The keys of tellStatus that are asked for: these and no more."""
+    """The keys of tellStatus that mediabus requests."""
 
     gid: str
-    status: str
+    status: str = ""
     total_length: int = 0
     completed_length: int = 0
     upload_length: int = 0
@@ -104,27 +111,29 @@ class Download(msgspec.Struct, frozen=True, rename="camel"):
     dir: str = ""
     error_code: int = 0
     error_message: str = ""
-    followed_by: list[str] = []  # by the download of what this one's metadata describe
+    followed_by: list[str] = []  # the download that this metadata led to
     info_hash: str = ""
     seeder: bool = False
-    verified_length: int | None = None  # only while it is checked
+    verified_length: int | None = None  # only during a check
     verify_integrity_pending: bool = False
     bittorrent: BitTorrent | None = None
 
     @property
     def item(self) -> ItemId:
-        """The id by which mediabus knows it."""
+        """The id of the download in mediabus."""
         return ItemId(self.info_hash.lower() or self.gid)
 
     @property
     def info(self) -> Info | None:
-        """The torrent's own word, once there is metadata."""
+        """The info dictionary, once the metadata has arrived."""
         return self.bittorrent.info if self.bittorrent else None
 
     @property
     def is_one(self) -> bool:
-        """Whether it is what somebody wants to have: not the metadata that led to it, a try to add
-        it twice, or what is left of a removed one."""
+        """Return whether this is a download for users.
+
+        It is not if it is metadata that led to a download, a rejected duplicate, or removed.
+        """
         is_twice = self.status == "error" and self.error_code == DUPLICATE
         return not (self.followed_by or is_twice or self.status == "removed")
 
@@ -133,20 +142,20 @@ KEYS: Final = [field.encode_name for field in msgspec.structs.fields(Download)]
 
 
 class Uri(msgspec.Struct, frozen=True):
-    """Where a file comes from."""
+    """A source of a file."""
 
     uri: str
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file of a download; ``path`` is empty, or no path at all, before it is known."""
+    """A file of a download. Before its path is known, ``path`` is empty or a placeholder."""
 
     path: str
     uris: list[Uri] = []
 
 
 def phase_of(download: Download) -> Phase:
-    """What the download does. Metadata alone are never a completed download."""
+    """Return the phase of a download. Metadata alone is never a completed download."""
     phase = STATUSES.get(download.status, Phase.UNKNOWN)
     if phase is Phase.FAILED:
         return phase
@@ -154,12 +163,16 @@ def phase_of(download: Download) -> Phase:
         return Phase.CHECKING
     if download.info_hash and not download.info:
         return Phase.METADATA if phase in (Phase.DOWNLOADING, Phase.COMPLETED) else phase
-    complete = download.seeder or 0 < download.total_length == download.completed_length
+    # Other downloads have a status for it, and until then may lead to further downloads.
+    all_there = 0 < download.total_length == download.completed_length
+    complete = download.info_hash and (download.seeder or all_there)
     return Phase.COMPLETED if complete and phase is not Phase.UNKNOWN else phase
 
 
-def status_of(client: ClientName, download: Download, title: str) -> DownloadStatus:
-    """The download in the vocabulary of all clients."""
+def status_of(
+    client: ClientName, download: Download, title: str, led: Sequence[ItemId] = ()
+) -> DownloadStatus:
+    """Convert a download to a status. ``led`` are the ids of downloads that led to it."""
     phase = phase_of(download)
     known = not download.info_hash or download.info is not None
     size = download.total_length if known else 0
@@ -184,45 +197,51 @@ def status_of(client: ClientName, download: Download, title: str) -> DownloadSta
         if failed
         else None,
         client_state=download.status,
+        aliases=tuple(item for item in led if item != download.item),
     )
 
 
 def _reason(download: Download) -> FailureReason:
-    return REASONS.get(download.error_code) or failure_reason(download.error_message)
+    code, message = download.error_code, download.error_message
+    by_system = system_reason(message) if code in FILES else None
+    return by_system or REASONS.get(code) or failure_reason(message)
 
 
 def name_of(files: Sequence[File]) -> str:
-    """What to call a download that is no torrent, or one without metadata."""
+    """Return a name for a download that is not a torrent, or has no metadata."""
     path = files[0].path if files else ""
     path = re.sub(r"^(\[(METADATA|MEMORY)\])+", "", path)
     if not path and files and files[0].uris:
-        path = URL(files[0].uris[0].uri).path
+        path = _path_of(files[0].uris[0].uri)
     return path.rstrip("/").rpartition("/")[2]
 
 
+def _path_of(url: str) -> str:
+    """Return the path of a URL, or an empty string for an invalid URL."""
+    try:
+        return URL(url).path
+    except ValueError:
+        return ""
+
+
 def newest(downloads: Iterable[Download]) -> dict[ItemId, Download]:
-    """The downloads by their ids: where several have the same, the last one counts."""
+    """Return the downloads by id. If several have the same id, the last one counts."""
     return {download.item: download for download in downloads if download.is_one}
 
 
-def delete(directory: Path, paths: Iterable[Path]) -> None:
-    """Delete a download's files below its directory, aria2's own file beside them and the
-    directories that are empty then. What is elsewhere or gone is left alone, and what has a name
-    too long for it to be there."""
-    root = directory.resolve()
-    for path in paths:
-        if not path.is_absolute() or not path.parent.resolve().is_relative_to(root):
-            continue
-        inside = path.parent.resolve() / path.name
-        top = root / inside.relative_to(root).parts[0]
-        for file in (inside, top.with_name(f"{top.name}.aria2")):
-            try:
-                file.unlink(missing_ok=True)
-            except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-        for parent in inside.parents:
-            if parent == root:
-                break
-            with contextlib.suppress(OSError):  # not empty, or gone
-                parent.rmdir()
+def led_to(downloads: Iterable[Download]) -> dict[str, tuple[ItemId, ...]]:
+    """Return, by gid, the ids of the downloads that led to it, latest first.
+
+    The URL of a torrent, a metalink and a magnet link each lead to further downloads. If one led to
+    several, it continues as the first of them.
+    """
+    parents = {it.followed_by[0]: it for it in downloads if it.followed_by}
+    return {gid: tuple(_ancestors(gid, parents)) for gid in parents}
+
+
+def _ancestors(gid: str, parents: Mapping[str, Download]) -> Iterator[ItemId]:
+    seen = {gid}
+    while (parent := parents.get(gid)) and parent.gid not in seen:
+        yield parent.item
+        gid = parent.gid
+        seen.add(gid)

@@ -1,9 +1,9 @@
 """Deluge 2.x over its daemon's own RPC, the one of deluge-gtk and deluge-console.
 
-What is said here of its behaviour was seen on 2.0.3 and read in its source. It pushes an event when
-a torrent changes its state; progress it must be asked for.
+The behavior described here was observed on 2.0.3 and read in its source. Deluge pushes an event
+when a torrent changes its state. Progress has to be polled.
 """
 
-from service.clients.deluge.session import DelugeSettings
+from mediabus.service.clients.deluge.session import DelugeSettings
 
 __all__ = ["DelugeSettings"]

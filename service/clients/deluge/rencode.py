@@ -1,12 +1,14 @@
-"""rencode, the encoding in which Deluge's daemon speaks: numbers, text, lists and dictionaries.
+"""Encode and decode rencode, the serialization format of Deluge's daemon.
 
-Each value begins with one byte that is its type, or a short value or length as a whole. Known from
-the rencode package's own description of its typecodes (1.0, which all of Deluge 2 uses).
+Each value starts with one byte: its type, or a short value or length itself. The source of the type
+codes is the description in the rencode package (1.0, which all of Deluge 2 uses).
 """
 
 import struct
 from collections.abc import Callable
 from typing import Final, TypeAlias, TypeVar
+
+from mediabus.service.clients.limits import MAX_DEPTH, MAX_RENCODE_VALUES, LimitExceeded
 
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ SHORT_NEGATIVE_INTS: Final = range(70, 102)  # -1 to -32
 SHORT_DICTS: Final = range(102, 127)
 SHORT_TEXTS: Final = range(128, 192)
 SHORT_LISTS: Final = range(192, 256)
-DIGITS: Final = range(48, 58)  # of a text's length, before a colon
+DIGITS: Final = range(48, 58)  # the length of a text, followed by a colon
 
 NUMBERS: Final = {
     62: struct.Struct("!b"),
@@ -40,12 +42,10 @@ NUMBERS: Final = {
 }
 BITS: Final = {62: 8, 63: 16, 64: 32, 65: 64}
 LONGEST_NUMBER: Final = 80
-DEEPEST: Final = 100
-"""Lists in lists that are read: Deluge's answers have five or so."""
 
 
 def encode(value: object) -> bytes:
-    """The value as Deluge reads it. TypeError for what has no encoding."""
+    """Encode a value. Raises TypeError for a type that rencode lacks."""
     match value:
         case bool() | None:
             return bytes([{True: TRUE, False: FALSE, None: NONE}[value]])
@@ -89,15 +89,17 @@ def _encode_many(items: list[bytes], count: int, short: range) -> bytes:
 
 
 def decode(data: bytes) -> Value:
-    """The value that these bytes are, all of them; lists come as tuples, text that is not UTF-8
-    with replacement characters. ValueError for anything else."""
+    """Decode one value from all of the bytes. Raises ValueError.
+
+    Lists become tuples. Bytes of text that are not UTF-8 become replacement characters.
+    """
     reader = _Reader(data)
     try:
         value = reader.value()
-    except (IndexError, struct.error, TypeError, ValueError) as error:
+    except (IndexError, struct.error, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"not rencode: {error}") from error
     if reader.at != len(data):
-        raise ValueError(f"not rencode: {len(data) - reader.at} bytes too many")
+        raise ValueError(f"not rencode: {len(data) - reader.at} bytes follow the value")
     return value
 
 
@@ -105,11 +107,15 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._depth = 0
+        self._values = 0
         self.at = 0
 
     def value(self) -> Value:
         code = self._data[self.at]
         self.at += 1
+        self._values += 1
+        if self._values > MAX_RENCODE_VALUES:
+            raise LimitExceeded(f"more than {MAX_RENCODE_VALUES} values")
         read = READ.get(code)
         if read is None:
             raise ValueError(f"type {code}")
@@ -127,7 +133,7 @@ class _Reader:
     def text(self, length: int) -> str:
         text = self._data[self.at : self.at + length]
         if len(text) != length:
-            raise ValueError("it ends within a text")
+            raise ValueError("it ends inside a text")
         self.at += length
         return text.decode(errors="replace")
 
@@ -150,10 +156,10 @@ class _Reader:
         return dict(self._many(count, lambda: (self.value(), self.value())))
 
     def _many(self, count: int | None, read: Callable[[], T]) -> list[T]:
-        """``count`` of them, or up to the end mark."""
+        """Read ``count`` items, or all up to the end mark."""
         self._depth += 1
-        if self._depth > DEEPEST:
-            raise ValueError("lists in lists without end")
+        if self._depth > MAX_DEPTH:
+            raise LimitExceeded(f"lists are nested more than {MAX_DEPTH} levels deep")
         if count is not None:
             items = [read() for _ in range(count)]
         else:

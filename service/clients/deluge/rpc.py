@@ -1,44 +1,46 @@
-"""Calls to Deluge's daemon: the way to it, the login, and a connection whenever one is needed."""
+"""Call Deluge's daemon: connect when needed, log in, and reconnect after a loss."""
 
 import asyncio
 import ssl
 from typing import Final, TypeVar
 
 import msgspec
-from yarl import URL
 
-from service.clients.deluge.rencode import Value
-from service.clients.deluge.wire import Disconnected, EventHandler, RpcError, Wire
-from service.clients.http import Patience
-from service.clients.port import ClientUnavailable
-from service.clients.settings import ClientSettings
-from service.runtime.redact import without_secrets
+from mediabus.runtime.redact import without_secrets
+from mediabus.service.clients.deluge.rencode import Value
+from mediabus.service.clients.deluge.wire import Disconnected, EventHandler, RpcError, Wire
+from mediabus.service.clients.http import LoginBackoff, parsed_url
+from mediabus.service.clients.port import ClientUnavailable
+from mediabus.service.clients.settings import ClientSettings
+from mediabus.service.clients.tolerant import mended
 
 T = TypeVar("T")
 
 PORT: Final = 58846
 
 MAY_WRITE: Final = 5
-"""The least level of an account (deluge/core/authmanager.py) that may do more than read."""
+"""The lowest auth level (deluge/core/authmanager.py) with more than read access."""
 
 ADMINISTRATOR: Final = 10
-"""The level of an account that sees the torrents of all the others too."""
+"""The auth level that sees the torrents of all accounts."""
 
 
 def address(text: str) -> tuple[str, int]:
-    """The host and port of a ``deluge://`` address. ValueError if it is none."""
-    url = URL(text.strip())
+    """Return the host and port of a ``deluge://`` address. Raises ValueError."""
+    url = parsed_url(text, f"deluge://host:{PORT}")
     if url.scheme != "deluge" or not url.host:
         raise ValueError(
-            f"url must look like deluge://host:{PORT}, which is the daemon's and not that of the"
-            f" web page, not {without_secrets(text)!r}"
+            f"url must look like deluge://host:{PORT}, the address of the daemon and not of the web"
+            f" page, not {without_secrets(text)!r}"
         )
     return url.host, url.port or PORT
 
 
 def any_certificate() -> ssl.SSLContext:
-    """Deluge makes its own certificate, which nobody has signed: TLS keeps listeners out here, and
-    does not tell one server from another."""
+    """Return a TLS context that does not verify certificates.
+
+    Deluge's certificate is self-signed. TLS here encrypts, but does not authenticate the server.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -46,8 +48,11 @@ def any_certificate() -> ssl.SSLContext:
 
 
 class Rpc:
-    """Calls to one daemon. Connects when there is something to ask and again after a loss; the
-    settings' timeout is one for each call, the login included."""
+    """Calls to one daemon.
+
+    It connects on the first call, and again after a loss. ``timeout`` of the settings applies to
+    each call, including the login.
+    """
 
     def __init__(
         self, settings: ClientSettings, events: tuple[str, ...], on_event: EventHandler
@@ -58,15 +63,18 @@ class Rpc:
         self._timeout = settings.timeout
         self._events = events
         self._on_event = on_event
-        self._patience = Patience()
+        self._backoff = LoginBackoff()
         self._door = asyncio.Lock()
         self._wire: Wire | None = None
 
     async def call(
         self, method: str, *args: object, repeatable: bool = True, **options: object
     ) -> Value:
-        """One call. A ``repeatable`` one is made again if the daemon had hung up before, unseen, as
-        when it was restarted. RpcError, or ClientUnavailable."""
+        """Call a method.
+
+        A ``repeatable`` call is repeated on a new connection if the old one was lost unnoticed,
+        such as by a restart of the daemon. Raises RpcError or ClientUnavailable.
+        """
         wire = self._wire
         if wire is not None and not wire.is_lost:
             try:
@@ -77,10 +85,10 @@ class Rpc:
         return await self.ask(await self.wire(), method, *args, **options)
 
     async def wire(self) -> Wire:
-        """The connection as it is now, made if there is none."""
+        """Return the connection. Connect if there is none."""
         async with self._door:
             if self._wire is None or self._wire.is_lost:
-                self._patience.check()
+                self._backoff.check()
                 self._wire = await self._connect()
             return self._wire
 
@@ -90,12 +98,12 @@ class Rpc:
             await self._wire.close()
 
     async def ask(self, wire: Wire, method: str, *args: object, **options: object) -> Value:
-        """One call over this connection and no other: Disconnected when it has ended."""
+        """Call a method over this connection. Raises Disconnected if it was lost."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await wire.call(method, *args, **options)
         except TimeoutError as error:
-            wire.abort()  # it may be a connection that leads nowhere any more
+            wire.abort()  # the connection may be dead
             raise ClientUnavailable(
                 "connection", f"Deluge at {self._host}:{self._port} did not answer in time"
             ) from error
@@ -122,7 +130,7 @@ class Rpc:
                     lambda: Wire(self._on_event), self._host, self._port, ssl=any_certificate()
                 )
         except ssl.SSLError as error:
-            raise ClientUnavailable("tls", f"no TLS with {where}: {error}") from error
+            raise ClientUnavailable("tls", f"TLS with Deluge at {where} failed: {error}") from error
         except TimeoutError as error:
             raise ClientUnavailable(
                 "connection", f"Deluge at {where} did not answer in time"
@@ -143,22 +151,27 @@ class Rpc:
                 client_version="2.0",  # only its absence, which means 1.3, is refused
             )
         except RpcError as error:
-            raise self._patience.refused(
+            raise self._backoff.refused(
                 ClientUnavailable("authentication", f"refused username or password: {error}")
             ) from error
         if not isinstance(level, int) or level < MAY_WRITE:
-            raise self._patience.refused(
-                ClientUnavailable("authentication", "Deluge lets this account only read")
+            raise self._backoff.refused(
+                ClientUnavailable(
+                    "authentication", "this account of Deluge is read-only: it needs level 5 or 10"
+                )
             )
         wire.level = level
-        self._patience.accepted()
+        self._backoff.accepted()
 
 
-def understood(answer: Value, kind: type[T]) -> T:
-    """The answer as a ``kind``."""
+def understood(answer: object, kind: type[T]) -> T:
+    """Convert an answer to a ``kind``. A value of the wrong type becomes the field's default."""
     try:
-        return msgspec.convert(answer, kind)
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError:
+            return mended(answer, kind)
     except msgspec.ValidationError as error:
         raise ClientUnavailable(
-            "protocol", f"Deluge does not answer as Deluge 2 does: {error}"
+            "protocol", f"the answer is not that of Deluge 2: {error}"
         ) from error

@@ -1,21 +1,23 @@
-"""A session with Deluge: what it is asked for, what it pushes, and what it is told to do."""
+"""A session with Deluge: poll its torrents, process pushed events, and send commands."""
 
 import asyncio
 import base64
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import msgspec
 
-from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.deluge.rencode import Value
-from service.clients.deluge.rpc import ADMINISTRATOR, Rpc, address, understood
-from service.clients.deluge.states import KEYS, Torrent, label_of, status_of
-from service.clients.deluge.wire import Disconnected, RpcError, Wire
-from service.clients.port import (
+from mediabus.schemas.status import DownloadStatus, ItemId, Phase
+from mediabus.service.clients.category import checked_category
+from mediabus.service.clients.deluge.rencode import Value
+from mediabus.service.clients.deluge.rpc import ADMINISTRATOR, Rpc, address, understood
+from mediabus.service.clients.deluge.states import KEYS, Torrent, label_of, phase_of, status_of
+from mediabus.service.clients.deluge.wire import Disconnected, RpcError, Wire
+from mediabus.service.clients.limits import MAX_DOWNLOADS
+from mediabus.service.clients.port import (
     ClientRefused,
     Delta,
     DownloadClient,
@@ -25,23 +27,37 @@ from service.clients.port import (
     Source,
     TorrentFile,
 )
-from service.clients.settings import ClientSettings
-from service.clients.sources import infohashes, one_torrent, torrent_for
+from mediabus.service.clients.sane import is_item_id
+from mediabus.service.clients.settings import ClientSettings
+from mediabus.service.clients.sources import (
+    already_present,
+    infohashes,
+    one_torrent,
+    refused_torrent,
+    torrent_for,
+)
 
-AT_REST: Final = frozenset({Phase.QUEUED, Phase.PAUSED, Phase.COMPLETED, Phase.FAILED})
-"""What changes no more, unless an event says so: not asked for at every look."""
+UNCHANGING: Final = frozenset({Phase.QUEUED, Phase.PAUSED, Phase.COMPLETED, Phase.FAILED})
+"""Phases that change only with an event. Their torrents are not part of every poll."""
 
-WHOLE_LOOK: Final = 30.0
-"""Seconds between looks at everything, for what no event tells: what is uploaded, new names,
-failures at the start."""
+FULL_POLL_EVERY: Final = 30.0
+"""Seconds between full polls, for changes without an event: uploads, names, failures at start."""
 
-SETTLING: Final = 0.5
-"""Seconds. Deluge answers for up to 0.2 s after its start without the torrents that it is still
-loading."""
+LOADING: Final = 0.5
+"""Seconds to wait after a start. Deluge omits torrents that it is loading for up to 0.2 s."""
 
 LAGGING: Final = 2.0
-"""Seconds after an event within which Deluge may still show older figures (up to 1.5 s), not yet
-that it is finished (0.3 s), and a torrent just added as paused although it starts."""
+"""Seconds after an event in which Deluge can still report old values.
+
+Its counters lag by up to 1.5 s, and that a torrent is finished by 0.3 s. A torrent that was just
+added is reported as paused although it starts.
+"""
+
+STARTING: Final = 1.0
+"""Seconds in which a torrent that was added starts, or fails for good."""
+
+FRESH_AT_ONCE: Final = 10
+"""Torrents without metadata that a poll requests one by one."""
 
 SESSION_STARTED: Final = "SessionStartedEvent"
 ADDED: Final = "TorrentAddedEvent"
@@ -58,13 +74,17 @@ EVENTS: Final = (
 
 
 class DelugeSettings(ClientSettings, frozen=True, kw_only=True, tag="deluge"):
-    """``url`` is the daemon's, ``deluge://host:58846``, not that of the web page. ``username`` and
-    ``password`` stand in the file ``auth`` of its configuration. Its certificate is one that it
-    made itself and is not checked: over a network that you do not trust, use a tunnel."""
+    """The settings of a Deluge client.
+
+    ``url`` is the address of the daemon, ``deluge://host:58846``, not of the web page. ``username``
+    and ``password`` are in the file ``auth`` of its configuration. Its certificate is self-signed
+    and not verified: over an untrusted network, use a tunnel.
+    """
 
     protocol = "torrent"
 
     def __post_init__(self) -> None:
+        ClientSettings.__post_init__(self)
         address(self.url)
 
     @contextlib.asynccontextmanager
@@ -78,7 +98,7 @@ class DelugeSettings(ClientSettings, frozen=True, kw_only=True, tag="deluge"):
 
 @dataclasses.dataclass
 class _Seen:
-    """What was observed over one connection, and when everything was."""
+    """The statuses seen over one connection, and the time of the last full poll."""
 
     wire: Wire
     at: float
@@ -86,18 +106,21 @@ class _Seen:
 
 
 class Deluge:
-    """A session with one Deluge, as ``DownloadClient`` says; made by its settings."""
+    """A session with one Deluge. Implements ``DownloadClient``."""
 
     def __init__(self, settings: DelugeSettings) -> None:
         self._settings = settings
         self._rpc = Rpc(settings, EVENTS, self._on_event)
         self._observing = asyncio.Lock()
         self._seen: _Seen | None = None
-        self._wire: Wire | None = None  # over which it was observed last
-        self._touched: dict[ItemId, float] = {}  # what events named, and when
-        self._added: dict[ItemId, float] = {}  # and not seen to be started yet
-        self._free: dict[str, int] = {}  # bytes, where torrents that download are stored
-        self._started = asyncio.Event()  # it has told that all its torrents are loaded
+        self._wire: Wire | None = None  # the connection of the last poll
+        self._touched: dict[ItemId, float] = {}  # items of recent events, and when
+        self._added: dict[ItemId, float] = {}  # added items not seen to have started, and when
+        self._fresh_ones: dict[str, Torrent] = {}  # as libtorrent reported them
+        self._asked_fresh = 0  # requests for single torrents
+        self._free: dict[str, int] = {}  # bytes, by folder of active downloads
+        self._started_at = 0.0
+        self._started = asyncio.Event()  # set once all torrents are loaded
 
     async def close(self) -> None:
         """End the connection."""
@@ -105,30 +128,32 @@ class Deluge:
 
     def _on_event(self, name: str, args: tuple[Value, ...]) -> None:
         if name == SESSION_STARTED:
+            self._started_at = time.monotonic()
             self._started.set()
-        elif args:
+        elif args and len(self._touched) < MAX_DOWNLOADS and is_item_id(args[0]):
             item = ItemId(str(args[0]).lower())
             self._touched[item] = time.monotonic()
             if name == ADDED and args[1:] == (False,):  # True: loaded from its disk
                 self._added[item] = self._touched[item]
 
     async def version(self) -> str:
-        return str(await self._rpc.call("daemon.info"))
+        # In "2.2.1.dev0+20260307", the part after the plus comes from the packager.
+        return str(await self._rpc.call("daemon.info")).partition("+")[0]
 
     async def observe(self) -> Observation:
         async with self._observing:
-            # Until this answer is wholly understood, the next question is for everything again.
-            seen, self._seen = self._seen, None
+            seen = self._seen
+            self._seen = None  # if this poll fails, the next one is a full one
             try:
-                return await self._look(seen)
+                return await self._poll(seen)
             except Disconnected:  # it may have been restarted since
-                return await self._look(None)
+                return await self._poll(None)
 
-    async def _look(self, seen: _Seen | None) -> Observation:
-        wire = await self._settled()
+    async def _poll(self, seen: _Seen | None) -> Observation:
+        wire = await self._loaded()
         if seen is None or seen.wire is not wire:
             seen = _Seen(wire, time.monotonic(), await self._everything(wire))
-            # The connection outlives no restart; nor does it a network that was away.
+            # A restart ends the connection; so does a network outage.
             restarted = self._wire not in (None, wire)
             observation: Observation = Snapshot(list(seen.statuses.values()), restarted)
         else:
@@ -137,14 +162,17 @@ class Deluge:
         return observation
 
     async def _changes(self, seen: _Seen) -> Delta:
-        """What is different now. Deluge's own ``diff`` is not used: it loses changes as soon as two
-        programs ask at the same time, because it compares with what it told the latest caller."""
+        """Return what changed since the last poll.
+
+        Deluge's own ``diff`` is not used: it compares with its answer to the latest caller, and so
+        loses changes if two programs poll at the same time.
+        """
         known = seen.statuses
-        if self._is_whole_look_due(seen):
+        if self._is_full_poll_due(seen):
             seen.at = time.monotonic()
             asked, now = set(known), await self._everything(seen.wire)
         else:
-            busy = {item for item, was in known.items() if was.phase not in AT_REST}
+            busy = {item for item, was in known.items() if was.phase not in UNCHANGING}
             asked = busy | self._added.keys() | self._lately_touched()
             now = await self._asked_for(seen.wire, {"id": sorted(asked)}) if asked else {}
         gone = [item for item in asked - now.keys() if item in known]
@@ -154,38 +182,62 @@ class Deluge:
         known |= now
         return Delta(changed, gone)
 
-    def _is_whole_look_due(self, seen: _Seen) -> bool:
-        """After a while; and for what is new, if it may be the torrent of an account that ours does
-        not see: asked by its id, Deluge would show it all the same."""
+    def _is_full_poll_due(self, seen: _Seen) -> bool:
+        """Return whether a full poll is due: periodically, and for an unknown torrent.
+
+        An unknown torrent can belong to another account. A request by id would return it although
+        the list for this account does not.
+        """
         if seen.wire.level < ADMINISTRATOR and self._touched.keys() - seen.statuses.keys():
             return True
-        return time.monotonic() - seen.at > WHOLE_LOOK
+        return time.monotonic() - seen.at > FULL_POLL_EVERY
 
     def _lately_touched(self) -> set[ItemId]:
-        """What events named, until some time after them: this look may be too early."""
+        """Return the items of recent events, also of those whose changes may not show yet."""
         touched, now = set(self._touched), time.monotonic()
         self._touched = {item: at for item, at in self._touched.items() if now - at < LAGGING}
         return touched
 
     async def _everything(self, wire: Wire) -> dict[ItemId, DownloadStatus]:
         self._lately_touched()
-        all_there_is = await self._asked_for(wire, {})
-        busy = [status for status in all_there_is.values() if status.phase is Phase.DOWNLOADING]
+        everything = await self._asked_for(wire, {})
+        fresh = {item: it for item, it in self._fresh_ones.items() if item.lower() in everything}
+        self._fresh_ones = fresh
+        busy = [status for status in everything.values() if status.phase is Phase.DOWNLOADING]
         for folder in {status.save_path for status in busy if status.save_path}:
-            with contextlib.suppress(RpcError):  # it is not there yet
+            with contextlib.suppress(RpcError):  # the folder does not exist yet
                 free = await self._rpc.ask(wire, "core.get_free_space", folder)
                 self._free[folder] = understood(free, int)
-        return all_there_is
+        return everything
 
     async def _asked_for(
         self, wire: Wire, which: dict[str, list[ItemId]]
     ) -> dict[ItemId, DownloadStatus]:
         answer = await self._rpc.ask(wire, "core.get_torrents_status", which, KEYS)
-        torrents = understood(answer, dict[str, Torrent])
+        listed = understood(answer, dict[str, object])
+        torrents = {item: understood(it, Torrent) for item, it in listed.items()}
+        torrents |= await self._fresh(wire, torrents)
         return {ItemId(item.lower()): self._status(item, it) for item, it in torrents.items()}
 
+    async def _fresh(self, wire: Wire, torrents: Mapping[str, Torrent]) -> dict[str, Torrent]:
+        """Request some of the torrents without metadata directly from libtorrent.
+
+        Once a hybrid torrent added by its v1 infohash has its metadata, libtorrent uses another id,
+        under which Deluge's list does not update. It can be reported as paused, as every torrent is
+        before it starts.
+        """
+        seeking = [item for item, it in torrents.items() if _lacks_metadata(it)]
+        start = self._asked_fresh % len(seeking) if seeking else 0
+        due = (seeking[start:] + seeking[:start])[:FRESH_AT_ONCE]
+        self._asked_fresh += len(due)
+        for item in due:
+            answer = await self._rpc.ask(wire, "core.get_torrent_status", item, KEYS)
+            if answer:  # else it was removed meanwhile
+                self._fresh_ones[item] = understood(answer, Torrent)
+        return {item: it for item, it in self._fresh_ones.items() if item in seeking}
+
     def _status(self, item: str, torrent: Torrent) -> DownloadStatus:
-        """Its status, but not yet paused while it is new: it is called so before it starts."""
+        """Return a status. A new torrent is queued until it starts, although Deluge says paused."""
         free = self._free.get(torrent.download_location)
         status = status_of(self._settings.client_name, item, torrent, free)
         added = self._added.get(status.item)
@@ -200,44 +252,66 @@ class Deluge:
         self,
         source: Source,
         *,
-        title: str,  # noqa: ARG002 - a torrent brings its own name
+        title: str,  # noqa: ARG002 - a torrent contains its name
         category: str | None,
     ) -> ItemId:
         source = torrent_for("Deluge", source)
+        category = checked_category("Deluge", category)
         for item in infohashes(source):
             if present := await self._record(item):
-                raise ClientRefused(f"Deluge already has this download, as {present['name']!r}")
+                raise already_present("Deluge", present["name"])
         try:
             added = await self._hand_over(source)
         except RpcError as error:
-            raise ClientRefused(
-                f"{error}: it cannot use this torrent file or magnet link"
-            ) from error
+            raise refused_torrent(error) from error
         item = ItemId(added.lower())
         if category:
             await self._label(item, label_of(category))
+        with contextlib.suppress(RpcError):  # removed meanwhile
+            await self._must_start(item)
         return item
+
+    async def _must_start(self, item: ItemId) -> None:
+        """Resume an added torrent that Deluge left paused after an error.
+
+        Deluge resumes each torrent that it adds. If libtorrent reports an error just before, such
+        as a directory that is not writable, that clears the error: the torrent stays paused without
+        a reason. The second resume makes libtorrent report the error again.
+        """
+        if await self._rpc.call("core.get_config_value", "add_paused"):
+            return
+        deadline = time.monotonic() + STARTING
+        while (state := await self._state(item)) in {"Paused", "Error"}:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(STARTING / 10)
+        if state == "Paused":
+            await self._rpc.call("core.resume_torrent", item)
+
+    async def _state(self, item: ItemId) -> object:
+        record = await self._record(item)
+        return record.get("state")
 
     async def _hand_over(self, source: Magnet | TorrentFile) -> str:
         if isinstance(source, Magnet):
             method, args = "core.add_torrent_magnet", [source.uri]
         else:
             file = base64.b64encode(source.content).decode()
-            # The name is that of the copy which Deluge keeps if it is told to keep copies.
+            # Deluge uses this name if its settings make it keep copies of torrent files.
             method, args = "core.add_torrent_file", [f"{infohashes(source)[0]}.torrent", file]
         added = await self._rpc.call(method, *args, {}, repeatable=False)
         if not isinstance(added, str):
-            raise RpcError("", "nothing about why it did not add it")
+            raise RpcError("", "no id for the added torrent")
         return added
 
     async def _label(self, item: ItemId, label: str) -> None:
-        """Without the plugin there is no place for a category; the download is as welcome."""
+        """Set the label of a torrent, unless the Label plugin is disabled."""
         plugins = await self._rpc.call("core.get_enabled_plugins")
         if not isinstance(plugins, tuple) or "Label" not in plugins:
             return
         with contextlib.suppress(RpcError):  # it exists already
             await self._rpc.call("label.add", label)
-        with contextlib.suppress(RpcError):  # removed by somebody in between
+        with contextlib.suppress(RpcError):  # removed meanwhile
             await self._rpc.call("label.set_torrent", item, label)
 
     async def pause(self, item: ItemId) -> None:
@@ -246,12 +320,14 @@ class Deluge:
             async with asyncio.timeout(self._settings.timeout):
                 await self._stop(item)
         except TimeoutError as error:
-            raise ClientRefused("Deluge does not stop this download; try again later") from error
+            raise ClientRefused("Deluge did not pause this download in time: try again") from error
         self._added.pop(item, None)
 
     async def _stop(self, item: ItemId) -> None:
-        """A pause just after the start is lost if Deluge still takes the torrent for paused: it
-        counts when both its flag and its word say so."""
+        """Pause until both the flag and the state of the torrent say that it is paused.
+
+        Deluge ignores a pause just after the start of a torrent that it still considers paused.
+        """
         while True:
             await self._rpc.call("core.pause_torrent", item)
             record = await self._record(item)
@@ -271,7 +347,7 @@ class Deluge:
         try:
             await self._rpc.call("core.remove_torrent", item, delete_files)
         except RpcError:
-            if await self._record(item):  # it is not gone in between
+            if await self._record(item):  # not removed meanwhile
                 raise
 
     async def _must_have(self, item: ItemId) -> None:
@@ -279,11 +355,14 @@ class Deluge:
             raise ClientRefused(f"Deluge has no download {item}")
 
     async def _record(self, item: ItemId) -> dict[str, object]:
-        """The torrent's name and state, fresh from libtorrent (which Deluge's list is not); empty
-        if it has none such, once it has had the time to load what it has."""
-        for settled in (False, True):
-            if settled:
-                await self._settled()
+        """Return the name and state of a torrent directly from libtorrent.
+
+        Deluge's list can be out of date. Returns an empty dict if there is no such torrent, after
+        waiting until Deluge has loaded its torrents.
+        """
+        for wait in (False, True):
+            if wait:
+                await self._loaded()
             answer = await self._rpc.call(
                 "core.get_torrent_status", one_torrent("Deluge", item), ["name", "state", "paused"]
             )
@@ -291,13 +370,17 @@ class Deluge:
                 return record
         return {}
 
-    async def _settled(self) -> Wire:
-        """The connection, once a Deluge that has just started has loaded its torrents."""
+    async def _loaded(self) -> Wire:
+        """Return the connection. Wait until a Deluge that just started has loaded its torrents."""
         wire = await self._rpc.wire()
-        left = wire.since + SETTLING - time.monotonic()
-        if left > 0:
+        left = wire.since + LOADING - time.monotonic()
+        if left > 0 and self._started_at < wire.since:  # else the event came during the login
             self._started.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._started.wait()
         return wire
+
+
+def _lacks_metadata(torrent: Torrent) -> bool:
+    return not torrent.total_size and phase_of(torrent) in (Phase.METADATA, Phase.PAUSED)

@@ -1,9 +1,9 @@
 """NZBGet 13 and later over its JSON-RPC.
 
-What is said here of its behaviour was seen on 21.0, of later versions read in the source; the API
-is described at the project's site, "API reference".
+The behavior described here was observed on 21.0 and, for later versions, read in the source. The
+project's site, "API reference", describes the API.
 """
 
-from service.clients.nzbget.session import NzbGetSettings
+from mediabus.service.clients.nzbget.session import NzbGetSettings
 
 __all__ = ["NzbGetSettings"]

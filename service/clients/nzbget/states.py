@@ -1,14 +1,17 @@
-"""What NZBGet says of a download and of itself, and what that means here.
+"""Map downloads of NZBGet to the status that all clients share.
 
-Its words are read off 21.0's and 26's source; what it does with them was seen on 21.0.
+The status names come from the source of 21.0 and 26. Their behavior was observed on 21.0.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
-from service.clients.nzb import usenet_reason
+from mediabus.schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
+from mediabus.service.clients.nzb import usenet_reason
+from mediabus.service.clients.tolerant import size_of
 
 QUEUE: Final[dict[str, Phase]] = {
     "QUEUED": Phase.QUEUED,
@@ -27,7 +30,7 @@ QUEUE: Final[dict[str, Phase]] = {
     "MOVING": Phase.PROCESSING,
     "POST_UNPACK_RENAMING": Phase.PROCESSING,  # since 24
     "EXECUTING_SCRIPT": Phase.PROCESSING,
-    "PP_FINISHED": Phase.PROCESSING,  # about to move to the history, which says how it went
+    "PP_FINISHED": Phase.PROCESSING,  # about to move to the history, which has the result
 }
 """Status of an entry of listgroups (ListGroupsXmlCommand::DetectStatus), 13 to 26."""
 
@@ -38,15 +41,15 @@ HISTORY: Final[dict[str, FailureReason | None]] = {
     "SUCCESS/MARK": None,
     "SUCCESS/PAR": None,
     "SUCCESS/UNPACK": None,
-    "WARNING/DAMAGED": "missing_articles",  # and the user is to repair it
-    "WARNING/HEALTH": None,  # articles are missing, but none that matters much
+    "WARNING/DAMAGED": "missing_articles",  # the user has to repair it
+    "WARNING/HEALTH": None,  # a few articles are missing
     "WARNING/PASSWORD": "password",
     "WARNING/REPAIRABLE": None,
     "WARNING/SCRIPT": None,
     "WARNING/SKIPPED": "rejected",  # the URL led to no NZB
     "WARNING/SPACE": "disk_full",
     "FAILURE/BAD": "rejected",  # marked so by the user or a script
-    "FAILURE/FETCH": "client_error",  # the NZB was not to be had
+    "FAILURE/FETCH": "client_error",  # the NZB could not be fetched
     "FAILURE/HEALTH": "missing_articles",
     "FAILURE/INTERNAL_ERROR": "client_error",
     "FAILURE/MOVE": "client_error",
@@ -57,43 +60,51 @@ HISTORY: Final[dict[str, FailureReason | None]] = {
     "DELETED/DUPE": "rejected",
     "DELETED/GOOD": "rejected",
 }
-"""Status of an entry of the history (NzbInfo::MakeTextStatus): None is completed, else why it
-failed. What the user deleted, DELETED/MANUAL, is gone."""
+"""Status of a history entry (NzbInfo::MakeTextStatus): the failure reason; None is completed.
+
+DELETED/MANUAL is not listed, because the user deleted the download.
+"""
 
 GONE: Final = "DELETED/MANUAL"
 VAGUE: Final = ("client_error", "unpack")
-"""Reasons that NZBGet's log may put more precisely."""
+"""Reasons for which NZBGet's log can have a more precise one."""
 
 FORCED: Final = 900
-"""The priority from which on a pause of NZBGet as a whole does not count."""
+"""The lowest priority that ignores a pause of all of NZBGet."""
 
 
 class LogLine(msgspec.Struct, frozen=True, rename="pascal"):
-    """A line of the log, of all or of one download's."""
+    """A line of the log, either of NZBGet or of one download."""
 
-    kind: str
-    time: int
-    text: str
+    kind: str = ""
+    time: int = 0
+    text: str = ""
 
 
 class Option(msgspec.Struct, frozen=True, rename="pascal"):
-    """One of its settings."""
+    """A setting of NZBGet."""
 
-    name: str
-    value: str
+    name: str = ""
+    value: str = ""
 
 
 def _spelled(field: str) -> str:
-    """As NZBGet spells it: ``nzb_id`` is NZBID, ``nzb_name`` NZBName, ``dest_dir`` DestDir."""
+    """Spell a name like NZBGet: ``nzb_id`` is NZBID, ``nzb_name`` NZBName, ``dest_dir`` DestDir."""
     name = "".join(part.capitalize() for part in field.split("_"))
     return name.replace("NzbId", "NZBID").replace("Nzb", "NZB")
 
 
+def _joined(high: int, low: int) -> int:
+    """Join a size from two halves of 32 bits. NZBGet can write a half as a negative number."""
+    half = (1 << 32) - 1
+    return size_of(((high & half) << 32) + (low & half))
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, rename=_spelled):
-    """What entries of the queue and of the history both have. Sizes in two halves of 32 bits."""
+    """The fields of entries of both queue and history. Sizes are in two halves of 32 bits."""
 
     nzb_id: int
-    status: str
+    status: str = ""
     category: str = ""
     file_size_lo: int = 0
     file_size_hi: int = 0
@@ -104,16 +115,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, rename=_spelled):
 
     @property
     def size(self) -> int:
-        return (self.file_size_hi << 32) + self.file_size_lo
+        return _joined(self.file_size_hi, self.file_size_lo)
 
     @property
     def arrived(self) -> int:
-        """Bytes, with what yEnc and headers add."""
-        return (self.downloaded_size_hi << 32) + self.downloaded_size_lo
+        """Received bytes, including yEnc encoding and headers."""
+        return _joined(self.downloaded_size_hi, self.downloaded_size_lo)
 
 
 class Group(Entry, frozen=True, kw_only=True, rename=_spelled):
-    """An entry of listgroups: the queue, post-processing included."""
+    """An entry of listgroups: the queue, including post-processing."""
 
     nzb_name: str = ""
     max_priority: int = 0
@@ -124,17 +135,17 @@ class Group(Entry, frozen=True, kw_only=True, rename=_spelled):
 
     @property
     def remaining(self) -> int:
-        return (self.remaining_size_hi << 32) + self.remaining_size_lo
+        return _joined(self.remaining_size_hi, self.remaining_size_lo)
 
     @property
     def paused(self) -> int:
-        return (self.paused_size_hi << 32) + self.paused_size_lo
+        return _joined(self.paused_size_hi, self.paused_size_lo)
 
 
 class Finished(Entry, frozen=True, kw_only=True, rename=_spelled):
     """An entry of the history."""
 
-    name: str
+    name: str = ""
     dest_dir: str = ""
     final_dir: str = ""
     delete_status: str = "NONE"
@@ -143,7 +154,7 @@ class Finished(Entry, frozen=True, kw_only=True, rename=_spelled):
 
     @property
     def files_go_with_it(self) -> bool:
-        """Whether NZBGet deletes the files when it deletes this entry (HistoryDelete)."""
+        """Return whether NZBGet deletes the files with this entry (HistoryDelete)."""
         return (
             self.delete_status != "NONE"
             or self.par_status == "FAILURE"
@@ -152,28 +163,54 @@ class Finished(Entry, frozen=True, kw_only=True, rename=_spelled):
 
 
 class State(msgspec.Struct, frozen=True, rename="pascal"):
-    """Of status, what matters here. The rate in bytes a second lags behind by half a minute."""
+    """The used part of the answer to status. The rate, in bytes/s, lags by half a minute."""
 
-    download_paused: bool
-    download_rate: int
-    server_time: int
-    up_time_sec: int
+    download_paused: bool = False
+    download_rate: int = 0
+    server_time: int = 0
+    up_time_sec: int | None = None
+    free_disk_space_mb: int | None = msgspec.field(name="FreeDiskSpaceMB", default=None)
 
 
 def phase_of(group: Group, state: State) -> Phase:
-    """What an entry of the queue does. A pause shows as such at once, though the articles on their
-    way still arrive, and one of NZBGet as a whole, which no entry tells of, is every entry's."""
+    """Return the phase of a queue entry.
+
+    A paused entry counts as paused at once, although articles in transit still arrive. While all of
+    NZBGet is paused, every entry counts as paused, although its own status does not show that.
+    """
     phase = QUEUE.get(group.status, Phase.UNKNOWN)
     if phase not in (Phase.QUEUED, Phase.DOWNLOADING):
         return phase
-    if 0 < group.remaining == group.paused:
+    if is_paused(group):
         return Phase.PAUSED
     return Phase.PAUSED if state.download_paused and group.max_priority < FORCED else phase
 
 
-def queued(client: ClientName, group: Group, state: State, trouble: str = "") -> DownloadStatus:
-    """The status of an entry of the queue; ``trouble`` is why nothing arrives."""
+def is_paused(group: Group) -> bool:
+    """Return whether this entry itself is paused."""
+    return 0 < group.remaining == group.paused
+
+
+def lack_of_space(state: State, options: Sequence[Option]) -> str:
+    """Return the message if NZBGet paused itself, with less free space than DiskSpace requires."""
+    wanted = next((it.value for it in options if it.name == "DiskSpace"), "")
+    free = state.free_disk_space_mb
+    if not state.download_paused or free is None or not re.fullmatch(r"\d{1,9}", wanted):
+        return ""
+    if free >= int(wanted):
+        return ""
+    return f"NZBGet paused itself: {free} MB are free, and its setting DiskSpace is {wanted} MB"
+
+
+def queued(
+    client: ClientName, group: Group, state: State, trouble: str = "", held: str = ""
+) -> DownloadStatus:
+    """Convert a queue entry to a status.
+
+    ``trouble`` is why no data arrives, ``held`` is why NZBGet paused itself.
+    """
     phase = phase_of(group, state)
+    is_held = bool(held) and phase is Phase.PAUSED and not is_paused(group)
     done = max(group.size - group.remaining, 0)
     rate = state.download_rate if phase is Phase.DOWNLOADING else 0
     return DownloadStatus(
@@ -186,14 +223,15 @@ def queued(client: ClientName, group: Group, state: State, trouble: str = "") ->
         downloaded=min(group.arrived, group.size),
         download_rate=rate,
         eta=group.remaining // rate if rate else None,
+        by_client=is_held,
         category=group.category or None,
-        message=trouble or _missing(group),
+        message=(held if is_held else trouble) or _missing(group),
         client_state=group.status,
     )
 
 
 def finished(client: ClientName, entry: Finished, log: str = "") -> DownloadStatus:
-    """The status of an entry of the history; ``log`` is what its log says of a failure."""
+    """Convert a history entry to a status. ``log`` is the log message about a failure."""
     phase, reason = outcome(entry.status, log)
     words = f"{entry.status}: {log}" if log else entry.status
     return DownloadStatus(
@@ -214,7 +252,7 @@ def finished(client: ClientName, entry: Finished, log: str = "") -> DownloadStat
 
 
 def outcome(status: str, log: str = "") -> tuple[Phase, FailureReason | None]:
-    """How a download ended. A new word is taken by its first half."""
+    """Return the result of a download. For an unknown status, its first half decides."""
     family = status.partition("/")[0]
     if status in HISTORY:
         reason = HISTORY[status]
@@ -231,14 +269,14 @@ def outcome(status: str, log: str = "") -> tuple[Phase, FailureReason | None]:
 
 
 def _missing(entry: Entry) -> str | None:
-    """What is lost already; a few articles can be repaired."""
+    """Return a message about missing articles. A few of them can be repaired."""
     if not entry.failed_articles:
         return None
     return f"{entry.failed_articles} of {entry.total_articles} articles are missing"
 
 
 def _warning(entry: Finished) -> str | None:
-    """What is wrong with a download that NZBGet calls complete."""
+    """Return the warning about a download that NZBGet completed with problems."""
     if not entry.status.startswith("WARNING"):
         return None
     return "; ".join(filter(None, (entry.status, _missing(entry))))

@@ -1,4 +1,4 @@
-"""What a torrent's record does not say: why it is in error, and what its trackers say."""
+"""Find out why torrents are in error, and what their trackers report."""
 
 import time
 from collections.abc import Mapping
@@ -6,30 +6,30 @@ from typing import Final
 
 import msgspec
 
-from service.clients.http import Http
-from service.clients.qbittorrent.rpc import Rpc
-from service.clients.qbittorrent.states import Torrent, stands_still
+from mediabus.service.clients.http import Http
+from mediabus.service.clients.qbittorrent.rpc import Rpc
+from mediabus.service.clients.qbittorrent.states import Torrent, stands_still
 
 TRACKERS_EVERY: Final = 10.0
-"""Seconds from one round of questions about trackers to the next."""
+"""Seconds between two rounds of tracker requests."""
 
 ASKED_AT_ONCE: Final = 5
-"""Torrents that a round asks about, however many stand still: some 600 bytes for each."""
+"""Torrents per round, however many are stalled. Each answer has about 600 bytes."""
 
 WORKS: Final = 2
 ANNOUNCES: Final = 3
 FAILS: Final = {4, 5, 6}
-"""Of the statuses of a tracker; 5, it said no, and 6, it was not reached, are 4 before 5.1."""
+"""Statuses of a tracker. 5 (tracker error) and 6 (unreachable) are 4 before qBittorrent 5.1."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """A line of log/main."""
+    """A line of the reply to log/main."""
 
     message: str
 
 
 class Tracker(msgspec.Struct, frozen=True):
-    """An entry of torrents/trackers; DHT, PeX and LSD have one too, with ``** [`` before them."""
+    """An entry of torrents/trackers. The entries of DHT, PeX and LSD start with ``** [``."""
 
     url: str
     status: int | str = 0  # a word before 4.1.5
@@ -37,23 +37,23 @@ class Tracker(msgspec.Struct, frozen=True):
 
 
 class Trouble:
-    """The words about torrents in error and about those that stand still."""
+    """The messages about torrents in error and about stalled torrents."""
 
     def __init__(self, http: Http, rpc: Rpc) -> None:
         self._http = http
         self._rpc = rpc
         self._logged: dict[str, str] = {}  # of torrents in error
-        self._trackers: dict[str, str] = {}  # of torrents that stand still
-        self._asked: dict[str, float] = {}  # the same, and when about them
+        self._trackers: dict[str, str] = {}  # of stalled torrents
+        self._asked: dict[str, float] = {}  # stalled torrents, and the time of the last request
         self._round = -TRACKERS_EVERY
 
     def words(self, item: str, torrent: Torrent) -> str:
-        """What is known of it; empty if nothing is."""
+        """Return the message about a torrent, or an empty string."""
         still = stands_still(torrent.state, torrent.dlspeed)
         return (self._trackers if still else self._logged).get(item, "")
 
     async def explain(self, torrents: Mapping[str, Torrent]) -> None:
-        """Why torrents are in error is only in the log, asked only when one is newly so."""
+        """Read the log, the only place with the reason, if a torrent is newly in error."""
         failed = {item: torrent for item, torrent in torrents.items() if torrent.state == "error"}
         for item in torrents.keys() - failed.keys():
             self._logged.pop(item, None)
@@ -70,8 +70,10 @@ class Trouble:
                 self._logged[item] = found
 
     async def ask_trackers(self, records: Mapping[str, Mapping[str, object]]) -> list[str]:
-        """Now and then asks about some of the torrents that stand still, those that it was longest
-        not asked about. Returns those of which there are other words than before."""
+        """Request the trackers of some stalled torrents, once per round.
+
+        Starts with those whose last request is the oldest. Returns the items with a new message.
+        """
         now = time.monotonic()
         if now - self._round < TRACKERS_EVERY:
             return []
@@ -88,7 +90,7 @@ class Trouble:
 
     async def _has_news(self, item: str) -> bool:
         answer = await self._rpc.call("GET", "torrents/trackers", params={"hash": item})
-        if answer.status == 404:  # the torrent is gone since
+        if answer.status == 404:  # removed meanwhile
             return False
         before = self._trackers.get(item, "")
         words = trackers_words(self._http.decode(answer, list[Tracker]), before)
@@ -97,7 +99,10 @@ class Trouble:
 
 
 def trackers_words(trackers: list[Tracker], before: str) -> str:
-    """What the first that fails says, unless another works; ``before`` while it tries again."""
+    """Return the message of the first failing tracker, unless one works.
+
+    Returns ``before`` while the trackers are contacted again.
+    """
     real = [it for it in trackers if not it.url.startswith("** [")]
     statuses = {it.status for it in real}
     if WORKS in statuses:

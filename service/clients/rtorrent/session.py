@@ -1,27 +1,23 @@
-"""rTorrent 0.9.8 and later over its XML-RPC.
-
-What is said here of its behaviour was seen on 0.9.8 or read in its source, of 0.16 read only.
-"""
+"""A session with rTorrent: poll its torrents and send commands."""
 
 import asyncio
 import contextlib
+import dataclasses
 import posixpath
-import re
+import reprlib
 import time
 import urllib.parse
 import xmlrpc.client
 from collections.abc import AsyncIterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any, Final, NoReturn
-from xml.parsers.expat import ExpatError
+from typing import Any, Final
+from uuid import uuid4
 
-import msgspec
-
-from schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
-from service.clients.http import HttpSettings
-from service.clients.port import (
+from mediabus.schemas.status import DownloadStatus, ItemId
+from mediabus.service.clients.category import checked_category
+from mediabus.service.clients.http import HttpSettings
+from mediabus.service.clients.port import (
     ClientRefused,
-    ClientUnavailable,
     Delta,
     DownloadClient,
     Magnet,
@@ -29,260 +25,250 @@ from service.clients.port import (
     Snapshot,
     Source,
 )
-from service.clients.scgi import Way, must_be_way, way_to
-from service.clients.sources import infohashes, one_torrent, torrent_for
-
-NO_SUCH: Final = -501
-"""The fault "Could not find info-hash"."""
+from mediabus.service.clients.rtorrent.rpc import NoSuchTorrent, Rpc
+from mediabus.service.clients.rtorrent.states import (
+    FILE,
+    ROW,
+    Selection,
+    Torrent,
+    selection_of,
+    status_of,
+    torrent_of,
+)
+from mediabus.service.clients.scgi import Transport, check_address, open_transport
+from mediabus.service.clients.settings import ClientSettings
+from mediabus.service.clients.sources import (
+    already_present,
+    infohashes,
+    one_torrent,
+    torrent_for,
+)
 
 LISTED_WITHIN: Final = 3.0
-"""Seconds. load.* answers 0 to everything, and lists what it can use at once."""
+"""Seconds. load.* returns 0 for any input, and lists a valid torrent at once."""
 
 SMALL: Final = 500_000
-"""Bytes of a request that it takes as it comes: its limit is 524,288 unless it is raised."""
+"""Bytes of a request that fits the default limit of rTorrent, 524,288 bytes."""
 
-MESSAGES: Final[tuple[tuple[str, FailureReason | None], ...]] = (
-    ("Tracker: [", None),  # the download goes on
-    ("Cannot change the directory", None),  # what was asked of it, not what became of it
-    ("Download registered as completed, but", "missing_files"),
-    ("Low diskspace", "disk_full"),
-    ("", "client_error"),
-)
-"""How d.message begins (download.cc, download_list.cc, command_events.cc) and, for a download that
-is not active, the failure that it tells of; the first one counts."""
+LOADING: Final = 2.0
+"""Seconds to wait after a start. Version 0.16 briefly omits torrents that it is still loading."""
 
-NOT_OPENED: Final = "rTorrent cannot open the files of this download; only its own log says why"
+LISTED_BY_ITS_ID_WITHIN: Final = 0.5
+"""Seconds after which an added torrent is also searched for by its mark."""
+
+MARK: Final = "mediabus"
+"""The custom value that identifies a torrent that was just added."""
+
+SELECTION_LASTS: Final = 30.0
+"""Seconds after which file selections are requested again, even if no chunk count changed."""
+
+ASKED_TOGETHER: Final = 100
+"""Torrents whose files one call requests."""
 
 
 class RTorrentSettings(HttpSettings, frozen=True, kw_only=True, tag="rtorrent"):
-    """``url`` is ``scgi://host:port`` or ``scgi:///path/of/socket``, or the http(s) address, path
-    included, of the web server that passes XML-RPC on to it. rTorrent itself knows no password:
-    ``username`` and ``password`` are that server's."""
+    """The settings of an rTorrent client.
+
+    ``url`` is ``scgi://host:port``, ``scgi:///path/of/socket``, or the http(s) URL of the web
+    server that forwards XML-RPC to it, including the path. ``username`` and ``password`` are those
+    of the web server, because rTorrent has no login.
+    """
 
     protocol = "torrent"
 
     def __post_init__(self) -> None:
-        must_be_way(self)
+        ClientSettings.__post_init__(self)
+        check_address(self)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
-        async with way_to(self, "rTorrent") as way:
-            yield RTorrent(way, self)
-
-
-class Torrent(msgspec.Struct, frozen=True, rename="d.{}".format):
-    """What is asked of every torrent, by the name that rTorrent has for it: texts, then numbers."""
-
-    hash: str
-    name: str
-    message: str
-    directory: str
-    label: str = msgspec.field(name="d.custom1")  # as ruTorrent keeps it: percent-encoded
-    state: int  # 1 is started, though it may rest (d.pause)
-    is_active: int
-    complete: int
-    hashing: int  # 0 no, 1 at first, 2 at the end, 3 asked for
-    hashing_failed: int
-    is_meta: int  # not the download yet, but its metadata
-    is_multi_file: int
-    size: int = msgspec.field(name="d.size_bytes")
-    done: int = msgspec.field(name="d.bytes_done")
-    uploaded: int = msgspec.field(name="d.up.total")
-    down_rate: int = msgspec.field(name="d.down.rate")
-    up_rate: int = msgspec.field(name="d.up.rate")
-
-
-FIELDS: Final = msgspec.structs.fields(Torrent)
-TEXTS: Final = [field.encode_name for field in FIELDS if field.type is str]
-NUMBERS: Final = [field.encode_name for field in FIELDS if field.type is int]
-ROW: Final = (
-    *(f"{name}=" for name in TEXTS),
-    # One value in XML in place of twelve: reading them is most of the work of an observation.
-    "cat=" + ',"  ",'.join(f"${name}=" for name in NUMBERS),
-)
-"""What d.multicall2 is asked for."""
-
-
-def torrent_of(row: Sequence[str]) -> Torrent:
-    """ValueError, TypeError or AttributeError for what is no row."""
-    key, name, message, directory, label, numbers = row
-    return Torrent(key, name, message, directory, label, *map(int, numbers.split()))
-
-
-def phase_of(torrent: Torrent) -> Phase:
-    """What the torrent does."""
-    if failure_of(torrent):
-        return Phase.FAILED
-    if torrent.hashing:
-        return Phase.CHECKING
-    if torrent.complete and not torrent.is_meta:
-        return Phase.COMPLETED
-    if not torrent.state or not torrent.is_active:
-        return Phase.PAUSED
-    return Phase.METADATA if torrent.is_meta else Phase.DOWNLOADING
-
-
-def failure_of(torrent: Torrent) -> FailureReason | None:
-    """Why the torrent failed, if it did. Files that it cannot open leave it waiting for its check
-    for ever, without a word."""
-    if torrent.is_active:
-        return None
-    if torrent.message:
-        return next(reason for start, reason in MESSAGES if torrent.message.startswith(start))
-    return "not_writable" if torrent.hashing and torrent.hashing_failed else None
-
-
-def status_of(client: ClientName, torrent: Torrent) -> DownloadStatus:
-    """The row in the vocabulary of all clients."""
-    known = not torrent.is_meta
-    phase = phase_of(torrent)
-    done = min(torrent.done, torrent.size) if known else 0
-    rate = torrent.down_rate
-    return DownloadStatus(
-        client=client,
-        item=ItemId(torrent.hash.lower()),
-        title=torrent.name if known else torrent.name.removesuffix(".meta"),
-        phase=phase,
-        progress=done / torrent.size if known and torrent.size else 0.0,
-        size=torrent.size if known else None,
-        downloaded=done,
-        uploaded=torrent.uploaded,
-        download_rate=rate,
-        upload_rate=torrent.up_rate,
-        eta=(torrent.size - done) // rate if rate and phase is Phase.DOWNLOADING else None,
-        save_path=_save_path(torrent),
-        category=urllib.parse.unquote(torrent.label) or None,
-        reason=failure_of(torrent),
-        message=torrent.message or (NOT_OPENED if phase is Phase.FAILED else None),
-        client_state=_state(torrent),
-    )
-
-
-def _save_path(torrent: Torrent) -> str | None:
-    """Where the torrent's file or folder is: d.directory is that folder itself."""
-    head, tail = posixpath.split(torrent.directory.rstrip("/"))
-    inside = torrent.is_multi_file and tail == torrent.name
-    return (head if inside else torrent.directory) or None
-
-
-def _state(torrent: Torrent) -> str:
-    """rTorrent has no word for it: these are its page's."""
-    if torrent.hashing:
-        return "hashing"
-    if not torrent.state:
-        return "stopped"
-    return "active" if torrent.is_active else "paused"
+        async with open_transport(self, "rTorrent") as transport:
+            yield RTorrent(transport, self)
 
 
 class RTorrent:
-    """A session with one rTorrent, as ``DownloadClient`` says; made by its settings."""
+    """A session with one rTorrent. Implements ``DownloadClient``."""
 
-    def __init__(self, way: Way, settings: RTorrentSettings) -> None:
-        self._way = way
+    def __init__(self, transport: Transport, settings: RTorrentSettings) -> None:
+        self._rpc = Rpc(transport, settings.url)
         self._settings = settings
         self._observing = asyncio.Lock()
-        self._run: object = None  # the process whose torrents are known
+        self._run: object = None  # the process that the known torrents came from
         self._process: object = None  # the process that answered last
+        self._met: tuple[object, float] | None = None  # a process, and when it was first seen
         self._known: dict[str, Torrent] = {}
+        self._selections: dict[str, _Selected] = {}
 
     async def version(self) -> str:
-        return str(await self._call("system.client_version"))
+        return str(await self._rpc.call("system.client_version"))
 
     async def observe(self) -> Observation:
         async with self._observing:
-            # Until this answer is wholly understood, the next one is a snapshot again.
-            run, self._run = self._run, None
-            process, rows = await self._together(
-                ("system.pid",), ("d.multicall2", "", "main", *ROW)
-            )
+            run = self._run
+            self._run = None  # if this poll fails, the next one returns a snapshot
+            process, rows = await self._everything()
             torrents = self._torrents(rows)
-            before, self._known = self._known, torrents
+            reselected = await self._ask_for_selections(torrents)
+            before = self._known
+            self._known = torrents
             restarted = self._process not in (None, process)
             self._run = self._process = process
-        client = self._settings.client_name
         if run is None or run != process:
-            return Snapshot([status_of(client, it) for it in torrents.values()], restarted)
-        changed = [status_of(client, it) for key, it in torrents.items() if before.get(key) != it]
-        return Delta(changed, [ItemId(key.lower()) for key in before.keys() - torrents.keys()])
+            return Snapshot([self._status(torrent) for torrent in torrents.values()], restarted)
+        changed = [
+            key
+            for key, torrent in torrents.items()
+            if before.get(key) != torrent or key in reselected
+        ]
+        gone = [ItemId(key.lower()) for key in before.keys() - torrents.keys()]
+        return Delta([self._status(torrents[key]) for key in changed], gone)
+
+    def _status(self, torrent: Torrent) -> DownloadStatus:
+        selected = self._selections.get(torrent.hash)
+        selection = selected.selection if selected else None
+        return status_of(self._settings.client_name, torrent, selection)
+
+    async def _ask_for_selections(self, torrents: dict[str, Torrent]) -> set[str]:
+        """Request the file selections of torrents with deselected files.
+
+        This happens when the number of their chunks changes, and periodically. Returns the torrents
+        whose selection changed.
+        """
+        now = time.monotonic()
+        selective = {key: it for key, it in torrents.items() if it.is_selective}
+        before = {key: it for key, it in self._selections.items() if key in selective}
+        due = [key for key, it in selective.items() if not _is_current(before.get(key), it, now)]
+        self._selections = before | await self._selections_of(due, selective, now)
+        return {key for key in due if _selection(before, key) != _selection(self._selections, key)}
+
+    async def _selections_of(
+        self, keys: Sequence[str], torrents: dict[str, Torrent], now: float
+    ) -> "dict[str, _Selected]":
+        selections = {}
+        for start in range(0, len(keys), ASKED_TOGETHER):
+            some = keys[start : start + ASKED_TOGETHER]
+            sizes = await self._rpc.together(*(("d.chunk_size", key) for key in some))
+            files = await self._rpc.together(*(("f.multicall", key, "", *FILE) for key in some))
+            for key, chunk, listed in zip(some, sizes, files, strict=True):
+                if chunk and listed:  # else it was removed meanwhile
+                    chunks = (torrents[key].completed_chunks, torrents[key].wanted_chunks)
+                    selections[key] = _Selected(selection_of(listed, chunk), chunks, now)
+        return selections
+
+    async def _everything(self) -> list[Any]:
+        """Return the process and the rows of all torrents, after it has loaded them."""
+        asked = (("system.pid",), ("d.multicall2", "", "main", *ROW))
+        process, rows = await self._rpc.together(*asked)
+        if rows or not await self._has_waited(process):
+            return [process, rows]
+        return await self._rpc.together(*asked)
+
+    async def _has_waited(self, process: object) -> bool:
+        """Wait if the process may still be loading torrents. Return whether it waited."""
+        now = time.monotonic()
+        if self._met is None or self._met[0] != process:
+            self._met = (process, now)
+        left = self._met[1] + LOADING - now
+        await asyncio.sleep(max(left, 0))
+        return left > 0
 
     def _torrents(self, rows: Any) -> dict[str, Torrent]:  # noqa: ANN401 - as XML-RPC has it
         try:
             torrents = [torrent_of(row) for row in rows]
         except (TypeError, ValueError, AttributeError) as error:
-            self._misunderstood(f"no torrents but {rows!r:.80}", error)
+            self._rpc.raise_protocol_error(f"expected torrents, got {reprlib.repr(rows)}", error)
         return {torrent.hash: torrent for torrent in torrents}
 
     async def add(
         self,
         source: Source,
         *,
-        title: str,  # noqa: ARG002 - a torrent brings its own name
+        title: str,  # noqa: ARG002 - a torrent contains its name
         category: str | None,
     ) -> ItemId:
         source = torrent_for("rTorrent", source)
+        category = checked_category("rTorrent", category)
         item = infohashes(source)[0]
         if name := await self._name(item):
-            raise ClientRefused(f"rTorrent already has this download, as {name!r}")
-        # A command, in which only commas, quotes and the like count: none is left by the encoding.
+            raise already_present("rTorrent", name)
+        mark = uuid4().hex
+        # In commands, commas and quotes are special. Percent-encoding removes both.
         label = [f"d.custom1.set={urllib.parse.quote(category, safe='')}"] if category else []
+        label.append(f"d.custom.set={MARK},{mark}")
         if isinstance(source, Magnet):
-            await self._call("load.start_verbose", "", source.uri.strip(), *label, once=True)
+            await self._rpc.call("load.start_verbose", "", source.uri, *label, once=True)
         else:
             content = xmlrpc.client.Binary(source.content)
             await self._make_room(len(source.content) * 3 // 2)
-            await self._call("load.raw_start_verbose", "", content, *label, once=True)
-        return await self._until_listed(item)
+            await self._rpc.call("load.raw_start_verbose", "", content, *label, once=True)
+        return await self._until_listed(item, mark)
 
     async def _make_room(self, size: int) -> None:
-        """Raise the limit of what may be asked, if a request of that many bytes needs it."""
-        if size > SMALL and int(await self._call("network.xmlrpc.size_limit")) < 2 * size:
-            await self._call("network.xmlrpc.size_limit.set", "", 2 * size)
+        """Raise the limit of rTorrent for the size of a request, if necessary."""
+        if size > SMALL and int(await self._rpc.call("network.xmlrpc.size_limit")) < 2 * size:
+            await self._rpc.call("network.xmlrpc.size_limit.set", "", 2 * size)
 
-    async def _until_listed(self, item: ItemId) -> ItemId:
-        deadline = time.monotonic() + min(LISTED_WITHIN, self._settings.timeout)
+    async def _until_listed(self, item: ItemId, mark: str) -> ItemId:
+        """Wait until the torrent is listed, and return its id.
+
+        The id differs if decoding and encoding changed the bytes of ``info``: rTorrent writes
+        numbers without leading zeros.
+        """
+        begun = time.monotonic()
+        deadline = begun + min(LISTED_WITHIN, self._settings.timeout)
         while not await self._name(item):
+            if time.monotonic() > begun + LISTED_BY_ITS_ID_WITHIN and (
+                found := await self._marked(mark)
+            ):
+                return found
             if time.monotonic() > deadline:
                 raise ClientRefused(
-                    "rTorrent says nothing, but does not list it: it cannot use this"
-                    " torrent file or magnet link, and only its own log says why"
+                    "rTorrent reported no error, but does not list it: it cannot use this"
+                    " torrent file or magnet link. See its log"
                 )
             await asyncio.sleep(0.05)
         return item
 
+    async def _marked(self, mark: str) -> ItemId | None:
+        rows = await self._rpc.call("d.multicall2", "", "main", "d.hash=", f"d.custom={MARK}")
+        return next((ItemId(key.lower()) for key, its_mark in rows if its_mark == mark), None)
+
     async def pause(self, item: ItemId) -> None:
-        # d.stop, for what d.pause does is forgotten when rTorrent is restarted.
+        # Not d.pause, which a restart of rTorrent undoes.
         await self._command(item, "d.stop")
 
     async def resume(self, item: ItemId) -> None:
-        # d.start undoes d.stop, d.resume what another did by d.pause or d.close.
+        # d.start undoes d.stop. d.resume undoes d.pause and d.close by other programs.
         await self._command(item, "d.start")
         await self._command(item, "d.resume")
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
-        if await self._name(one_torrent("rTorrent", item)) is None:
-            return
-        if delete_files:
-            await self._delete_files(item.upper())
         with contextlib.suppress(NoSuchTorrent):
-            await self._call("d.erase", item.upper())
+            await self._when_loaded(one_torrent("rTorrent", item), "d.name")
+            if delete_files:
+                await self._delete_files(item.upper())
+            await self._rpc.ask_of(item, "d.erase")
 
     async def _delete_files(self, key: str) -> None:
-        """rTorrent never deletes files, but runs programs where it is: here rm, for each file that
-        is the torrent's, and rmdir, for the folders that this leaves empty. It puts in the names
-        itself: what it tells of them lacks letters beyond U+FFFF."""
-        directory, name, several, files = await self._together(
+        """Delete the files of a torrent on the machine of rTorrent.
+
+        rTorrent cannot delete files, but it can run programs: ``rm`` for each file, then ``rmdir``
+        for the empty folders. rTorrent fills in the names, because its replies omit characters
+        beyond U+FFFF.
+        """
+        directory, name, several, files = await self._rpc.together(
             ("d.directory", key),
             ("d.name", key),
             ("d.is_multi_file", key),
             ("f.multicall", key, "", "f.path="),
         )
         await self._run_there("f.multicall", key, "", "execute.nothrow=rm,-f,--,$f.frozen_path=")
-        there = await self._call("f.multicall", key, "", "f.is_created=")
+        there = await self._rpc.call("f.multicall", key, "", "f.is_created=")
         if any(is_created for (is_created,) in there):
-            raise ClientRefused("rTorrent could not delete the files; its own log says why")
+            raise ClientRefused("rTorrent could not delete the files: see its log")
         named = posixpath.basename(directory) == name
         top = posixpath.dirname(directory) if several and named else directory
-        # What a magnet link leaves behind when it has become a torrent.
+        # The file that rTorrent keeps of a magnet link after it has the metadata.
         await self._run_there("execute.nothrow", "", "rm", "-f", "--", f"{top}/{key}.meta")
         if several and named:
             for folder in folders_of([f"{directory}/{path}" for (path,) in files], directory):
@@ -290,7 +276,7 @@ class RTorrent:
 
     async def _run_there(self, *command: str) -> None:
         try:
-            await self._call(*command)
+            await self._rpc.call(*command)
         except ClientRefused as error:
             raise ClientRefused(
                 f"rTorrent may not run programs here: remove the download without files ({error})"
@@ -298,55 +284,47 @@ class RTorrent:
 
     async def _command(self, item: ItemId, method: str) -> None:
         try:
-            await self._call(method, one_torrent("rTorrent", item).upper())
+            await self._when_loaded(one_torrent("rTorrent", item), method)
         except NoSuchTorrent as error:
             raise ClientRefused(f"rTorrent has no download {item}") from error
 
+    async def _when_loaded(self, item: ItemId, method: str) -> Any:  # noqa: ANN401 - as XML-RPC has it
+        """Call ``ask_of``. If there is no such torrent, wait until all are loaded and retry."""
+        try:
+            return await self._rpc.ask_of(item, method)
+        except NoSuchTorrent:
+            if not await self._has_waited(await self._rpc.call("system.pid")):
+                raise
+            return await self._rpc.ask_of(item, method)
+
     async def _name(self, item: ItemId) -> str | None:
         try:
-            return str(await self._call("d.name", item.upper()))
+            return str(await self._rpc.ask_of(item, "d.name"))
         except NoSuchTorrent:
             return None
 
-    async def _together(self, *calls: tuple[str, ...]) -> list[Any]:
-        """The results of some calls in one question; None for one that failed."""
-        questions = [{"methodName": method, "params": params} for method, *params in calls]
-        answers = await self._call("system.multicall", questions)
-        if not isinstance(answers, list) or len(answers) != len(calls):
-            self._misunderstood(f"{answers!r:.80}")
-        return [it[0] if isinstance(it, list) and it else None for it in answers]
 
-    async def _call(self, method: str, *params: Any, once: bool = False) -> Any:  # noqa: ANN401
-        """The result of one call; ``once`` if it must not be put twice."""
-        body = xmlrpc.client.dumps(params, method).encode()
-        answer = await self._way.post(body, repeatable=not once)
-        try:
-            result: Any = xmlrpc.client.loads(_printable(answer))[0][0]
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode == NO_SUCH:
-                raise NoSuchTorrent(fault.faultString) from fault
-            raise ClientRefused(f"rTorrent says {fault.faultString!r}") from fault
-        except (ExpatError, ValueError, LookupError, TypeError, xmlrpc.client.Error) as error:
-            self._misunderstood(f"{error} in {answer[:80]!r}", error)
-        return result
+@dataclasses.dataclass(frozen=True)
+class _Selected:
+    """The file selection of a torrent, its number of chunks then, and the time of the request."""
 
-    def _misunderstood(self, what: str, cause: Exception | None = None) -> NoReturn:
-        raise ClientUnavailable(
-            "protocol", f"{self._settings.url} does not answer as rTorrent does: {what}"
-        ) from cause
+    selection: Selection
+    chunks: tuple[int, int]
+    at: float
 
 
-class NoSuchTorrent(ClientRefused):
-    """rTorrent does not have the torrent."""
+def _is_current(selected: _Selected | None, torrent: Torrent, now: float) -> bool:
+    if selected is None or now - selected.at > SELECTION_LASTS:
+        return False
+    return selected.chunks == (torrent.completed_chunks, torrent.wanted_chunks)
+
+
+def _selection(selections: "dict[str, _Selected]", key: str) -> Selection | None:
+    return selections[key].selection if key in selections else None
 
 
 def folders_of(paths: Sequence[str], top: str) -> list[str]:
-    """The folders of these files from the deepest up to ``top``, and none outside of it."""
+    """Return the folders of files, deepest first, up to and including ``top``."""
     folders = {folder for path in paths for folder in PurePosixPath(path).parents}
     inside = {str(folder) for folder in folders if folder.is_relative_to(top)}
     return sorted(inside | {top}, key=len, reverse=True)
-
-
-def _printable(answer: bytes) -> str:
-    """The XML as rTorrent means it: names may have bytes that neither UTF-8 nor XML has."""
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "", answer.decode(errors="replace"))

@@ -1,9 +1,9 @@
 """SABnzbd 3 and later over its HTTP API.
 
-What is said here of its behaviour was seen on 5.0.0RC3; the API is described in the project's wiki,
-"API". Every call is a POST, so that the key is in no address and no access log.
+The behavior described here was observed on 5.0.0RC3. The project's wiki, "API", describes the API.
+Every call is a POST, so that neither URLs nor access logs contain the key.
 """
 
-from service.clients.sabnzbd.session import SabnzbdSettings
+from mediabus.service.clients.sabnzbd.session import SabnzbdSettings
 
 __all__ = ["SabnzbdSettings"]

@@ -1,4 +1,4 @@
-"""Calls to SABnzbd's HTTP API, their answers, and what is wrong with them."""
+"""Call SABnzbd's HTTP API, decode its answers, and map its errors."""
 
 from typing import NoReturn, TypeVar
 
@@ -6,15 +6,15 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from service.clients.http import Answer, Http, Patience, base_url
-from service.clients.port import ClientRefused, ClientUnavailable, NzbFile
-from service.clients.sabnzbd.states import History, Queue
+from mediabus.service.clients.http import Answer, Http, LoginBackoff, base_url
+from mediabus.service.clients.port import ClientRefused, ClientUnavailable, NzbFile
+from mediabus.service.clients.sabnzbd.states import History, Queue
 
 T = TypeVar("T")
 
 
 def api_url(text: str) -> URL:
-    """Where the API is: below the address, unless that names it."""
+    """Return the URL of the API: ``/api`` is appended unless the URL ends with it."""
     url = base_url(text)
     return url if url.path.endswith("/api") else url / "api"
 
@@ -26,9 +26,31 @@ class QueueReply(msgspec.Struct, frozen=True):
 
 
 class HistoryReply(msgspec.Struct, frozen=True):
-    """The answer to mode=history; False says that nothing changed."""
+    """The answer to mode=history. False means that nothing changed."""
 
     history: History | bool
+
+
+class Duplicates(msgspec.Struct, frozen=True):
+    """How SABnzbd handles duplicates; 1 is discard.
+
+    ``no_dupes`` is for the same NZB, ``no_smart_dupes`` for the same movie or episode.
+    """
+
+    no_dupes: int = 0
+    no_smart_dupes: int = 0
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The used part of the configuration."""
+
+    misc: Duplicates = Duplicates()
+
+
+class ConfigReply(msgspec.Struct, frozen=True):
+    """The answer to mode=get_config."""
+
+    config: Config = Config()
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -41,32 +63,34 @@ class Done(msgspec.Struct, frozen=True):
     """The answer to a command."""
 
     status: bool = False
-    error: str = ""
+    error: str | None = None
     nzo_ids: list[str] = []
 
 
 class Warned(msgspec.Struct, frozen=True):
-    """A warning or an error of SABnzbd's own."""
+    """A warning or an error of SABnzbd."""
 
-    text: str
-    time: int = 0
+    text: str = ""
+    time: float = 0.0
+    type: str = ""
+    origin: str = ""  # the file of SABnzbd's source, and its line
 
 
 class Warnings(msgspec.Struct, frozen=True):
-    """The answer to mode=warnings, the newest last."""
+    """The answer to mode=warnings, oldest first."""
 
-    warnings: list[Warned]
+    warnings: list[Warned] = []
 
 
 class NewsServer(msgspec.Struct, frozen=True):
-    """What is wrong with a news server: for now, or until somebody does something."""
+    """The problems of a news server: temporary, or until a user fixes it."""
 
     serverwarning: str = ""
     servererror: str = ""
 
 
 class State(msgspec.Struct, frozen=True):
-    """Of mode=status, what matters here."""
+    """The used part of the answer to mode=status."""
 
     servers: list[NewsServer] = []
 
@@ -74,51 +98,61 @@ class State(msgspec.Struct, frozen=True):
 class StateReply(msgspec.Struct, frozen=True):
     """The answer to mode=status."""
 
-    status: State
+    status: State = State()
 
 
 class Rpc:
-    """Calls over HTTP; ``key`` is the API key."""
+    """Calls over HTTP. ``key`` is the API key."""
 
     def __init__(self, http: Http, key: str) -> None:
         self._http = http
         self._key = key
-        self._patience = Patience()
+        self._backoff = LoginBackoff()
 
     async def command(self, mode: str, *, nzb: NzbFile | None = None, **params: str) -> Done:
-        """One call that changes something. ClientRefused if SABnzbd says no."""
+        """Send a command. Raises ClientRefused if SABnzbd reports an error."""
         done = await self.ask(Done, mode, nzb=nzb, **params)
         if done.error:
-            raise ClientRefused(f"SABnzbd says {done.error!r}")
+            raise ClientRefused(f"SABnzbd refused: {done.error!r}")
         return done
 
     async def ask(
         self, kind: type[T], mode: str, *, nzb: NzbFile | None = None, **params: str
     ) -> T:
-        """The answer to one call, as a ``kind``."""
-        self._patience.check()
+        """Send a request. Return the answer as a ``kind``."""
+        self._backoff.check()
         params = {"mode": mode, "output": "json", "apikey": self._key, **params}
         form = _form(params, nzb)
         answer = await self._http.call("POST", "", repeatable=nzb is None, data=form)
-        self._must_be_let_in(answer)
+        self._check_login(answer)
+        return self._http.decode(answer, kind, strict=False, tolerant=True)
+
+    async def ask_aside(self, default: T, mode: str, **params: str) -> T:
+        """Send a request whose answer only explains something.
+
+        Returns an answer of the type of ``default``, or ``default`` if the answer is unusable, so
+        that such an error does not hide the downloads.
+        """
         try:
-            return msgspec.json.decode(answer.body, type=kind, strict=False)
-        except msgspec.DecodeError as error:
-            self._http.misunderstood(f"{error} in {answer.words[:80]!r}", error)
+            return await self.ask(type(default), mode, nzb=None, **params)
+        except ClientUnavailable as error:
+            if error.reason != "protocol":
+                raise
+            return default
 
-    def misunderstood(self, what: str) -> NoReturn:
-        """Raises ClientUnavailable: this is no answer of SABnzbd's."""
-        self._http.misunderstood(what)
+    def raise_protocol_error(self, what: str) -> NoReturn:
+        """Raise ClientUnavailable for an answer that is not SABnzbd's."""
+        self._http.raise_protocol_error(what)
 
-    def _must_be_let_in(self, answer: Answer) -> None:
-        # Before 2.3 a wrong key was told with 200. Also the host's name or our address may be why.
+    def _check_login(self, answer: Answer) -> None:
+        # Before 2.3, a wrong key gets status 200. A host name or address can be refused, too.
         if answer.status in (401, 403) or answer.body.startswith(b'{"status":false,"error":"API K'):
-            raise self._patience.refused(
-                ClientUnavailable("authentication", f"SABnzbd refused us: {answer.words}")
+            raise self._backoff.refused(
+                ClientUnavailable("authentication", f"SABnzbd refused the request: {answer.text}")
             )
         if answer.status != 200:
-            self._http.misunderstood(f"HTTP {answer.status} {answer.words}")
-        self._patience.accepted()
+            self._http.raise_protocol_error(f"HTTP {answer.status} {answer.text}")
+        self._backoff.accepted()
 
 
 def _form(params: dict[str, str], nzb: NzbFile | None) -> aiohttp.FormData:

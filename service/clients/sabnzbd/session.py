@@ -1,4 +1,4 @@
-"""A session with SABnzbd: what it is asked for, and what it is told to do."""
+"""A session with SABnzbd: its queue and history, and the commands that change them."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,11 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from schemas.status import DownloadStatus, ItemId, Phase
-from service.clients.http import HttpSettings, http_session
-from service.clients.nzb import file_name, nzb_for, usenet_reason
-from service.clients.port import (
+from mediabus.schemas.status import DownloadStatus, ItemId, Phase
+from mediabus.service.clients.category import checked_category
+from mediabus.service.clients.http import HttpSettings, http_session
+from mediabus.service.clients.nzb import file_name, nzb_for, usenet_reason
+from mediabus.service.clients.port import (
     ClientRefused,
     ClientUnavailable,
     DownloadClient,
@@ -20,19 +21,18 @@ from service.clients.port import (
     Snapshot,
     Source,
 )
-from service.clients.sabnzbd.rpc import (
+from mediabus.service.clients.sabnzbd.rpc import (
+    ConfigReply,
     HistoryReply,
     QueueReply,
     Rpc,
     StateReply,
     Version,
     Warned,
-    Warnings,
     api_url,
 )
-from service.clients.sabnzbd.states import (
+from mediabus.service.clients.sabnzbd.states import (
     DELETED,
-    FORCE,
     HISTORY,
     KIB,
     History,
@@ -43,25 +43,40 @@ from service.clients.sabnzbd.states import (
     phase_of,
     queued,
 )
+from mediabus.service.clients.sabnzbd.warnings import (
+    RELATED,
+    WarningList,
+    added,
+    first_line,
+    of_its_start,
+    shown,
+)
+from mediabus.service.clients.tolerant import size_of
 
 EVERYTHING: Final = "1000000"
-"""How much of the history: without a number SABnzbd shows the ten newest."""
+"""Entries of the history to return. Without a number, SABnzbd returns the ten newest."""
 
 FRESH: Final = 60.0
-"""Seconds for which "the history is unchanged" is believed: SABnzbd counts its changes from 1 again
-after a restart, and may come to the number that we have."""
+"""Seconds for which an answer "the history is unchanged" is trusted. SABnzbd's counter of changes
+starts at 1 again after a restart, and can reach the number of the last poll."""
 
-RELATED: Final = 60
-"""Seconds between a failure and the warnings that explain it."""
+DISCARD: Final = 1
+"""The value of SABnzbd's duplicate settings that discards duplicates."""
+
+WORDS_FOR_MANY: Final = frozenset({"all", "completed", "failed"})
+"""Values that mode=queue and mode=history take for several downloads (api.py)."""
 
 CANNOT_DELETE: Final = (
-    "SABnzbd does not delete the files of a finished download; remove it without them"
+    "SABnzbd does not delete the files of a finished download. Remove it without its files"
 )
 
 
 class SabnzbdSettings(HttpSettings, frozen=True, kw_only=True, tag="sabnzbd"):
-    """``url`` is that of the web page, with the path if a reverse proxy adds one; ``password`` is
-    the API key. A ``username`` is for a proxy that asks for one: then in ``url``."""
+    """The settings of a SABnzbd.
+
+    ``url`` is that of the web page, including the path of a reverse proxy. ``password`` is the API
+    key. The login of a proxy goes into ``url``.
+    """
 
     protocol = "usenet"
 
@@ -73,18 +88,20 @@ class SabnzbdSettings(HttpSettings, frozen=True, kw_only=True, tag="sabnzbd"):
 
 
 class Sabnzbd:
-    """A session with one SABnzbd, as ``DownloadClient`` says; made by its settings."""
+    """A session with one SABnzbd, opened by ``SabnzbdSettings.connect``. See ``DownloadClient``."""
 
     def __init__(self, rpc: Rpc, settings: SabnzbdSettings) -> None:
         self._rpc = rpc
         self._settings = settings
         self._observing = asyncio.Lock()
-        self._known = False  # it was observed before
-        self._away = False  # and could not be asked since
-        self._history: tuple[History, float] | None = None  # and when it was asked for in full
-        self._listed: set[str] = set()  # what was there when last seen
-        self._left: dict[str, int] = {}  # and the bytes to come of what was in the queue
-        self._explained: dict[str, str] = {}  # failures and what the warnings say of them
+        self._was_observed = False
+        self._was_unreachable = False  # since the last observation
+        self._history: tuple[History, float] | None = None  # and the time of its full poll
+        self._listed: set[str] = set()  # the ids of the last poll
+        self._left: dict[str, int] = {}  # remaining bytes in the queue at the last poll
+        self._explained: dict[str, str] = {}  # failures, with the warnings about them
+        self._warnings = WarningList(rpc)
+        self._labels: dict[str, set[str]] = {}  # of downloads that run: these do not pause them
 
     async def version(self) -> str:
         return (await self._rpc.ask(Version, "version")).version
@@ -94,21 +111,27 @@ class Sabnzbd:
             try:
                 queue, history = await self._both()
             except ClientUnavailable as error:
-                self._away = self._known and error.reason == "connection"
+                self._was_unreachable = self._was_observed and error.reason == "connection"
                 raise
             statuses = await self._in_queue(queue)
             await self._explain(history.slots)
+            warning = shown(await self._warnings.when_counted(queue.have_warnings))
         items = {status.item: status for status in statuses}
         for entry in history.slots:
             status = past(self._settings.client_name, entry, self._explained.get(entry.nzo_id, ""))
             items[status.item] = status
-        # It tells nobody for how long it runs: one that was away counts as started anew.
-        restarted, self._away, self._known = self._away, False, True
-        return Snapshot(list(items.values()), restarted)
+        # SABnzbd does not report its uptime: an outage counts as a restart.
+        restarted = self._was_unreachable
+        self._was_unreachable = False
+        self._was_observed = True
+        return Snapshot(list(items.values()), restarted, warning)
 
     async def _both(self) -> tuple[Queue, History]:
-        """Queue and history. An entry is in one of them, or for a moment, between download and
-        post-processing, or when it is tried again, in neither: then both are asked again."""
+        """Return queue and history.
+
+        Between download and post-processing, and when it is retried, an entry is in neither for a
+        moment. If one disappears, both are requested again.
+        """
         queue, history = await self._queue(), await self._changed_history()
         if self._listed - _ids(queue, history):
             self._history = None
@@ -123,7 +146,8 @@ class Sabnzbd:
         return msgspec.structs.replace(queue, slots=there)
 
     async def _changed_history(self) -> History:
-        known, self._history = self._history, None
+        known = self._history
+        self._history = None  # if this poll fails, the next one requests the whole history
         now = time.monotonic()
         if known is not None and now - known[1] < FRESH:
             answer = await self._ask_history(unless=known[0].last_history_update)
@@ -133,13 +157,17 @@ class Sabnzbd:
         else:
             answer = await self._ask_history()
         if answer is None:
-            self._rpc.misunderstood("asked for the history, it says that nothing changed")
+            self._rpc.raise_protocol_error(
+                "a request for the whole history is answered with no change"
+            )
         self._history = (answer, now)
         return answer
 
     async def _ask_history(self, *, unless: int = 0, only: str = "") -> History | None:
-        """The history, perhaps of ``only`` one; None if it still is the one of number ``unless``,
-        which is never 0."""
+        """Return the history, or only the entry ``only``.
+
+        None if the number of the last change still is ``unless``; it is never 0.
+        """
         answer = await self._rpc.ask(
             HistoryReply,
             "history",
@@ -150,9 +178,11 @@ class Sabnzbd:
         return answer.history if isinstance(answer.history, History) else None
 
     async def _in_queue(self, queue: Queue) -> list[DownloadStatus]:
-        before, self._left = self._left, {slot.nzo_id: slot.left for slot in queue.slots}
-        moving = {it.nzo_id for it in queue.slots if before.get(it.nzo_id, it.left) != it.left}
-        first = next((it.nzo_id for it in queue.slots if it.status == "Downloading"), "")
+        before = self._left
+        self._left = {slot.nzo_id: slot.left for slot in queue.slots}
+        moving = {item for item, left in self._left.items() if before.get(item, left) != left}
+        downloading = (slot.nzo_id for slot in queue.slots if slot.status == "Downloading")
+        first = next(downloading, "")
         trouble = await self._trouble(queue, stuck=first in before and first not in moving)
         statuses = []
         for slot in queue.slots:
@@ -162,26 +192,44 @@ class Sabnzbd:
                 self._settings.client_name,
                 slot,
                 phase,
-                rate=round(queue.kbpersec * KIB) if slot.nzo_id == first else 0,
+                rate=size_of(queue.kbpersec, KIB) if slot.nzo_id == first else 0,
                 trouble=trouble,
+                by_client=self._is_paused_by_client(slot) or (queue.paused and bool(trouble)),
             )
             statuses.append(status)
+        self._labels = {slot.nzo_id: self._labels[slot.nzo_id] for slot in queue.slots}
         return statuses
 
+    def _is_paused_by_client(self, slot: Slot) -> bool:
+        """Return whether SABnzbd itself paused the download: then a label appears with the pause.
+
+        Labels with a number are about a wait.
+        """
+        labels = {label for label in slot.labels if not re.search(r"\d", label)}
+        before = self._labels.setdefault(slot.nzo_id, set())
+        if slot.status == "Paused":
+            return bool(labels - before)
+        before |= labels
+        return False
+
     async def _trouble(self, queue: Queue, *, stuck: bool) -> str:
-        """Why nothing arrives: news servers that are away or refuse us, or a full disk, for which
-        SABnzbd pauses itself. None of it is a failure."""
-        if queue.paused and queue.have_warnings:
-            newest = (await self._rpc.ask(Warnings, "warnings")).warnings[-1:]
-            return next((it.text for it in newest if usenet_reason(it.text) == "disk_full"), "")
-        if not stuck or queue.paused:
+        """Return why nothing arrives; no download fails for it.
+
+        Causes are news servers that are unreachable or refuse the account, a full disk, for which
+        SABnzbd pauses itself, and programs that it needs.
+        """
+        if queue.paused:
+            newest = shown((await self._warnings.when_counted(queue.have_warnings))[-1:]) or ""
+            return newest if usenet_reason(newest) == "disk_full" else ""
+        if not stuck:
             return ""
-        servers = (await self._rpc.ask(StateReply, "status", skip_dashboard="1")).status.servers
-        said = [server.servererror or server.serverwarning for server in servers]
-        return "; ".join(filter(None, said))
+        servers = await self._rpc.ask_aside(StateReply(), "status", skip_dashboard="1")
+        problems = [server.servererror or server.serverwarning for server in servers.status.servers]
+        warnings = await self._warnings.when_counted(queue.have_warnings)
+        return "; ".join(filter(None, problems)) or shown(of_its_start(warnings)) or ""
 
     async def _explain(self, entries: Sequence[Past]) -> None:
-        """What the warnings say of failures that say little themselves, asked once for each."""
+        """Look up the warnings about failures without a specific reason, once for each."""
         vague = {
             entry.nzo_id: entry
             for entry in entries
@@ -191,19 +239,32 @@ class Sabnzbd:
         new = vague.keys() - self._explained.keys()
         self._explained = {item: self._explained.get(item, "") for item in vague}
         if new:
-            warnings = (await self._rpc.ask(Warnings, "warnings")).warnings
+            warnings = await self._warnings.ask()
             for item in new:
                 self._explained[item] = _about(vague[item], warnings)
 
     async def add(self, source: Source, *, title: str, category: str | None) -> ItemId:
-        nzb = nzb_for("SABnzbd", source)
+        category = checked_category("SABnzbd", category)
+        nzb = await asyncio.to_thread(nzb_for, "SABnzbd", source)
         name = file_name(nzb.name or title)
+        before = await self._warnings.ask()
         done = await self._rpc.command("addfile", nzb=nzb, nzbname=name, cat=category or "*")
         if not done.nzo_ids:
-            newest = (await self._rpc.ask(Warnings, "warnings")).warnings[-1:]
-            words = newest[0].text if newest else "it cannot use this nzb"
-            raise ClientRefused(f"SABnzbd says no: {words.splitlines()[0]}")
+            raise ClientRefused(await self._why_not(before))
         return ItemId(done.nzo_ids[0])
+
+    async def _why_not(self, before: Sequence[Warned]) -> str:
+        """Return why SABnzbd did not keep an nzb, as far as it reports that."""
+        fresh = added(before, await self._warnings.ask())
+        if fresh:
+            return f"SABnzbd refused: {first_line(fresh[-1])}"
+        reply = await self._rpc.ask_aside(ConfigReply(), "get_config", section="misc")
+        if DISCARD in (reply.config.misc.no_dupes, reply.config.misc.no_smart_dupes):
+            return (
+                "SABnzbd did not keep this nzb and gives no reason. It is set to discard "
+                "duplicates: it may have this one already, in its queue, history or backup"
+            )
+        return "SABnzbd did not keep this nzb and gives no reason; its log may have one"
 
     async def pause(self, item: ItemId) -> None:
         await self._queued(item, "pause")
@@ -211,28 +272,31 @@ class Sabnzbd:
 
     async def resume(self, item: ItemId) -> None:
         queue, slot = await self._queued(item, "resume")
-        if queue.paused and slot.priority != FORCE:
-            raise ClientRefused("SABnzbd as a whole is paused: resume it there")
+        if queue.paused and not slot.is_forced:
+            raise ClientRefused("The whole of SABnzbd is paused. Resume it in its web page")
         await self._rpc.command("queue", name="resume", value=item)
 
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
-        one = self._one(item)
+        single = self._single(item)
         files = "1" if delete_files else "0"
-        if await self._slot(one):
-            await self._rpc.command("queue", name="delete", value=one, del_files=files)
-        elif entry := await self._entry(one):
+        if await self._slot(single):
+            await self._rpc.command("queue", name="delete", value=single, del_files=files)
+        elif entry := await self._entry(single):
             if delete_files and HISTORY.get(entry.status) is Phase.COMPLETED:
                 raise ClientRefused(CANNOT_DELETE)
-            await self._rpc.command("history", name="delete", value=one, del_files=files)
+            await self._rpc.command("history", name="delete", value=single, del_files=files)
 
     async def _queued(self, item: ItemId, verb: str) -> tuple[Queue, Slot]:
-        """The item's entry of the queue, if it still downloads. SABnzbd says that it paused what it
-        does not have."""
-        found = await self._slot(self._one(item))
+        """Return the queue and the download's entry: SABnzbd reports success for unknown ids.
+
+        Raises:
+            ClientRefused: the download has finished, or does not exist.
+        """
+        found = await self._slot(self._single(item))
         if found is None:
             if await self._entry(item) is None:
-                self._has_not(item)
-            raise ClientRefused(f"SABnzbd has finished {item} already: nothing to {verb}")
+                self._raise_unknown(item)
+            raise ClientRefused(f"SABnzbd has already finished {item}: cannot {verb} it")
         return found
 
     async def _slot(self, item: ItemId) -> tuple[Queue, Slot] | None:
@@ -241,15 +305,23 @@ class Sabnzbd:
 
     async def _entry(self, item: ItemId) -> Past | None:
         history = await self._ask_history(only=item)
-        return next((it for it in history.slots if it.nzo_id == item), None) if history else None
+        return (
+            next((entry for entry in history.slots if entry.nzo_id == item), None)
+            if history
+            else None
+        )
 
-    def _one(self, item: ItemId) -> ItemId:
-        """The item, if it can be one download's id and nothing else: ``all`` and lists can not."""
-        if not re.fullmatch(r"SABnzbd_nzo_\w+", item, re.ASCII):
-            self._has_not(item)
+    def _single(self, item: ItemId) -> ItemId:
+        """Return the item if it can be the id of a single download.
+
+        SABnzbd takes words such as ``all`` for every download, and commas for a list. The form of
+        ids depends on the version: since 5.1 they are UUIDs.
+        """
+        if item.lower() in WORDS_FOR_MANY or not re.fullmatch(r"[^\s,\x00-\x1f\x7f]+", item):
+            self._raise_unknown(item)
         return item
 
-    def _has_not(self, item: ItemId) -> NoReturn:
+    def _raise_unknown(self, item: ItemId) -> NoReturn:
         raise ClientRefused(f"SABnzbd has no download {item!r}")
 
 
@@ -258,7 +330,9 @@ def _ids(queue: Queue, history: History) -> set[str]:
 
 
 def _about(entry: Past, warnings: Sequence[Warned]) -> str:
-    """The first lines of the warnings that name the download, from about when it failed."""
-    near = [it.text for it in warnings if abs(it.time - entry.completed) <= RELATED]
+    """Return the first lines of warnings that name the download, from about when it failed."""
+    if not entry.name:
+        return ""
+    near = [warned for warned in warnings if abs(warned.time - entry.completed) <= RELATED]
     named = re.compile(rf"(?<!\w){re.escape(entry.name)}(?!\w)")
-    return "; ".join(text.splitlines()[0] for text in near if named.search(text))[:500]
+    return "; ".join(first_line(warned) for warned in near if named.search(warned.text))[:500]

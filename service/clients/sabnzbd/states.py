@@ -1,6 +1,7 @@
-"""What SABnzbd says of a download, and what that means here.
+"""Map downloads of SABnzbd to the status that all clients share.
 
-Its words are read off 5.0.0RC3's source (constants.py, api.py) and seen there.
+The status names come from the source of 5.0.0RC3 to 5.1.3 (constants.py, api.py), and were observed
+there.
 """
 
 import re
@@ -9,23 +10,25 @@ from typing import Final
 
 import msgspec
 
-from schemas.status import ClientName, DownloadStatus, ItemId, Phase
-from service.clients.nzb import usenet_reason
+from mediabus.schemas.status import ClientName, DownloadStatus, ItemId, Phase
+from mediabus.service.clients.nzb import usenet_reason
+from mediabus.service.clients.tolerant import size_of
 
 QUEUE: Final[dict[str, Phase]] = {
-    "Checking": Phase.CHECKING,  # which articles are there, before the download
-    "Downloading": Phase.DOWNLOADING,  # said of every entry that is not paused: see ``phase_of``
+    "Checking": Phase.CHECKING,  # checks for missing articles before the download
+    "Downloading": Phase.DOWNLOADING,  # every entry that is not paused: see ``phase_of``
     "Fetching": Phase.DOWNLOADING,  # more recovery files
     "Grabbing": Phase.METADATA,  # the NZB itself, from a URL
     "Idle": Phase.QUEUED,
     "Paused": Phase.PAUSED,
-    "Propagating": Phase.QUEUED,  # held back until it is old enough
+    "Propagating": Phase.QUEUED,  # delayed until the post is old enough
     "Queued": Phase.QUEUED,
 }
-"""Status of a slot of mode=queue."""
+"""The phase of each status of mode=queue."""
 
-DELETED: Final = "Deleted"  # and almost gone
-FORCE: Final = "Force"  # the priority for which a pause of SABnzbd as a whole does not count
+DELETED: Final = "Deleted"  # about to disappear
+FORCED: Final = frozenset({"Force", "2"})
+"""Priorities that ignore a pause of all of SABnzbd: by name, or by number while fetching."""
 
 HISTORY: Final[dict[str, Phase]] = {
     "Completed": Phase.COMPLETED,
@@ -33,13 +36,13 @@ HISTORY: Final[dict[str, Phase]] = {
     "Failed": Phase.FAILED,
     "Fetching": Phase.PROCESSING,
     "Moving": Phase.PROCESSING,
-    "Queued": Phase.PROCESSING,  # downloaded, and waiting for its post-processing
+    "Queued": Phase.PROCESSING,  # waiting for post-processing
     "QuickCheck": Phase.PROCESSING,
     "Repairing": Phase.PROCESSING,
     "Running": Phase.PROCESSING,  # a user's script
     "Verifying": Phase.PROCESSING,
 }
-"""Status of a slot of mode=history, where post-processing is too."""
+"""The phase of each status of mode=history, which includes post-processing."""
 
 MIB: Final = 1 << 20
 KIB: Final = 1 << 10
@@ -49,50 +52,60 @@ REPAIRED: Final = re.compile(r"Repaired in|Quick Check OK|all files correct")
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """An entry of the queue. Sizes in MiB, as text with two decimals."""
+    """A queue entry.
+
+    Sizes are in MiB, as text with two decimals. ``labels`` are the reasons for a pause or a delay,
+    in the language of SABnzbd's user interface.
+    """
 
     nzo_id: str
-    filename: str
-    status: str
+    filename: str = ""
+    status: str = ""
     mb: float = 0.0
     mbleft: float = 0.0
     mbmissing: float = 0.0
     cat: str = ""
-    priority: str = ""
+    priority: str | int = ""
     timeleft: str = ""
+    labels: list[str] = []
 
     @property
     def size(self) -> int:
-        return round(self.mb * MIB)
+        return size_of(self.mb, MIB)
 
     @property
     def left(self) -> int:
-        return round(self.mbleft * MIB)
+        return size_of(self.mbleft, MIB)
+
+    @property
+    def is_forced(self) -> bool:
+        """Return whether it is downloaded even while all of SABnzbd is paused."""
+        return str(self.priority) in FORCED
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """Of mode=queue, what matters here."""
+    """The used part of the answer to mode=queue."""
 
-    paused: bool
-    slots: list[Slot] = []
+    slots: list[Slot]
+    paused: bool = False
     kbpersec: float = 0.0
     have_warnings: int = 0
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """What one stage of a download's life came to."""
+    """The log of one stage of a download."""
 
-    name: str
+    name: str = ""
     actions: list[str] = []
 
 
 class Past(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
-    """An entry of the history. ``storage`` is the folder, or the only file in it."""
+    """A history entry. ``storage`` is the folder, or the only file in it."""
 
     nzo_id: str
-    name: str
-    status: str
-    size: int = 0
+    name: str = ""
+    status: str = ""
+    size: float = 0.0
     category: str | None = None
     storage: str | None = None
     fail_message: str | None = None
@@ -101,29 +114,41 @@ class Past(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
 
 
 class History(msgspec.Struct, frozen=True):
-    """Of mode=history, what matters here."""
+    """The used part of the answer to mode=history."""
 
     slots: list[Past]
     last_history_update: int = 0
 
 
 def phase_of(slot: Slot, *, paused: bool, in_turn: bool) -> Phase:
-    """What an entry of the queue does; ``paused`` is said of SABnzbd as a whole. It calls every
-    entry Downloading, while it downloads them in their order: those whose turn it is not wait."""
+    """Return the phase of a queue entry.
+
+    ``paused`` is whether all of SABnzbd is paused. SABnzbd downloads entries in order, but reports
+    all of them as Downloading: those that are not ``in_turn`` are queued.
+    """
     phase = QUEUE.get(slot.status, Phase.UNKNOWN)
     if phase not in (Phase.QUEUED, Phase.DOWNLOADING):
         return phase
-    if paused and slot.priority != FORCE:
+    if paused and not slot.is_forced:
         return Phase.PAUSED
     return phase if in_turn else Phase.QUEUED
 
 
 def queued(
-    client: ClientName, slot: Slot, phase: Phase, *, rate: int = 0, trouble: str = ""
+    client: ClientName,
+    slot: Slot,
+    phase: Phase,
+    *,
+    rate: int = 0,
+    trouble: str = "",
+    by_client: bool = False,
 ) -> DownloadStatus:
-    """The status of an entry of the queue; ``rate`` in bytes a second, ``trouble`` is why nothing
-    arrives."""
-    missing = f"{slot.mbmissing:.2f} MiB are missing so far" if slot.mbmissing else None
+    """Convert a queue entry to a status.
+
+    ``rate`` is in bytes/s, ``trouble`` is why no data arrives. ``by_client`` is whether SABnzbd
+    paused the entry, or itself, on its own.
+    """
+    missing = f"{slot.mbmissing:.2f} MiB are missing so far" if slot.mbmissing > 0 else None
     return DownloadStatus(
         client=client,
         item=ItemId(slot.nzo_id),
@@ -133,15 +158,21 @@ def queued(
         size=slot.size or None,
         downloaded=max(slot.size - slot.left, 0),
         download_rate=rate if phase is Phase.DOWNLOADING else 0,
+        by_client=by_client and phase is Phase.PAUSED,
         eta=(_seconds(slot.timeleft) or None) if phase is Phase.DOWNLOADING else None,
         category=_category(slot.cat),
-        message=trouble or missing,
+        message="; ".join(filter(None, (labeled(slot), trouble or missing))) or None,
         client_state=slot.status,
     )
 
 
+def labeled(slot: Slot) -> str | None:
+    """Return a message with the labels of an entry, such as for a duplicate."""
+    return f"SABnzbd says: {', '.join(slot.labels)}" if slot.labels else None
+
+
 def past(client: ClientName, entry: Past, log: str = "") -> DownloadStatus:
-    """The status of an entry of the history; ``log`` is what the warnings say of a failure."""
+    """Convert a history entry to a status. ``log`` has the warnings about a failure."""
     phase = ended(entry)
     words = "; ".join(filter(None, (entry.fail_message, log)))
     return DownloadStatus(
@@ -150,8 +181,8 @@ def past(client: ClientName, entry: Past, log: str = "") -> DownloadStatus:
         title=entry.name,
         phase=phase,
         progress=1.0 if phase in (Phase.COMPLETED, Phase.PROCESSING) else 0.0,
-        size=entry.size or None,
-        downloaded=entry.size,
+        size=size_of(entry.size) or None,
+        downloaded=size_of(entry.size),
         save_path=folder(entry),
         category=_category(entry.category),
         reason=usenet_reason(words) if phase is Phase.FAILED else None,
@@ -162,33 +193,39 @@ def past(client: ClientName, entry: Past, log: str = "") -> DownloadStatus:
 
 
 def ended(entry: Past) -> Phase:
-    """What an entry of the history does. Completed without a place is not there yet: it is so for
-    a moment at the end of its post-processing."""
+    """Return the phase of a history entry.
+
+    Completed without ``storage`` still counts as processing: this occurs briefly at the end of
+    post-processing.
+    """
     phase = HISTORY.get(entry.status, Phase.UNKNOWN)
     return Phase.PROCESSING if phase is Phase.COMPLETED and not entry.storage else phase
 
 
 def folder(entry: Past) -> str | None:
-    """Where the download is. SABnzbd names the file itself if there is but one."""
+    """Return the folder of a download. If it has one file, SABnzbd reports that file instead."""
     if not entry.storage:
         return None
     flavour = PureWindowsPath if "\\" in entry.storage else PurePosixPath
     path: PurePath = flavour(entry.storage)
-    numbered = re.escape(entry.name) + r"(\.\d+)?"  # a folder of that name was there already
+    numbered = re.escape(entry.name) + r"(\.\d+)?"  # a folder with that name existed
     return str(path.parent) if re.fullmatch(numbered, path.parent.name) else entry.storage
 
 
 def missing_in(entry: Past) -> str | None:
-    """What a completed download lacks: SABnzbd completes what has no recovery files as it is. Only
-    its log says so, in the language of its page; English is understood."""
-    said = [action for stage in entry.stage_log for action in stage.actions]
-    lost = next((found[0] for found in map(MISSING.search, said) if found), None)
-    return None if any(map(REPAIRED.search, said)) else lost
+    """Return a message about missing articles of a completed download.
+
+    SABnzbd completes a damaged download without recovery files. Only the stage log reports this, in
+    the language of the user interface. Only English is recognized.
+    """
+    actions = [action for stage in entry.stage_log for action in stage.actions]
+    lost = next((found[0] for found in map(MISSING.search, actions) if found), None)
+    return None if any(map(REPAIRED.search, actions)) else lost
 
 
 def _seconds(timeleft: str) -> int:
-    """``0:01:10`` or ``1:02:03:04`` (with days) in seconds; 0 is not known."""
-    if not re.fullmatch(r"\d+(:\d+){2,3}", timeleft):
+    """Convert ``0:01:10`` or ``1:02:03:04`` (with days) to seconds; 0 if it is unknown."""
+    if not re.fullmatch(r"\d{1,9}(:\d{1,9}){2,3}", timeleft):
         return 0
     scale = (1, 60, 3600, 86400)
     return sum(
