@@ -1,1 +1,1 @@
-"""What users do: each operation is one change and its event, together or not at all."""
+"""Operations: each commits one change and its event together, or nothing."""

@@ -1,20 +1,24 @@
-"""Downloads: initiated.
+"""Initiate downloads.
 
-The row is there before the client is asked, with the id that the client will list, so that the
-monitor can never mistake what mediabus adds for a stranger.
+The row is inserted before the client is called, with the id under which the client will list the
+download. So the monitor never takes a download that mediabus adds for an untracked one.
 """
 
+import dataclasses
 import logging
-from typing import Final, assert_never
+from typing import Final, Self, assert_never
 from uuid import UUID
 
 import asyncpg
 
-from schemas.commands import SOURCES, Download, InitiateDownload
-from schemas.events import DownloadFailed, DownloadInitiated
-from schemas.identity import Actor, uuid7
-from schemas.status import ItemId, Protocol
-from service.clients.port import (
+from mediabus.runtime.api.serve import OperationError, problem
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.url_policy import Allowed
+from mediabus.schemas.events import DownloadFailed, DownloadInitiated
+from mediabus.schemas.identity import Actor, uuid7
+from mediabus.schemas.operations.requests import SOURCES, Download, InitiateDownload
+from mediabus.schemas.status import ItemId, Protocol
+from mediabus.service.clients.port import (
     ClientRefused,
     ClientUnavailable,
     Magnet,
@@ -22,31 +26,33 @@ from service.clients.port import (
     Source,
     TorrentFile,
 )
-from service.clients.reach import Allowed
-from service.clients.sessions import NoSuchClient, Sessions
-from service.clients.sources import SourceNotAllowed, SourceUnavailable, fetch, infohash
-from service.downloads import table
-from service.downloads.row import Ask, DownloadRow, Transition
-from service.downloads.status import Statuses
-from service.operations.downloads import client_said_no
-from service.outbox.outbox import Outbox
-from service.runtime.api import OperationError, problem
-from service.runtime.database import Pool
+from mediabus.service.clients.sessions import NoSuchClient, Sessions
+from mediabus.service.clients.sources import SourceNotAllowed, SourceUnavailable, infohash
+from mediabus.service.downloads import table
+from mediabus.service.downloads.bucket import Statuses
+from mediabus.service.downloads.row import Ask, DownloadRow, NewDownload, Transition
+from mediabus.service.operations.downloads import client_error
+from mediabus.service.operations.fetching import Fetches
+from mediabus.service.operations.idempotency import Claim, in_progress
+from mediabus.service.outbox.outbox import Outbox
 
 log: Final = logging.getLogger("mediabus.operations")
 
-INSERT: Final = """
-INSERT INTO downloads (id, title, state, client, client_item, protocol, category, indexer,
-                       media_item_id, asked, asked_by_type, asked_by_id,
-                       asked_correlation_id, asked_at)
-VALUES ($1, $2, 'initiating', $3, $4, $5, $6, $7, $8, 'initiate', $9, $10, $11, now())
-"""
 CANCELS: Final[frozenset[Ask | None]] = frozenset({"cancel", "cancel_with_files"})
 MAX_TORRENT_BYTES: Final = 5_000_000
+"""Bytes of a torrent file: what fits in a request in base64. The limit applies to URLs, too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Urls:
+    """Fetches URLs. ``allowed`` names the private hosts and networks they may lead to."""
+
+    fetches: Fetches
+    allowed: Allowed
 
 
 class Initiate:
-    """The operation that begins a download."""
+    """The operation `downloads.initiate`."""
 
     def __init__(
         self,
@@ -54,49 +60,100 @@ class Initiate:
         outbox: Outbox,
         sessions: Sessions,
         statuses: Statuses,
-        allowed: Allowed,
+        urls: Urls,
     ) -> None:
-        self._allowed = allowed
+        self._urls = urls
         self._pool = pool
         self._outbox = outbox
         self._sessions = sessions
         self._statuses = statuses
 
+    def using(self, outbox: Outbox) -> Self:
+        """Return the same operation with another outbox."""
+        return type(self)(self._pool, outbox, self._sessions, self._statuses, self._urls)
+
+    async def resume(self, claim: Claim) -> Download | None:
+        """Return the download of an interrupted request with the same key.
+
+        Returns:
+            The download, or None if the request had not inserted it.
+
+        Raises:
+            OperationError: 409 ``in_progress`` if the client may have the download, or the error
+                with which the first request would have ended.
+        """
+        row = await table.by_id(self._pool, claim.subject)
+        if row is None:
+            return None
+        if row.state == "initiating":  # the client may have it: the monitor decides
+            raise in_progress(claim.key)
+        if row.state == "failed":
+            reason = "client_refused" if row.reason == "rejected" else "client_unavailable"
+            message = f"{row.client}: {row.error_message}"
+            raise OperationError(problem(502, reason, message))
+        return row.shown()
+
     async def initiate(
-        self, request: InitiateDownload, actor: Actor, correlation_id: str | None = None
+        self,
+        request: InitiateDownload,
+        actor: Actor,
+        correlation_id: str | None = None,
+        claim: Claim | None = None,
     ) -> Download:
-        """Hands a download to a client. 400 for what cannot be downloaded, 404 for an unknown media
-        item, 409 ``duplicate_download``, 502 where the URL or the client says no: a client's no
-        leaves the row as failed, with its event."""
-        source = await _source(request, self._allowed)
+        """Add a download to a client.
+
+        Raises:
+            OperationError: 400 if the source is invalid, 404 if the media item is unknown, 409
+                ``duplicate_download``, or 502 if the URL or the client fails. If the client fails,
+                the download is stored as failed, with its event.
+        """
+        source = await _source(request, self._urls)
         client = self._choose(request, source)
-        row = await self._insert(request, client, source, actor, correlation_id)
-        try:
-            item = await self._sessions.client(client).add(
-                source, title=row.title, category=row.category
-            )
-        except (ClientRefused, ClientUnavailable) as error:
-            await self._fail(row, error, actor, correlation_id)
-            raise client_said_no(client, error) from error
-        await self._begin(row, item, actor, correlation_id)
+        row = await self._insert(
+            claim.subject if claim else uuid7(),
+            request,
+            client=client,
+            source=source,
+            actor=actor,
+            correlation_id=correlation_id,
+        )
+        if claim:
+            await claim.note_change(self._pool)
+        item = await self._hand_over(row, source, actor, correlation_id)
+        await self._record_start(row, item, actor, correlation_id)
         row = await self._row(row.id)
         if row.state == "cancelled" or row.asked in CANCELS:
-            await self._take_back(client, item, delete_files=row.asked == "cancel_with_files")
+            await self._remove_cancelled(row, item)
         await self._statuses.look_soon(client)
         return row.shown()
 
-    async def _take_back(self, client: str, item: ItemId, *, delete_files: bool) -> None:
-        """Cancelled while its client was asked to add it: there was nothing to be removed yet."""
+    async def _hand_over(
+        self, row: DownloadRow, source: Source, actor: Actor, correlation_id: str | None
+    ) -> ItemId:
+        """Add the download to its client. If that fails, record it and raise OperationError."""
+        client = self._sessions.client(row.client)
         try:
-            await self._sessions.client(client).remove(item, delete_files=delete_files)
+            return await client.add(source, title=row.title, category=row.category)
         except (ClientRefused, ClientUnavailable) as error:
-            log.warning("a cancelled download stays in its client: %s", error)
+            await self._record_failure(row, error, actor, correlation_id)
+            raise client_error(row.client, error) from error
+
+    async def _remove_cancelled(self, row: DownloadRow, item: ItemId) -> None:
+        """Remove a download that was cancelled before its client had added it."""
+        delete_files = row.asked == "cancel_with_files"
+        try:
+            await self._sessions.client(row.client).remove(item, delete_files=delete_files)
+        except (ClientRefused, ClientUnavailable) as error:
+            log.warning(
+                "cancelled download not removed from its client",
+                extra={"client": row.client, "error": str(error)},
+            )
 
     def _choose(self, request: InitiateDownload, source: Source) -> str:
-        """The client that takes it."""
+        """Choose the client that gets the download."""
         protocol = _protocol(source)
         if request.protocol not in {None, protocol}:
-            raise _invalid("protocol", f"this is for {protocol}, not for {request.protocol}")
+            raise _invalid("protocol", f"the source is for {protocol}, not for {request.protocol}")
         try:
             return self._sessions.choose(request.client, protocol)
         except NoSuchClient as error:
@@ -104,79 +161,85 @@ class Initiate:
 
     async def _insert(
         self,
+        download_id: UUID,
         request: InitiateDownload,
+        *,
         client: str,
         source: Source,
         actor: Actor,
         correlation_id: str | None,
     ) -> DownloadRow:
-        download_id = uuid7()
+        new = NewDownload(
+            id=download_id,
+            title=request.title,
+            client=client,
+            client_item=_item(source),
+            protocol=_protocol(source),
+            category=request.category or self._sessions.category(client),
+            indexer=request.indexer,
+            media_item_id=request.media_item_id,
+        )
         try:
-            await self._pool.execute(
-                INSERT,
-                download_id,
-                request.title,
-                client,
-                _item(source),
-                _protocol(source),
-                request.category or self._sessions.category(client),
-                request.indexer,
-                request.media_item_id,
-                actor.type,
-                actor.id,
-                correlation_id,
-            )
+            return await table.insert(self._pool, new, actor, correlation_id)
         except asyncpg.UniqueViolationError as error:
             raise _duplicate(error, request, client) from error
         except asyncpg.ForeignKeyViolationError as error:
             raise _unknown_media_item(request.media_item_id) from error
-        return await self._row(download_id)
 
-    async def _begin(
+    async def _record_start(
         self, row: DownloadRow, item: ItemId, actor: Actor, correlation_id: str | None
     ) -> None:
-        """Tells that the client has it, unless the monitor was first to see it; even where the
-        monitor took it for given up, as after a jump of the database's clock."""
+        """Record that the client has the download, unless the monitor has recorded it.
+
+        Does so even if the monitor has given it up, as after a jump of the database's clock.
+        """
+        expected = row.client_item
         while row.state == "initiating" or row.is_given_up:
+            if row.client_item != expected:  # the monitor has learned a newer id
+                item = ItemId(row.client_item or item)
             event = DownloadInitiated(**row.facts(client_item=item))
-            told = row.says(event, actor, correlation_id)
-            begun = Transition("active", (told,), client_item=item)
-            if await table.step(self._outbox, row, begun):
+            fact = row.fact(event, actor, correlation_id)
+            initiated = Transition("active", (fact,), client_item=item)
+            if await table.step(self._outbox, row, initiated):
                 return
             row = await self._row(row.id)
 
-    async def _fail(
+    async def _record_failure(
         self, row: DownloadRow, error: Exception, actor: Actor, correlation_id: str | None
     ) -> None:
         reason: Final = "rejected" if isinstance(error, ClientRefused) else "client_error"
         event = DownloadFailed(**row.facts(), reason=reason, error_message=str(error))
-        told = row.says(event, actor, correlation_id)
-        transition = Transition("failed", (told,), reason=reason, error_message=str(error))
+        fact = row.fact(event, actor, correlation_id)
+        transition = Transition("failed", (fact,), reason=reason, error_message=str(error))
         await table.step(self._outbox, row, transition)
 
     async def _row(self, download_id: UUID) -> DownloadRow:
         row = await table.by_id(self._pool, download_id)
-        if row is None:  # nobody deletes downloads
-            raise RuntimeError(f"download {download_id} vanished")
+        if row is None:  # mediabus never deletes downloads
+            raise RuntimeError(f"the row of download {download_id} was deleted")
         return row
 
 
-async def _source(request: InitiateDownload, allowed: Allowed) -> Source:
-    """What the request wants downloaded, looked through."""
+async def _source(request: InitiateDownload, urls: Urls) -> Source:
+    """Return the source that the request names, checked."""
     match request:
         case InitiateDownload(magnet=str(uri)):
             return _checked("magnet", Magnet(uri))
         case InitiateDownload(torrent=bytes(content)):
-            return _checked("torrent", TorrentFile(content))
+            return await urls.fetches.run(_checked, "torrent", TorrentFile(content))
         case InitiateDownload(nzb=bytes(content)):
             return NzbFile(content, request.title)
         case _:
-            return _checked("url", await _fetched(request.url or "", allowed))
+            fetched = await _fetched(request.url or "", urls)
+            return await urls.fetches.run(_checked, "url", fetched)
 
 
 def _checked(field: str, source: Source) -> Source:
     if isinstance(source, TorrentFile) and len(source.content) > MAX_TORRENT_BYTES:
-        raise _invalid(field, f"a torrent file may have {MAX_TORRENT_BYTES} bytes")
+        raise _invalid(
+            field,
+            f"the torrent file has {len(source.content)} bytes; the limit is {MAX_TORRENT_BYTES}",
+        )
     try:
         _item(source)
     except ValueError as error:
@@ -184,9 +247,9 @@ def _checked(field: str, source: Source) -> Source:
     return source
 
 
-async def _fetched(url: str, allowed: Allowed) -> Source:
+async def _fetched(url: str, urls: Urls) -> Source:
     try:
-        return await fetch(url, allowed)
+        return await urls.fetches.fetch(url, urls.allowed)
     except SourceNotAllowed as error:
         raise OperationError(problem(400, "url_not_allowed", str(error), "url")) from error
     except SourceUnavailable as error:
@@ -198,7 +261,7 @@ def _protocol(source: Source) -> Protocol:
 
 
 def _item(source: Source) -> ItemId | None:
-    """The id under which a client will list it, where that can be known before."""
+    """Return the id under which a client will list the source; None if only the client knows."""
     match source:
         case Magnet() | TorrentFile():
             return infohash(source)
@@ -216,12 +279,12 @@ def _duplicate(
     error: asyncpg.UniqueViolationError, request: InitiateDownload, client: str
 ) -> OperationError:
     if error.constraint_name == "downloads_one_active_per_media_item":
-        what = f"media item {request.media_item_id} is being downloaded already"
+        message = f"media item {request.media_item_id} is already being downloaded"
         field = "media_item_id"
     else:
-        what = f"{client} has this download already"
+        message = f"{client} already has this download"
         field = next(name for name in SOURCES if getattr(request, name) is not None)
-    return OperationError(problem(409, "duplicate_download", f"{what}: cancel it first", field))
+    return OperationError(problem(409, "duplicate_download", f"{message}: cancel it first", field))
 
 
 def _unknown_media_item(media_item_id: UUID | None) -> OperationError:

@@ -1,13 +1,26 @@
-"""Media items: created, updated, deleted, monitored or not."""
+"""Create, update, delete, monitor, get and list media items."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from schemas.commands import (
+from mediabus.runtime.api.pages import OMITTED, paged
+from mediabus.runtime.api.serve import OperationError, problem
+from mediabus.runtime.api.turns import LISTS_AT_A_TIME, Turns
+from mediabus.runtime.postgres.database import Connection, Pool
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import (
+    Event,
+    MediaItemAdded,
+    MediaItemMonitoringChanged,
+    MediaItemRemoved,
+    MediaItemUpdated,
+)
+from mediabus.schemas.identity import Actor, Resource, uuid7
+from mediabus.schemas.operations.requests import (
     CreateMedia,
     Deleted,
     DeleteMedia,
@@ -17,18 +30,8 @@ from schemas.commands import (
     SetMonitored,
     UpdateMedia,
 )
-from schemas.envelope import Envelope
-from schemas.events import (
-    Event,
-    MediaItemAdded,
-    MediaItemMonitoringChanged,
-    MediaItemRemoved,
-    MediaItemUpdated,
-)
-from schemas.identity import Actor, Resource, uuid7
-from service.outbox.outbox import Outbox
-from service.runtime.api import OperationError, problem
-from service.runtime.database import Connection, Pool
+from mediabus.service.operations.metadata import MAX_METADATA_BYTES, shown_in_event, written_size
+from mediabus.service.outbox.outbox import Outbox
 
 CREATE: Final = """
 WITH op AS (
@@ -51,27 +54,48 @@ RETURNING *
 """
 GET: Final = "SELECT * FROM media_items WHERE id = $1"
 LIST: Final = """
-SELECT * FROM media_items
-WHERE ($1::text IS NULL OR type = $1) AND ($2::boolean IS NULL OR monitored = $2)
-  AND ($3::text IS NULL OR position(lower($3) IN lower(title)) > 0)
-  AND ($4::uuid IS NULL OR id > $4)
-ORDER BY id LIMIT $5
+SELECT * FROM (
+    SELECT *, row_number() OVER so_far AS nth, count(*) OVER () AS found,
+           sum(octet_length(metadata::text)) OVER so_far AS bytes
+    FROM (
+        SELECT * FROM media_items
+        WHERE ($1::text IS NULL OR type = $1) AND ($2::boolean IS NULL OR monitored = $2)
+          AND ($3::text IS NULL OR position(lower($3) IN lower(title)) > 0)
+          AND ($4::uuid IS NULL OR id > $4)
+        ORDER BY id LIMIT $5
+    ) AS chosen
+    WINDOW so_far AS (ORDER BY id)
+) AS page
+WHERE nth = 1 OR bytes <= 4000000 ORDER BY id
 """
+
+MAX_REPLY_BYTES: Final = 1_000_000
+"""Bytes of a reply that NATS takes with its headers: its limit is 1 MiB (``max_payload``)."""
 
 UPDATABLE: Final = ("title", "original_title", "year", "tmdb_id", "imdb_id", "metadata")
 
 
 class Media:
-    """The operations on media items. Each raises OperationError and then has done nothing."""
+    """Operations on media items. Each raises OperationError and has then changed nothing."""
 
     def __init__(self, pool: Pool, outbox: Outbox) -> None:
         self._pool = pool
         self._outbox = outbox
+        self._lists = Turns(LISTS_AT_A_TIME)
+
+    def using(self, outbox: Outbox) -> Self:
+        """Return the same operations with another outbox."""
+        return type(self)(self._pool, outbox)
 
     async def create(
         self, request: CreateMedia, actor: Actor, correlation_id: str | None = None
     ) -> MediaItem:
-        """Adds a movie or a TV show; 409 where its id at TMDB is taken."""
+        """Add a movie or a TV show.
+
+        Raises:
+            OperationError: 409 ``duplicate_media_item`` if its TMDB id is taken.
+        """
+        _check_size(request.metadata)
         item_id = uuid7()
         event = MediaItemAdded(
             title=request.title,
@@ -102,34 +126,37 @@ class Media:
     async def update(
         self, request: UpdateMedia, actor: Actor, correlation_id: str | None = None
     ) -> MediaItem:
-        """Changes what is given; where nothing differs nothing happens."""
+        """Change the given fields. If none differs, nothing changes and no event is recorded."""
+        if request.metadata is not msgspec.UNSET:
+            _check_size(request.metadata)
         async with self._outbox.transaction() as work:
-            old = _item((await _locked(work.connection, [request.id]))[0])
+            old = _item((await _lock(work.connection, [request.id]))[0])
             changes = _changes(old, request)
             if not changes:
                 return old
-            wanted = msgspec.structs.replace(
+            updated = msgspec.structs.replace(
                 old, **{name: new for name, (_, new) in changes.items()}
             )
-            if wanted.type == "movie" and wanted.year is None:
+            if updated.type == "movie" and updated.year is None:
                 raise OperationError(
                     problem(400, "invalid_request", "a movie needs a year", "year")
                 )
-            values = [getattr(wanted, name) for name in UPDATABLE]
+            values = [getattr(updated, name) for name in UPDATABLE]
             try:
                 new = _item((await work.connection.fetch(UPDATE, old.id, *values))[0])
             except asyncpg.UniqueViolationError as error:
-                raise _taken(wanted.tmdb_id) from error
-            event = MediaItemUpdated(**_facts(new), changes=changes)
+                raise _taken(updated.tmdb_id) from error
+            event = MediaItemUpdated(**_facts(new), changes=_event_changes(changes))
             await work.record(_envelope(event, new.id, actor, correlation_id))
+            _check_reply(new)
         return new
 
     async def delete(
         self, request: DeleteMedia, actor: Actor, correlation_id: str | None = None
     ) -> Deleted:
-        """Removes the items, all or none."""
+        """Delete all the items or none."""
         async with self._outbox.transaction() as work:
-            items = [_item(row) for row in await _locked(work.connection, request.ids)]
+            items = [_item(row) for row in await _lock(work.connection, request.ids)]
             ids = [item.id for item in items]
             await work.connection.execute(DELETE, ids)
             await work.record(
@@ -143,11 +170,13 @@ class Media:
     async def set_monitored(
         self, request: SetMonitored, actor: Actor, correlation_id: str | None = None
     ) -> Page[MediaItem]:
-        """Monitors the items or no longer does, all or none; answers those that changed."""
+        """Set whether the items are monitored, all or none, and return those that changed."""
         async with self._outbox.transaction() as work:
-            await _locked(work.connection, request.ids)
+            await _lock(work.connection, request.ids)
             rows = await work.connection.fetch(SET_MONITORED, request.ids, request.monitored)
             changed = [_item(row) for row in rows]
+            reply = Page(items=changed)
+            _check_reply(reply)
             await work.record(
                 *(
                     _envelope(
@@ -156,30 +185,41 @@ class Media:
                     for item in changed
                 )
             )
-        return Page(items=changed)
+        return reply
 
     async def get(self, item_id: UUID) -> MediaItem:
-        """One item; 404 where there is none."""
+        """Return an item.
+
+        Raises:
+            OperationError: 404 ``unknown_media_item``.
+        """
         row = await self._pool.fetchrow(GET, item_id)
         if row is None:
             raise _unknown([item_id])
         return _item(row)
 
     async def list(self, request: ListMedia) -> Page[MediaItem]:
-        """A page of items in the order in which they were added."""
-        rows = await self._pool.fetch(
-            LIST, request.type, request.monitored, request.search, request.after, request.limit + 1
+        """Return a page of items in the order in which they were added."""
+        filters = request.type, request.monitored, request.search, request.after
+        async with self._lists.turn():
+            rows = await self._pool.fetch(LIST, *filters, request.limit + 1)
+        return paged(
+            [_item(row) for row in rows[: request.limit]],
+            found=rows[0]["found"] if rows else 0,
+            cursor=lambda item: str(item.id),
+            stub=lambda item, size: msgspec.structs.replace(item, metadata={OMITTED: size}),
         )
-        items = [_item(row) for row in rows[: request.limit]]
-        return Page(items=items, next=str(items[-1].id) if len(rows) > request.limit else None)
 
 
-async def _locked(connection: Connection, ids: Iterable[UUID]) -> list[asyncpg.Record]:
-    """The rows of all the ids, locked in one order so that two bulk operations cannot block each
-    other for ever."""
-    wanted = set(ids)
-    rows: list[asyncpg.Record] = await connection.fetch(LOCK, list(wanted))
-    missing = wanted - {row["id"] for row in rows}
+async def _lock(connection: Connection, ids: Iterable[UUID]) -> list[asyncpg.Record]:
+    """Lock and return the rows of all the ids, in the order of their ids to prevent deadlocks.
+
+    Raises:
+        OperationError: 404 ``unknown_media_item``.
+    """
+    requested = set(ids)
+    rows: list[asyncpg.Record] = await connection.fetch(LOCK, list(requested))
+    missing = requested - {row["id"] for row in rows}
     if missing:
         raise _unknown(missing)
     return rows
@@ -190,7 +230,7 @@ def _item(row: asyncpg.Record) -> MediaItem:
 
 
 def _facts(item: MediaItem) -> dict[str, Any]:
-    """What every event about a media item says."""
+    """Return the fields that every event of a media item has."""
     return {
         "title": item.title,
         "media_type": item.type,
@@ -202,13 +242,42 @@ def _facts(item: MediaItem) -> dict[str, Any]:
 
 
 def _changes(old: MediaItem, request: UpdateMedia) -> dict[str, tuple[Any, Any]]:
-    """Old and new value of each field that the request gives and that differs."""
+    """Return the old and the new value of each field that the request changes."""
     given = {name: getattr(request, name) for name in UPDATABLE}
     return {
         name: (getattr(old, name), value)
         for name, value in given.items()
         if value is not msgspec.UNSET and value != getattr(old, name)
     }
+
+
+def _event_changes(changes: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Return the changes as their event has them."""
+    if "metadata" not in changes:
+        return changes
+    old, new = changes["metadata"]
+    return {**changes, "metadata": (shown_in_event(old), new)}
+
+
+def _check_size(metadata: dict[str, Any]) -> None:
+    size = written_size(metadata)
+    if size > MAX_METADATA_BYTES:
+        message = (
+            f"metadata takes {size} bytes with its numbers written out; the limit is "
+            f"{MAX_METADATA_BYTES}: remove fields from it"
+        )
+        raise OperationError(problem(400, "too_large", message, "metadata"))
+
+
+def _check_reply(reply: msgspec.Struct) -> None:
+    """Reject, before the commit, a change whose reply is too large for NATS."""
+    size = len(msgspec.json.encode(reply))
+    if size > MAX_REPLY_BYTES:
+        message = (
+            f"nothing was changed: the reply would have {size} bytes; the limit is "
+            f"{MAX_REPLY_BYTES}: change fewer items at a time, or reduce their metadata first"
+        )
+        raise OperationError(problem(400, "reply_too_large", message))
 
 
 def _envelope(event: Event, item_id: UUID, actor: Actor, correlation_id: str | None) -> Envelope:
@@ -225,12 +294,12 @@ def _taken(tmdb_id: int | None) -> OperationError:
         problem(
             409,
             "duplicate_media_item",
-            f"the library has an item with tmdb_id {tmdb_id} already",
+            f"the library already has an item with tmdb_id {tmdb_id}",
             "tmdb_id",
         )
     )
 
 
 def _unknown(ids: Iterable[UUID]) -> OperationError:
-    named = ", ".join(sorted(map(str, ids)))
-    return OperationError(problem(404, "unknown_media_item", f"no media item {named}", "id"))
+    names = ", ".join(sorted(map(str, ids)))
+    return OperationError(problem(404, "unknown_media_item", f"no media item {names}", "id"))

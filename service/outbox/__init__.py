@@ -1,1 +1,1 @@
-"""From an operation's transaction to NATS: recorded with the change, relayed in order."""
+"""The transactional outbox: record events with their change, then relay them to NATS in order."""

@@ -1,4 +1,4 @@
-"""Publishing straight to NATS, for events that the outbox could not take."""
+"""Publish events that could not be recorded in the outbox directly to NATS."""
 
 import asyncio
 import contextlib
@@ -7,50 +7,52 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from schemas.codec import InvalidEvent
-from schemas.envelope import Envelope
-from service.runtime import metrics
-from service.runtime.bus import Bus, PublishFailed
+from mediabus.runtime import metrics
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.schemas.codec import InvalidEvent
+from mediabus.schemas.envelope import Envelope
 
 log: Final = logging.getLogger("mediabus.outbox")
 
-MOST_HELD: Final = 100_000
-"""Events held in memory while NATS is away as well; one more is logged whole and counted."""
+MAX_HELD_EVENTS: Final = 100_000
+"""Events held in memory while NATS is unreachable too. Any further event is logged in full, counted
+and dropped: the process would run out of memory otherwise."""
 
 RETRY_AFTER: Final = 0.5
+"""Seconds from a failed publish to the next attempt."""
 
 
 class DirectPublisher:
-    """Publishes in the background, in order, again and again until each is stored."""
+    """Publishes events in the background and in order; retries each until NATS stores it."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Envelope] = deque()
-        self._arrived = asyncio.Event()
+        self._queue: deque[Envelope] = deque()
+        self._queued = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
 
     def publish_soon(self, events: Iterable[Envelope]) -> None:
-        """Takes events and returns at once; never raises."""
+        """Queue events and return at once; never raises."""
         for envelope in events:
-            if len(self._waiting) >= MOST_HELD:
+            if len(self._queue) >= MAX_HELD_EVENTS:
                 metrics.NOT_MADE.inc()
                 log.error("event dropped", extra={"event": str(envelope)})
             else:
-                self._waiting.append(envelope)
+                self._queue.append(envelope)
                 self._empty.clear()
-        self._arrived.set()
+        self._queued.set()
 
     async def run(self, bus: Bus) -> None:
-        """Publishes what comes, for ever."""
+        """Publish queued events until cancelled."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
+            await self._queued.wait()
+            self._queued.clear()
+            while self._queue:
                 await self._publish_first(bus)
             self._empty.set()
 
     async def _publish_first(self, bus: Bus) -> None:
-        envelope = self._waiting[0]
+        envelope = self._queue[0]
         try:
             await bus.publish_envelope(envelope)
         except PublishFailed:
@@ -58,11 +60,11 @@ class DirectPublisher:
             return
         except InvalidEvent as error:
             metrics.NOT_MADE.inc()
-            log.error("event not made", extra={"type": envelope.type, "reason": str(error)})
-        self._waiting.popleft()
+            log.error("invalid event dropped", extra={"type": envelope.type, "reason": str(error)})
+        self._queue.popleft()
 
     async def drain(self, within: float) -> None:
-        """Waits until nothing is left, ``within`` seconds at the most."""
+        """Wait until the queue is empty, for at most ``within`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._empty.wait()

@@ -1,4 +1,4 @@
-"""Whether NATS still has the end of what it was given."""
+"""Check whether NATS still has the newest event that the relay published."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,9 +6,10 @@ from typing import Final
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
-from schemas.subjects import EVENTS_STREAM
-from service.runtime.bus import Bus, PublishFailed
-from service.runtime.database import Pool
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas.subjects import EVENTS_STREAM
 
 NEWEST_PUBLISHED: Final = """
 SELECT position, subject FROM outbox WHERE position <= $1 OR position = ANY ($2::bigint[])
@@ -17,20 +18,26 @@ ORDER BY position DESC LIMIT 1
 IS_NO_OLDER: Final = "SELECT true FROM outbox WHERE id::text = $1 AND position >= $2"
 
 
-async def has_forgotten(pool: Pool, bus: Bus, cursor: int, ahead: Sequence[int]) -> bool:
-    """Whether the stream lacks the newest event that was published and is still in the outbox: up
-    to position ``cursor``, or at one of ``ahead``. A server that forgets, forgets the end; a later
-    event of the same subject proves as much as this one. Raises PublishFailed where that cannot be
-    asked."""
+async def has_lost_events(pool: Pool, bus: Bus, cursor: int, ahead: Sequence[int]) -> bool:
+    """Return whether the stream lacks the newest published event that is still in the outbox.
+
+    Published are the rows up to position ``cursor`` and those at the positions ``ahead``. A server
+    that loses messages loses the end of its stream, so the newest event is enough. A later event of
+    the same subject proves as much.
+
+    Raises:
+        PublishFailed: the stream cannot be read.
+    """
     newest = await pool.fetchrow(NEWEST_PUBLISHED, cursor, ahead)
     if newest is None:
         return False
     try:
-        found = await bus.js.get_last_msg(EVENTS_STREAM, newest["subject"])
+        message = await bus.js.get_last_msg(EVENTS_STREAM, newest["subject"])
     except NotFoundError:
         return True
     except (NatsError, APIError, TimeoutError) as error:
-        why = str(error) or type(error).__name__
-        raise PublishFailed(f"NATS does not say what it has: {why}") from error
-    last = (found.headers or {}).get("Nats-Msg-Id")
-    return not await pool.fetchval(IS_NO_OLDER, last, newest["position"])
+        raise PublishFailed(
+            f"cannot read the stream {EVENTS_STREAM}: {error_text(error)}"
+        ) from error
+    last_id = (message.headers or {}).get("Nats-Msg-Id")
+    return not await pool.fetchval(IS_NO_OLDER, last_id, newest["position"])

@@ -1,7 +1,8 @@
-"""Recording events in the transaction of the change that they tell of.
+"""Record events in the same transaction as the change they describe.
 
-An operation never fails, nor waits, because of its event: what cannot be recorded is published
-directly, after the commit, and what cannot even be encoded is logged and counted.
+An operation never fails or waits because its event cannot be recorded: the event is then published
+directly to NATS after the commit. An event that cannot be encoded, such as one that is too large,
+is rejected before the change is made.
 """
 
 import asyncio
@@ -14,87 +15,85 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas import codec
-from schemas.envelope import Envelope
-from schemas.subjects import subject_of
-from service.outbox.direct import DirectPublisher
-from service.runtime import metrics
-from service.runtime.bus import Bus
-from service.runtime.database import Connection, Pool
+from mediabus.runtime import metrics
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Connection, Pool
+from mediabus.schemas import codec
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.subjects import RECORDED_SUBJECT, subject_of
+from mediabus.service.outbox.fallback import DirectPublisher
 
 log: Final = logging.getLogger("mediabus.outbox")
 
-RECORDED_SUBJECT: Final = "mediabus.outbox.recorded"
-"""Core NATS: something waits in the outbox. Losing one costs the relay a poll, no more."""
-
 WAKE_EVERY: Final = 0.002
-"""Seconds after a wake-up in which many operations become one more."""
+"""Seconds between two wake-ups: all commits in between share the second one."""
 
 DRAIN_WITHIN: Final = 3.0
-"""Seconds that the direct publisher has for its last events when the process leaves."""
+"""Seconds that the direct publisher gets for its remaining events at shutdown."""
 
 RECORD: Final = "SELECT record_events($1, $2, $3, $4)"
 
 Arguments = tuple[list[UUID], list[datetime.datetime], list[str], list[bytes]]
-"""What ``record_events`` takes."""
+"""Arguments of the SQL function ``record_events``: ids, times, subjects, payloads."""
 
 
 class Outbox:
-    """Where operations and the monitor leave their events."""
+    """Records the events of operations and of the monitor."""
 
     def __init__(self, pool: Pool, bus: Bus, direct: DirectPublisher) -> None:
         self._pool = pool
         self._bus = bus
         self._direct = direct
-        self._resting: asyncio.TimerHandle | None = None
+        self._wake_timer: asyncio.TimerHandle | None = None
         self._wake_again = False
-        self._waking: asyncio.Task[None] | None = None
+        self._wake_task: asyncio.Task[None] | None = None
 
     async def perform(
         self, statement: str, *args: object, events: Iterable[Envelope]
     ) -> list[asyncpg.Record]:
-        """Runs one statement that makes a change and records its events, in one round trip.
+        """Run one statement that makes a change and records its events, in one round trip.
 
-        The statement hands ``$1`` to ``$4`` to ``record_events`` and returns its answer as the
-        column ``recorded``; no row returned means that nothing changed and nothing happened.
+        The statement passes ``$1`` to ``$4`` to ``record_events`` and returns the result as the
+        column ``recorded``. If it returns no row, nothing changed and no event is recorded.
+
+        Raises:
+            InvalidEvent: an event is too large to be stored; the statement was not run.
         """
-        made = list(events)
-        rows = await self._pool.fetch(statement, *arguments(made), *args)
+        envelopes = list(events)
+        rows = await self._pool.fetch(statement, *arguments(envelopes), *args)
         if rows:
-            self.committed([] if rows[0]["recorded"] else made)
+            self.committed([] if rows[0]["recorded"] else envelopes)
         return rows
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["Recorder"]:
-        """A transaction for changes that need more than one statement."""
+        """Open a transaction for a change that needs more than one statement."""
         async with self._pool.acquire() as connection:
             recorder = Recorder(connection)
             async with connection.transaction():
                 yield recorder
-        if recorder.happened:
+        if recorder.has_events:
             self.committed(recorder.unrecorded)
 
     def committed(self, unrecorded: list[Envelope]) -> None:
-        """Wakes the relay, and sees to the events that the outbox did not take."""
+        """Wake the relay, and publish directly the events that were not recorded."""
         if unrecorded:
-            log.error(
-                "outbox refused events: publishing directly", extra={"count": len(unrecorded)}
-            )
+            log.error("events not recorded, publishing directly", extra={"count": len(unrecorded)})
             metrics.NOT_RECORDED.inc(len(unrecorded))
             self._direct.publish_soon(unrecorded)
-        elif self._resting:
+        elif self._wake_timer:
             self._wake_again = True
         else:
             self._wake_relay()
 
     def _wake_relay(self) -> None:
         loop = asyncio.get_running_loop()
-        self._resting = loop.call_later(WAKE_EVERY, self._rested)
+        self._wake_timer = loop.call_later(WAKE_EVERY, self._on_wake_timer)
         if self._bus.is_connected:
-            self._waking = loop.create_task(self._bus.nc.publish(RECORDED_SUBJECT))
+            self._wake_task = loop.create_task(self._bus.nc.publish(RECORDED_SUBJECT))
 
-    def _rested(self) -> None:
-        self._resting = None
+    def _on_wake_timer(self) -> None:
+        self._wake_timer = None
         if self._wake_again:
             self._wake_again = False
             self._wake_relay()
@@ -102,7 +101,7 @@ class Outbox:
 
 @contextlib.asynccontextmanager
 async def open_outbox(pool: Pool, bus: Bus) -> AsyncIterator[Outbox]:
-    """An outbox, and in the background the direct publisher for what it cannot take."""
+    """Open an outbox, with the direct publisher as its fallback in the background."""
     direct = DirectPublisher()
     publishing = asyncio.create_task(direct.run(bus), name="direct publisher")
     try:
@@ -113,34 +112,36 @@ async def open_outbox(pool: Pool, bus: Bus) -> AsyncIterator[Outbox]:
 
 
 class Recorder:
-    """A transaction under way: its connection, and the events that tell of it."""
+    """An open transaction: its connection, and the events that could not be recorded in it."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.happened = False
+        self.has_events = False
         self.unrecorded: list[Envelope] = []
 
     async def record(self, *events: Envelope) -> None:
-        """Records events with the changes made so far; never raises because of them."""
+        """Record events in the transaction.
+
+        Raises:
+            InvalidEvent: an event is too large to be stored; roll the transaction back.
+        """
         if not events:
             return
-        self.happened = True
+        self.has_events = True
         if not await self.connection.fetchval(RECORD, *arguments(events)):
             self.unrecorded.extend(events)
 
 
 def arguments(events: Iterable[Envelope]) -> Arguments:
-    """The events as ``record_events`` takes them; one that cannot be encoded is left out."""
+    """Return the arguments of ``record_events`` for these events.
+
+    Raises:
+        InvalidEvent: an event cannot be encoded.
+    """
     ids, times, subjects, payloads = [], [], [], []
     for envelope in events:
-        try:
-            payload = codec.encode(envelope)
-        except codec.InvalidEvent as error:
-            log.exception("event not made", extra={"type": envelope.type, "reason": str(error)})
-            metrics.NOT_MADE.inc()
-            continue
+        payloads.append(codec.encode(envelope))
         ids.append(envelope.id)
         times.append(envelope.time)
         subjects.append(subject_of(envelope))
-        payloads.append(payload)
     return ids, times, subjects, payloads

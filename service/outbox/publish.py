@@ -1,8 +1,8 @@
-"""Publishing many events at once: as one atomic batch, or side by side where that is refused."""
+"""Publish many events at once: as one atomic batch, or concurrently if the batch is rejected."""
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -10,29 +10,34 @@ import asyncpg
 import msgspec
 from nats.errors import Error as NatsError
 
-from schemas import codec
-from schemas.identity import uuid7
-from service.runtime.bus import Bus, PublishFailed
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.schemas import codec
+from mediabus.schemas.identity import uuid7
 
 log: Final = logging.getLogger("mediabus.relay")
 
-MOST: Final = 1000
-"""Messages in one atomic batch (ADR-50)."""
+MAX_BATCH_MESSAGES: Final = 1000
+"""Messages in one atomic batch, the limit of nats-server (ADR-50)."""
 
-SIDE_BY_SIDE: Final = 64
-TIMEOUT: Final = 5.0
+MAX_CONCURRENT: Final = 64
+"""Events published concurrently, each with its own acknowledgement, when a batch is rejected."""
+
+COMMIT_TIMEOUT: Final = 5.0
+"""Seconds to wait until NATS has stored a batch."""
 
 
 class Outgoing(NamedTuple):
-    """An event on its way: its id, its NATS subject and its bytes."""
+    """An encoded event to publish. ``headers`` is set in CloudEvents binary mode only."""
 
     id: UUID
     subject: str
     payload: bytes
+    headers: Mapping[str, str] | None = None
 
 
 def outgoing(rows: Iterable[asyncpg.Record]) -> list[Outgoing]:
-    """The events of rows of the outbox."""
+    """Convert rows of the outbox."""
     return [Outgoing(row["id"], row["subject"], row["payload"]) for row in rows]
 
 
@@ -47,12 +52,15 @@ class _Answer(msgspec.Struct):
 
 
 class BatchRefused(Exception):
-    """The server took none of the batch: it has seen one of its ids, or cannot do batches."""
+    """NATS stored nothing of the batch: it has seen one of its ids, or does not support batches."""
 
 
 class Batch:
-    """Events that are stored together, in their order. NATS keeps aside what was sent of them until
-    the commit, and drops it where that does not come: its order is that of the commits."""
+    """Events that NATS stores together and in order.
+
+    NATS holds the messages of a batch until the commit, and discards them if the commit does not
+    come. Batches are stored in the order of their commits, not in the order they were sent.
+    """
 
     def __init__(self, bus: Bus, events: Sequence[Outgoing], connection: int) -> None:
         self._bus = bus
@@ -61,7 +69,11 @@ class Batch:
         self._id = str(uuid7())
 
     async def send(self) -> None:
-        """Sends all but the last of the events. Raises PublishFailed."""
+        """Send all events but the last.
+
+        Raises:
+            PublishFailed: NATS is not connected, or was reconnected since the batch was made.
+        """
         self._check_connection()
         try:
             for number, event in enumerate(self._events[:-1], start=1):
@@ -70,26 +82,32 @@ class Batch:
         except NatsError as error:
             raise self._failed(error) from error
 
-    async def commit(self) -> None:
-        """Sends the last one too and waits until all are stored; one by one where they are refused
-        together. Raises PublishFailed where that is not sure: publish all of them again then."""
+    async def commit(self) -> list[Outgoing]:
+        """Send the last event and wait until all are stored; one by one if NATS rejects the batch.
+
+        Returns:
+            The events that the stream had already.
+
+        Raises:
+            PublishFailed: the events may not be stored; publish all of them again.
+        """
         self._check_connection()
         if len(self._events) > 1:
             try:
                 await self._commit()
             except BatchRefused as refusal:
-                log.debug("batch refused, publishing one by one: %s", refusal)
+                log.debug("batch rejected, publishing one by one: %s", refusal)
                 self._check_connection()
             else:
-                return
-        await _publish_each(self._bus, self._events)
+                return []
+        return await _publish_each(self._bus, self._events)
 
     async def _commit(self) -> None:
         last, count = self._events[-1], len(self._events)
         headers = _headers(last, self._id, count) | {"Nats-Batch-Commit": "1"}
         try:
             reply = await self._bus.nc.request(
-                last.subject, last.payload, timeout=TIMEOUT, headers=headers
+                last.subject, last.payload, timeout=COMMIT_TIMEOUT, headers=headers
             )
             answer = msgspec.json.decode(reply.data, type=_Answer)
         except (NatsError, TimeoutError, msgspec.DecodeError) as error:
@@ -97,53 +115,73 @@ class Batch:
         if answer.error:
             raise BatchRefused(answer.error.description)
         if answer.count != count:
-            raise BatchRefused(f"{answer.count} of {count} stored")
+            raise BatchRefused(f"NATS stored {answer.count} of {count} events")
 
     def _check_connection(self) -> None:
-        """Nothing is published but over the connection that the batch is for. What is given to a
-        lost one would be sent, unasked, after the reconnect; and the server that is there then may
-        have forgotten what came before."""
+        """Raise PublishFailed unless the connection is the one that the batch was made for.
+
+        nats-py buffers messages of a lost connection and sends them after the reconnect. The server
+        may then lack the events before them.
+        """
         if not self._bus.is_connected:
             raise PublishFailed("NATS is not connected")
         if self._bus.connection != self._connection:
-            raise PublishFailed("NATS was away meanwhile")
+            raise PublishFailed("NATS reconnected before the batch was stored")
 
     def _failed(self, error: Exception) -> PublishFailed:
-        return PublishFailed(f"batch of {len(self._events)}: {error or type(error).__name__}")
+        return PublishFailed(f"batch of {len(self._events)} events: {error_text(error)}")
 
 
-async def publish_all(bus: Bus, events: Sequence[Outgoing]) -> None:
-    """Stores the events in their order. Raises PublishFailed where it is
-    not sure that all are stored: publish all of them again then."""
+async def publish_all(bus: Bus, events: Sequence[Outgoing]) -> list[Outgoing]:
+    """Store events in order. See ``Batch.commit`` for what it returns and raises."""
     batch = Batch(bus, events, bus.connection)
     await batch.send()
-    await batch.commit()
+    return await batch.commit()
 
 
 def _headers(event: Outgoing, batch_id: str, number: int) -> dict[str, str]:
     return {
+        **_own_headers(event),
         "Nats-Msg-Id": str(event.id),
-        "Content-Type": codec.CONTENT_TYPE,
         "Nats-Batch-Id": batch_id,
         "Nats-Batch-Sequence": str(number),
     }
 
 
-async def _publish_each(bus: Bus, events: Sequence[Outgoing]) -> None:
-    """Those of one resource one after the other: the server may refuse one and take the next."""
-    for window in _side_by_side(events):
-        stores = (bus.store(event.subject, event.payload, str(event.id)) for event in window)
-        for outcome in await asyncio.gather(*stores, return_exceptions=True):
+def _own_headers(event: Outgoing) -> Mapping[str, str]:
+    """Return the headers that belong to the event, without those of its batch."""
+    return {"Content-Type": codec.CONTENT_TYPE} if event.headers is None else event.headers
+
+
+async def _publish_each(bus: Bus, events: Sequence[Outgoing]) -> list[Outgoing]:
+    """Publish events concurrently, but those of one resource one after the other.
+
+    NATS can reject one event and store the next, which would change the order of a resource.
+    """
+    duplicates: list[Outgoing] = []
+    for window in _windows(events):
+        stores = (
+            bus.store(event.subject, event.payload, str(event.id), _own_headers(event))
+            for event in window
+        )
+        outcomes = await asyncio.gather(*stores, return_exceptions=True)
+        for event, outcome in zip(window, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+            if outcome:
+                duplicates.append(event)
+    return duplicates
 
 
-def _side_by_side(events: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Neighbours of which no two are of one resource, which is how a subject ends."""
+def _windows(events: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Split events into runs in which each resource occurs once.
+
+    The last token of a subject is the resource.
+    """
     window: dict[str, Outgoing] = {}
     for event in events:
         resource = event.subject.rpartition(".")[2]
-        if resource in window or len(window) == SIDE_BY_SIDE:
+        if resource in window or len(window) == MAX_CONCURRENT:
             yield [*window.values()]
             window = {}
         window[resource] = event

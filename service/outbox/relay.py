@@ -1,12 +1,12 @@
-"""The relay: takes events from the outbox to NATS, in order, and sees them arrive.
+"""The relay: publishes the rows of the outbox to NATS, in order.
 
-It *reads* what waits (``reading.py``), publishes it in atomic batches, and lets a row *leave* when
-its event has arrived (``leaving.py``). While the server stores one batch, the next one is read and
-sent already; the server keeps it aside until it is told to store it, which happens only when the
+The relay reads rows in order (``cursor.py``), publishes them in atomic batches (``publish.py``) and
+deletes a row when its event has arrived (``confirm.py``). While NATS stores one batch, the relay
+reads and sends the next. NATS holds that one until its commit, which the relay sends only after the
 batch before it is stored.
 
-After a reconnect, and before anything newer, a server that has forgotten the end of its stream is
-told it again.
+After a reconnect, the relay checks whether NATS lost the end of its stream. If so, it publishes
+those events again before any newer one.
 """
 
 import asyncio
@@ -18,58 +18,61 @@ from typing import Final, NamedTuple
 import asyncpg
 from nats.errors import Error as NatsError
 
-from service.outbox.batch import Batch, outgoing
-from service.outbox.forgetting import has_forgotten
-from service.outbox.leaving import Leaving, publish_again
-from service.outbox.outbox import RECORDED_SUBJECT
-from service.outbox.reading import Reading, is_full
-from service.runtime import metrics
-from service.runtime.bus import Bus, PublishFailed
-from service.runtime.database import AWAY, Pool
-from service.runtime.lease import while_leading
-from service.runtime.streams import keep_streams
+from mediabus.runtime import metrics
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.runtime.postgres.database import AWAY, Pool
+from mediabus.runtime.postgres.lease import while_leading
+from mediabus.schemas.subjects import RECORDED_SUBJECT
+from mediabus.service.outbox.confirm import Confirmation, publish_again
+from mediabus.service.outbox.cursor import Cursor, is_full
+from mediabus.service.outbox.loss_check import has_lost_events
+from mediabus.service.outbox.publish import Batch, outgoing
+from mediabus.service.outbox.relay_state import RELAY
 
 log: Final = logging.getLogger("mediabus.relay")
 
 LEASE: Final = "relay"
-AT_MOST_EVERY: Final = 0.005
-"""Seconds from one look to the next: under load a few operations then share one batch."""
+READ_AT_MOST_EVERY: Final = 0.005
+"""Seconds from one read to the next, so that operations under load share a batch."""
 POLL_EVERY: Final = 1.0
-"""Seconds after which the relay looks although nothing woke it."""
+"""Seconds after which the relay reads the outbox although nothing woke it."""
 RETRY_AFTER: Final = 0.5
+"""Seconds from a failure to the next attempt."""
 
 
 class Prepared(NamedTuple):
-    """What was read from ``positions``, sent but for its commit."""
+    """A batch that is sent but not committed, and the positions of its rows."""
 
     positions: list[int]
     batch: Batch
-    more_waits: bool
+    has_more: bool
 
 
 class Relay:
-    """One relay at work. ``confirm_in_events``: see ``Leaving``."""
+    """A running relay. For ``confirm_in_events`` see ``Confirmation``."""
 
     def __init__(self, pool: Pool, bus: Bus, *, confirm_in_events: bool) -> None:
         self._pool = pool
         self._bus = bus
-        self.reading = Reading(pool)
-        self.leaving = Leaving(pool, bus, self.reading, confirm_in_events=confirm_in_events)
+        self.cursor = Cursor(pool)
+        self.confirmation = Confirmation(
+            pool, bus, self.cursor, confirm_in_events=confirm_in_events
+        )
         self._next: Prepared | None = None
         self._is_behind = False
         self._woken = asyncio.Event()
-        self._connection = -1  # none of which it is known what the server has
+        self._checked_connection = -1  # number of the connection that was checked for lost events
 
     async def run(self) -> None:
-        """Relays for ever."""
-        await self.reading.begin()
+        """Relay until cancelled."""
+        await self.cursor.load()
         subscription = await self._bus.nc.subscribe(RECORDED_SUBJECT, cb=self._wake)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(keep_streams(self._bus), name="streams")
                 tasks.create_task(self._relay(), name="relay")
-                tasks.create_task(self.leaving.run(), name="relay confirms")
+                tasks.create_task(self.confirmation.run(), name="relay confirms")
         finally:
+            RELAY.succeeded()  # this process no longer relays
             with contextlib.suppress(NatsError):
                 await subscription.unsubscribe()
 
@@ -79,36 +82,45 @@ class Relay:
     async def _relay(self) -> None:
         now = asyncio.get_running_loop().time
         while True:
-            looked_at = now()
+            read_at = now()
             try:
                 await self.relay_batch()
             except PublishFailed as error:
-                log.warning("events wait in the outbox: %s", error)
+                RELAY.failed(str(error))
+                log.warning("publish failed, retrying", extra={"error": str(error)})
                 await asyncio.sleep(RETRY_AFTER)
                 continue
             if not self._is_behind:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), timeout=POLL_EVERY)
-                await asyncio.sleep(looked_at + AT_MOST_EVERY - now())
+                await asyncio.sleep(read_at + READ_AT_MOST_EVERY - now())
 
     async def relay_batch(self) -> int:
-        """Publishes what has appeared, up to one batch, and says how many that were. Prepares the
-        next batch meanwhile, where more waits. Raises PublishFailed: then none is prepared."""
-        await self._look_back()
-        current, self._next = self._next or await self._prepare(), None
-        self._is_behind = current.more_waits
-        if current.more_waits:
+        """Publish one batch, and prepare the next meanwhile if more rows wait.
+
+        Returns:
+            The number of events published.
+
+        Raises:
+            PublishFailed: the batch may not be stored. No next batch is prepared.
+        """
+        await self._republish_lost()
+        current = self._next or await self._prepare()
+        self._next = None
+        self._is_behind = current.has_more
+        if current.has_more:
             await self._publish_and_prepare(current)
         else:
             if current.positions:
                 await self._publish(current)
-            await self.reading.move_cursor_when_due()
+            await self.cursor.move_when_due()
         return len(current.positions)
 
     async def _publish(self, current: Prepared) -> None:
         await current.batch.commit()
+        RELAY.succeeded()
         metrics.RELAYED.inc(len(current.positions))
-        self.reading.published(current.positions)
+        self.cursor.mark_published(current.positions)
 
     async def _publish_and_prepare(self, current: Prepared) -> None:
         preparing = asyncio.create_task(self._prepare_after(current), name="relay prepares")
@@ -121,40 +133,43 @@ class Relay:
 
     async def _prepare_after(self, current: Prepared) -> Prepared:
         following = await self._prepare(current.positions)
-        await self.reading.move_cursor_when_due()
+        await self.cursor.move_when_due()
         return following
 
-    async def _prepare(self, under_way: Sequence[int] = ()) -> Prepared:
-        """Reads what comes after the positions ``under_way``, and sends it."""
+    async def _prepare(self, in_flight: Sequence[int] = ()) -> Prepared:
+        """Read the rows after the positions ``in_flight``, and send them without the commit."""
         self._woken.clear()
-        rows = await self.reading.next_rows(under_way)
-        batch = Batch(self._bus, outgoing(rows), self._connection)
+        rows = await self.cursor.next_rows(in_flight)
+        batch = Batch(self._bus, outgoing(rows), self._checked_connection)
         await batch.send()
         return Prepared([row["position"] for row in rows], batch, is_full(rows))
 
-    async def _look_back(self) -> None:
-        """Once a connection: a server that forgot the end of its stream is told it again before
-        anything newer, or a resource's events would change their order."""
+    async def _republish_lost(self) -> None:
+        """Publish the events again that NATS lost, once per connection.
+
+        Newer events wait for it: otherwise the events of one resource would change their order.
+        """
         connection = self._bus.connection
-        if connection == self._connection:
+        if connection == self._checked_connection:
             return
-        reading = self.reading
-        if await has_forgotten(self._pool, self._bus, reading.cursor, list(reading.ahead)):
-            reading.ahead.clear()  # they are read again
-            async for rows in reading.passed_rows():
+        cursor = self.cursor
+        if await has_lost_events(self._pool, self._bus, cursor.position, list(cursor.ahead)):
+            cursor.ahead.clear()  # these rows are read again
+            async for rows in cursor.passed_rows():
                 await publish_again(self._bus, rows)
-        self._connection = connection
+        self._checked_connection = connection
 
 
 async def relay_while_leading(pool: Pool, bus: Bus, *, confirm_in_events: bool) -> None:
-    """Relays whenever this process is the one to; comes back after every outage."""
+    """Relay while this process holds the lease; restart after every PostgreSQL outage."""
 
     async def relay() -> None:
         while True:
             try:
                 await Relay(pool, bus, confirm_in_events=confirm_in_events).run()
-            except* (*AWAY, asyncpg.PostgresError) as away:  # or its table is not as it should be
-                log.warning("relay: PostgreSQL is away: %s", _first(away.exceptions))
+            except* (*AWAY, asyncpg.PostgresError) as errors:  # such as a missing grant
+                error = _first(errors.exceptions)
+                log.warning("relay lost PostgreSQL, retrying", extra={"error": str(error)})
             await asyncio.sleep(RETRY_AFTER)
 
     await while_leading(pool, LEASE, relay)

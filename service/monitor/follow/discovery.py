@@ -1,175 +1,237 @@
-"""Downloads that were added in the client itself: noticed, given a row, and told."""
+"""Discover untracked downloads: insert a row and emit an event for each."""
 
 import asyncio
+import dataclasses
 import datetime
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
 from uuid import UUID
 
-from schemas.commands import DownloadState
-from schemas.envelope import Envelope
-from schemas.events import DownloadDiscovered
-from schemas.identity import Resource, uuid7
-from schemas.status import DownloadStatus, ItemId, Phase, Protocol
-from service.downloads.row import MONITOR
-from service.monitor.lifecycle import Hold
-from service.monitor.release import release_of
-from service.outbox.outbox import Outbox
-from service.runtime.database import Pool
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import DownloadDiscovered
+from mediabus.schemas.fitting import fitted
+from mediabus.schemas.identity import Resource, uuid7
+from mediabus.schemas.operations.requests import DownloadState
+from mediabus.schemas.status import DownloadStatus, ItemId, Phase
+from mediabus.schemas.status import Protocol as DownloadProtocol
+from mediabus.service.apps.history.grabs import Grab, grab_of
+from mediabus.service.downloads import table
+from mediabus.service.downloads.row import MONITOR, NewDownload
+from mediabus.service.monitor.follow.lifecycle import Hold
+from mediabus.service.monitor.follow.release import release_of
+from mediabus.service.outbox.outbox import Outbox
 
 log: Final = logging.getLogger("mediabus.monitor")
 
 ADDING_LASTS: Final = 2.0
-"""Seconds to wait while mediabus itself is adding something whose id is not known yet."""
+"""Seconds to wait while mediabus is adding a download whose id it does not know yet."""
 
-FIRST_MEETING_LASTS: Final = 60.0
-"""Seconds after a client was first met in which what is complete there was so before."""
+PATIENCE: Final = (1, 4, 16, 64)
+"""Factors of the waiting time after one, two, three and more removals within an hour."""
 
-# No row of one of these names may wait for its id: it could be the one that has turned up.
-IS_ADDING: Final = """
-SELECT EXISTS (SELECT FROM downloads WHERE client = $1 AND state = 'initiating'
-               AND client_item IS NULL AND asked_at > now() - interval '2 minutes')
-"""
+FIRST_CONTACT_LASTS: Final = 60.0
+"""Seconds after a client's first contact in which completed downloads count as old ones."""
+
 MET_AT: Final = "SELECT met_at FROM download_clients WHERE name = $1"
 MATCH: Final = """
 SELECT id, title FROM media_items
 WHERE type = $1 AND normal_title(title) = normal_title($2) AND ($3::integer IS NULL OR year = $3)
 LIMIT 2
 """
-# The same item in a client that the settings no longer know. NZBGet counts its ids from 1: what is
-# from usenet must have the same size too.
-ADOPT: Final = """
-WITH known AS (
-    SELECT d.client, d.state FROM downloads AS d
-    JOIN download_clients AS c ON c.name = d.client AND c.name <> ALL($3)
-    WHERE d.client_item = $2 AND d.protocol = $4 AND (d.protocol = 'torrent' OR d.size = $5)
-    ORDER BY d.id DESC LIMIT 1
-)
-UPDATE downloads AS d SET client = $1 FROM known
-WHERE d.client = known.client AND d.client_item = $2 AND known.state NOT IN ('removed', 'cancelled')
-RETURNING known.client AS old_name
-"""
-INSERT: Final = """
-WITH op AS (
-    INSERT INTO downloads (id, title, state, client, client_item, protocol, category, size,
-                           save_path, media_item_id, completed_at)
-    VALUES ($5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-            CASE WHEN $7 = 'completed' THEN now() END)
-    ON CONFLICT DO NOTHING RETURNING id
-)
-SELECT record_events($1, $2, $3, $4) AS recorded FROM op
-"""
+
+
+Sighted = Callable[[], Awaitable[None]]
+"""Makes applications be read, so that a download that one of them grabbed is known as such."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sighting:
+    """When an untracked download was first seen, and for how many seconds it must be listed.
+
+    ``at`` is in seconds of the event loop's clock, ``shown_at`` the time of the first status.
+    """
+
+    at: float
+    shown_at: datetime.datetime
+    patience: float
+
+
+class Listing(Protocol):
+    """The latest list of a client."""
+
+    def lists(self, item: ItemId, *, since: float) -> bool:
+        """Return whether a poll after ``since`` (event loop time) listed the item."""
+
+    def poll_soon(self) -> float:
+        """Request a poll. Returns the seconds in which it is expected to be done."""
 
 
 class Discovery:
-    """Notices the strangers of one client. ``after`` in seconds that one must have been there,
-    ``names`` those of all clients of the settings."""
+    """Discover the untracked downloads of one client.
+
+    A download must be listed for ``after`` seconds. ``names`` are those of all clients in the
+    settings. ``sighted`` is called when a download is first seen.
+    """
 
     def __init__(
         self,
         pool: Pool,
         outbox: Outbox,
+        listing: Listing,
         *,
-        protocol: Protocol,
+        protocol: DownloadProtocol,
         after: float,
         names: Sequence[str],
+        sighted: Sighted | None = None,
     ) -> None:
         self._pool = pool
         self._outbox = outbox
-        self._protocol: Protocol = protocol
+        self._listing = listing
+        self._protocol: DownloadProtocol = protocol
         self._after = after
         self._names = names
-        self._first_seen: dict[ItemId, tuple[float, datetime.datetime]] = {}
+        self._sighted = sighted
+        self._first_seen: dict[ItemId, _Sighting] = {}
 
     def forget(self, item: ItemId) -> None:
-        """It is gone, or no stranger any more."""
+        """Forget an item that is gone or tracked."""
         self._first_seen.pop(item, None)
 
-    async def take(self, seen: DownloadStatus, shown_at: datetime.datetime) -> Hold | None:
-        """Tells of a stranger once it has been there for long enough."""
+    async def consider(self, seen: DownloadStatus, shown_at: datetime.datetime) -> Hold | None:
+        """Discover the download if it has been listed long enough.
+
+        Returns when to check again, or None.
+        """
         now = asyncio.get_running_loop().time()
+        if seen.aliases and await self._has_another_id(seen):
+            return Hold(0.1)
         if seen.item not in self._first_seen and await self._is_adopted(seen):
-            return Hold(0.1)  # it has a row now: look again
-        since, shown_at = self._first_seen.setdefault(seen.item, (now, shown_at))
-        if now - since < self._after:
-            return Hold(self._after - (now - since))
-        if await self._pool.fetchval(IS_ADDING, seen.client):
+            return Hold(0.1)  # it has a row now
+        first = self._first_seen.get(seen.item)
+        if first is None:
+            first = _Sighting(now, shown_at, await self._patience(seen))
+            self._first_seen[seen.item] = first
+            if self._sighted is not None:
+                await self._sighted()
+        if now < first.at + first.patience:
+            return Hold(first.at + first.patience - now)
+        # The bucket keeps a missing download for a while, so check the client's own list.
+        if not self._listing.lists(seen.item, since=first.at + first.patience):
+            return Hold(self._listing.poll_soon())
+        if await table.is_adding(self._pool, seen.client):
             return Hold(ADDING_LASTS)
-        await self._tell(seen, shown_at, await self._media_item(seen.title))
+        await self._discover(seen, first.shown_at)
         self.forget(seen.item)
-        return Hold(0.1)  # its row now says where it is in its life: look again
+        return Hold(0.1)  # the lifecycle now applies
+
+    async def _patience(self, seen: DownloadStatus) -> float:
+        """Return the seconds for which the download must be listed.
+
+        Recent removals increase them: otherwise a client that lists a download intermittently would
+        create a new one each time.
+        """
+        removed = await table.recent_removals(self._pool, seen.client, seen.item)
+        again = min(max(removed - 1, 0), len(PATIENCE) - 1)
+        return self._after * PATIENCE[again]
 
     async def _is_adopted(self, seen: DownloadStatus) -> bool:
-        """Whether it was known under a name that its client had before: it goes on by the new."""
-        rows = await self._pool.fetch(
-            ADOPT, seen.client, seen.item, self._names, self._protocol, seen.size
-        )
-        if rows:
-            names = {"client": seen.client, "before": rows[0]["old_name"], "item": seen.item}
-            log.info("client was renamed: a download goes on", extra=names)
-        return bool(rows)
+        """Move the download of a renamed client to its new name, if it was known by the old one."""
+        old = await table.adopt(self._pool, seen, self._protocol, self._names)
+        if old is not None:
+            names = {"client": seen.client, "before": old, "item": seen.item}
+            log.info("client was renamed, download moved to its new name", extra=names)
+        return old is not None
+
+    async def _has_another_id(self, seen: DownloadStatus) -> bool:
+        """Move the download to its new id, if it was known by one of its aliases."""
+        old = await table.rebind(self._pool, seen)
+        if old is not None:
+            ids = {"client": seen.client, "before": old, "item": seen.item}
+            log.info("download has a new id", extra=ids)
+        return old is not None
 
     async def _media_item(self, name: str) -> tuple[UUID, str] | None:
-        """The one media item that the name is of, beyond doubt."""
+        """Return the media item if the release name matches exactly one."""
         release = await asyncio.to_thread(release_of, name)
         if release is None:
             return None
         rows = await self._pool.fetch(MATCH, release.type, release.title, release.year)
         return (rows[0]["id"], rows[0]["title"]) if len(rows) == 1 else None
 
-    async def _tell(
-        self,
-        seen: DownloadStatus,
-        shown_at: datetime.datetime,
-        media_item: tuple[UUID, str] | None,
-    ) -> None:
+    async def _discover(self, seen: DownloadStatus, shown_at: datetime.datetime) -> None:
+        grab = await grab_of(self._pool, (seen.item, *seen.aliases))
+        media_item = (grab and grab.media_item) or await self._media_item(seen.title)
         state = await self._state(seen, shown_at)
-        if await self._insert(seen, state, media_item) or media_item is None:
+        if await self._insert(seen, state, media_item, grab) or media_item is None:
             return
-        # The media item is being downloaded already: this one is another of its releases.
-        await self._insert(seen, state, None)
+        # Another release of the media item is being downloaded already.
+        await self._insert(seen, state, None, grab)
 
     async def _insert(
-        self, seen: DownloadStatus, state: DownloadState, media_item: tuple[UUID, str] | None
+        self,
+        seen: DownloadStatus,
+        state: DownloadState,
+        media_item: tuple[UUID, str] | None,
+        grab: Grab | None,
     ) -> bool:
-        download_id = uuid7()
+        event = self._event(seen, media_item, grab)
+        new = NewDownload(
+            id=event.download_id,
+            title=seen.title,
+            state=state,
+            client=seen.client,
+            client_item=seen.item,
+            protocol=self._protocol,
+            category=seen.category,
+            media_item_id=event.media_item_id,
+            size=seen.size,
+            save_path=seen.save_path,
+            indexer=event.indexer,
+            correlation_id=grab.correlation_id if grab else None,
+            app=event.app,
+            failed_at=grab.failed_at if grab else None,
+        )
+        envelope = Envelope.of(
+            fitted(event),
+            actor=MONITOR,
+            resource=_resource(event),
+            correlation_id=new.correlation_id,
+        )
+        return await table.insert_discovered(self._outbox, new, envelope)
+
+    def _event(
+        self, seen: DownloadStatus, media_item: tuple[UUID, str] | None, grab: Grab | None
+    ) -> DownloadDiscovered:
         media_item_id, media_title = media_item or (None, None)
-        event = DownloadDiscovered(
-            download_id=download_id,
+        return DownloadDiscovered(
+            download_id=uuid7(),
             title=seen.title,
             client=seen.client,
             client_item=seen.item,
+            indexer=grab.indexer if grab else None,
             protocol=self._protocol,
             size=seen.size,
             media_item_id=media_item_id,
             media_title=media_title,
+            app=grab.app if grab else None,
         )
-        about = (
-            Resource("media_item", str(media_item_id))
-            if media_item_id
-            else Resource("download", str(download_id))
-        )
-        rows = await self._outbox.perform(
-            INSERT,
-            download_id,
-            seen.title,
-            state,
-            seen.client,
-            seen.item,
-            self._protocol,
-            seen.category,
-            seen.size,
-            seen.save_path,
-            media_item_id,
-            events=[Envelope.of(event, actor=MONITOR, resource=about)],
-        )
-        return bool(rows)
 
     async def _state(self, seen: DownloadStatus, shown_at: datetime.datetime) -> DownloadState:
-        """Where its life begins for us. What a client had completed before we met it is old news:
-        it is told as discovered, and not as completed once more."""
+        """Return the initial state.
+
+        A download that was complete before the client's first contact is only discovered: it emits
+        no ``download.completed``.
+        """
         met_at = await self._pool.fetchval(MET_AT, seen.client)
-        first_meeting = datetime.timedelta(seconds=FIRST_MEETING_LASTS)
-        is_old = met_at is not None and shown_at - met_at < first_meeting
+        first_contact = datetime.timedelta(seconds=FIRST_CONTACT_LASTS)
+        is_old = met_at is not None and shown_at - met_at < first_contact
         return "completed" if is_old and seen.phase is Phase.COMPLETED else "active"
+
+
+def _resource(event: DownloadDiscovered) -> Resource:
+    """Return the media item of a download if it has one, else the download."""
+    if event.media_item_id:
+        return Resource("media_item", str(event.media_item_id))
+    return Resource("download", str(event.download_id))

@@ -1,13 +1,13 @@
-"""The life of a download as a pure function: its row and what its client shows -> the next step.
+"""The lifecycle of a download as a pure function: its row and its status in the client -> a step.
 
-The rule is level-triggered: it compares where the row is with what the client shows now, so what
-nobody watched is made up for when somebody looks again, and the same status twice says nothing.
+The rules are level-triggered: they compare the state of the row with the current status. A change
+that was missed is caught up with the next status, and a repeated status emits no event.
 """
 
 import dataclasses
 from typing import Final, assert_never
 
-from schemas.events import (
+from mediabus.schemas.events import (
     DownloadCancelled,
     DownloadCompleted,
     DownloadFailed,
@@ -18,60 +18,62 @@ from schemas.events import (
     DownloadResumed,
     DownloadStalled,
 )
-from schemas.identity import Actor
-from schemas.status import DownloadStatus, FailureReason, Phase
-from service.downloads.row import MONITOR, Ask, DownloadRow, Transition
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.status import TRANSFERRING, DownloadStatus, FailureReason, Phase
+from mediabus.service.downloads.row import MONITOR, Ask, DownloadRow, Transition
 
 SETTLES_WITHIN: Final = 5.0
-"""Seconds after a step in which a client may still show the state before it. qBittorrent refreshes
-what it shows every 1.5 s, and a poll may have been under way."""
+"""Seconds after a transition in which a client may still report the previous state. qBittorrent
+refreshes its list every 1.5 s, and a poll may have been in progress."""
 
 ASK_LASTS: Final = 60.0
-"""Seconds in which what the client shows counts as the answer to what was asked."""
+"""Seconds in which a change in the client counts as the result of a request."""
 
 INITIATING_LASTS: Final = 120.0
-"""Seconds after which a download that its client never listed was not handed over at all."""
-
-
-WAITING: Final = frozenset({Phase.METADATA, Phase.DOWNLOADING})
-"""The phases in which bytes are due."""
+"""Seconds after which a download that its client never listed was not handed over."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Gone:
-    """The client no longer has the download; ``last`` is what it showed before, if known."""
+    """The client no longer lists the download; ``last`` is its last known status."""
 
     last: DownloadStatus | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Hold:
-    """Too early to tell: look again in ``seconds``."""
+    """Too early to decide: check again in ``seconds``."""
 
     seconds: float
 
 
 Step = Transition | Hold | None
-"""What follows; None where row and client agree."""
+"""The next step; None if the row and the client agree."""
 
 
-def is_stranger(row: DownloadRow | None) -> bool:
-    """Whether what a client shows is none of the downloads that mediabus knows: what was removed
-    or cancelled, and is there long afterwards, was added again."""
+def is_untracked(row: DownloadRow | None) -> bool:
+    """Return whether an item in a client belongs to no download of mediabus.
+
+    An item that was removed or cancelled, and is still listed after ``SETTLES_WITHIN``, was added
+    again outside mediabus.
+    """
     if row is None:
         return True
     return row.state in {"removed", "cancelled"} and _hold(row) is None
 
 
 def next_step(row: DownloadRow, seen: DownloadStatus | Gone, stalled_after: float) -> Step:
-    """The step that what was seen leads to. ``stalled_after`` in seconds without a byte."""
+    """Return the step that follows from the client's status.
+
+    ``stalled_after`` is in seconds without a byte.
+    """
     if isinstance(seen, Gone):
         return _gone(row, seen)
     match row.state:
         case "initiating":
             return _appeared(row, seen)
         case "active" | "stalled":
-            return _bytes_came_or_not(row, seen, stalled_after) or _while_active(row, seen)
+            return _stalled_or_recovered(row, seen, stalled_after) or _while_active(row, seen)
         case "paused":
             return _while_paused(row, seen)
         case "failed":
@@ -83,9 +85,9 @@ def next_step(row: DownloadRow, seen: DownloadStatus | Gone, stalled_after: floa
 
 
 def _appeared(row: DownloadRow, seen: DownloadStatus) -> Transition:
-    """The client lists what was to be initiated: the operation says so soon, or was cut off."""
-    said = DownloadInitiated(**row.facts(size=seen.size))
-    initiated = row.says(said, row.asked_by or MONITOR)
+    """Complete an initiation whose operation is slower than the monitor, or was interrupted."""
+    event = DownloadInitiated(**row.facts(size=seen.size))
+    initiated = row.fact(event, row.asked_by or MONITOR)
     match _while_active(row, seen):
         case Transition() as further:
             return dataclasses.replace(further, events=(initiated, *further.events))
@@ -96,12 +98,15 @@ def _appeared(row: DownloadRow, seen: DownloadStatus) -> Transition:
 def _while_active(row: DownloadRow, seen: DownloadStatus) -> Step:
     match seen.phase:
         case Phase.PAUSED:
-            event = DownloadPaused(**row.facts(size=seen.size), progress=seen.progress)
-            asker = _asker(row, "pause")
+            asker = _asker(row, "pause") or _client_itself(row, seen)
+            message = seen.message if seen.by_client else None
+            event = DownloadPaused(
+                **row.facts(size=seen.size), progress=seen.progress, message=message
+            )
             if seen.by_restart and not asker:
                 return Transition("paused", (), size=seen.size)
-            step = Transition("paused", (row.says(event, asker or MONITOR),), size=seen.size)
-            return step if asker else _unless_unsettled(row, step)
+            step = Transition("paused", (row.fact(event, asker or MONITOR),), size=seen.size)
+            return step if asker else _hold(row) or step
         case Phase.COMPLETED:
             return _completed(row, seen)
         case Phase.FAILED:
@@ -120,17 +125,19 @@ def _while_active(row: DownloadRow, seen: DownloadStatus) -> Step:
             assert_never(seen.phase)
 
 
-def _bytes_came_or_not(
+def _stalled_or_recovered(
     row: DownloadRow, seen: DownloadStatus, stalled_after: float
 ) -> Transition | None:
     has_stalled = seen.idle_for >= stalled_after
-    if seen.phase not in WAITING or has_stalled == (row.state == "stalled"):
+    if seen.phase not in TRANSFERRING or has_stalled == (row.state == "stalled"):
         return None
     if has_stalled:
         stalled = DownloadStalled(**row.facts(size=seen.size), progress=seen.progress)
-        return Transition("stalled", (row.says(stalled, MONITOR),), size=seen.size)
+        return Transition("stalled", (row.fact(stalled, MONITOR),), size=seen.size)
+    if not seen.moved:  # the clock may have started only a short time ago
+        return None
     recovered = DownloadRecovered(**row.facts(size=seen.size))
-    return Transition("active", (row.says(recovered, MONITOR),), size=seen.size)
+    return Transition("active", (row.fact(recovered, MONITOR),), size=seen.size)
 
 
 def _while_paused(row: DownloadRow, seen: DownloadStatus) -> Step:
@@ -167,11 +174,14 @@ def _after_failure(row: DownloadRow, seen: DownloadStatus) -> Step:
 
 
 def _after_completion(row: DownloadRow, seen: DownloadStatus) -> Transition | None:
-    """It stays completed. That its client has trouble with it since, as when its files are missing,
-    is written down until all is well again, and nothing is told."""
+    """Keep a completed download completed.
+
+    A later failure, such as missing files, is stored in the row until the client reports the
+    download as completed again. It emits no event.
+    """
     if seen.phase is Phase.FAILED and row.reason is None:
-        reason, words = _trouble(row, seen)
-        return Transition("completed", (), reason=reason, error_message=words)
+        reason, message = _failure(row, seen)
+        return Transition("completed", (), reason=reason, error_message=message)
     if seen.phase is Phase.COMPLETED and row.reason is not None:
         return Transition("completed", ())
     return None
@@ -189,9 +199,9 @@ def _gone(row: DownloadRow, seen: Gone) -> Step:
                 cancelled = DownloadCancelled(
                     **row.facts(), progress=progress, files_deleted=with_files
                 )
-                return Transition("cancelled", (row.says(cancelled, canceller),))
+                return Transition("cancelled", (row.fact(cancelled, canceller),))
             removed = DownloadRemoved(**row.facts(), progress=progress)
-            return _unless_unsettled(row, Transition("removed", (row.says(removed, MONITOR),)))
+            return _hold(row) or Transition("removed", (row.fact(removed, MONITOR),))
         case "removed" | "cancelled":
             return None
         case _:
@@ -200,10 +210,13 @@ def _gone(row: DownloadRow, seen: Gone) -> Step:
 
 def _never_handed_over(row: DownloadRow) -> Transition | None:
     if row.asked_for is None or row.asked_for < INITIATING_LASTS:
-        return None  # the operation is still at it
-    event = DownloadFailed(**row.facts(), reason="client_error", error_message=row.given_up)
-    told = row.says(event, row.asked_by or MONITOR)
-    return Transition("failed", (told,), reason="client_error", error_message=row.given_up)
+        return None  # the operation is still running
+    message = f"mediabus was stopped before {row.client} had the download: initiate it again"
+    event = DownloadFailed(**row.facts(), reason="client_error", error_message=message)
+    failed = row.fact(event, row.asked_by or MONITOR)
+    return Transition(
+        "failed", (failed,), reason="client_error", error_message=message, given_up=True
+    )
 
 
 def _resumed(row: DownloadRow, seen: DownloadStatus) -> Transition | Hold:
@@ -211,8 +224,8 @@ def _resumed(row: DownloadRow, seen: DownloadStatus) -> Transition | Hold:
     asker = _asker(row, "resume")
     if seen.by_restart and not asker and row.state == "paused":
         return Transition("active", (), size=seen.size)
-    step = Transition("active", (row.says(event, asker or MONITOR),), size=seen.size)
-    return step if asker else _unless_unsettled(row, step)
+    step = Transition("active", (row.fact(event, asker or MONITOR),), size=seen.size)
+    return step if asker else _hold(row) or step
 
 
 def _completed(row: DownloadRow, seen: DownloadStatus) -> Transition:
@@ -222,42 +235,44 @@ def _completed(row: DownloadRow, seen: DownloadStatus) -> Transition:
         save_path=seen.save_path,
         warning=seen.warning,
     )
-    told = row.says(event, MONITOR)
-    return Transition("completed", (told,), size=seen.size, save_path=seen.save_path)
+    completed = row.fact(event, MONITOR)
+    return Transition("completed", (completed,), size=seen.size, save_path=seen.save_path)
 
 
 def _completed_after_all(row: DownloadRow, seen: DownloadStatus) -> Transition:
-    """What had failed went on between two looks: an attempt of its own, which ends at once."""
+    """Complete a failed download that was retried between two polls: it resumed first."""
     resumed = DownloadResumed(**row.facts(size=seen.size))
     completed = _completed(row, seen)
-    told = row.says(resumed, _asker(row, "resume") or MONITOR)
-    return dataclasses.replace(completed, events=(told, *completed.events))
+    fact = row.fact(resumed, _asker(row, "resume") or MONITOR)
+    return dataclasses.replace(completed, events=(fact, *completed.events))
 
 
 def _failed(row: DownloadRow, seen: DownloadStatus) -> Transition:
-    reason, words = _trouble(row, seen)
-    event = DownloadFailed(**row.facts(size=seen.size), reason=reason, error_message=words)
-    told = row.says(event, MONITOR)
-    return Transition("failed", (told,), size=seen.size, reason=reason, error_message=words)
+    """Fail a download. If an application has reported that already, there is no second event."""
+    reason, message = _failure(row, seen)
+    event = DownloadFailed(**row.facts(size=seen.size), reason=reason, error_message=message)
+    failed = () if row.failed_at else (row.fact(event, MONITOR),)
+    return Transition("failed", failed, size=seen.size, reason=reason, error_message=message)
 
 
-def _trouble(row: DownloadRow, seen: DownloadStatus) -> tuple[FailureReason, str]:
-    words = seen.message or f"{row.client} says {seen.client_state or 'failed'}"
-    return seen.reason or "client_error", words
+def _failure(row: DownloadRow, seen: DownloadStatus) -> tuple[FailureReason, str]:
+    message = seen.message or f"{row.client} says {seen.client_state or 'failed'}"
+    return seen.reason or "client_error", message
 
 
 def _asker(row: DownloadRow, what: Ask) -> Actor | None:
-    """Who asked for what now shows, unless that was too long ago to be the cause."""
+    """Return who requested the change, unless that was too long ago to be the cause."""
     if row.asked != what or row.asked_for is None or row.asked_for > ASK_LASTS:
         return None
     return row.asked_by
 
 
-def _unless_unsettled(row: DownloadRow, step: Transition) -> Transition | Hold:
-    return _hold(row) or step
+def _client_itself(row: DownloadRow, seen: DownloadStatus) -> Actor | None:
+    """Return the client as the actor if it reports that it paused the download itself."""
+    return Actor("system", row.client) if seen.by_client and not seen.by_restart else None
 
 
 def _hold(row: DownloadRow) -> Hold | None:
-    left = SETTLES_WITHIN - row.unchanged_for
-    # Were it more, the database's clock would have been set back since the row changed.
-    return Hold(left) if 0 < left <= 2 * SETTLES_WITHIN else None
+    seconds = SETTLES_WITHIN - row.unchanged_for
+    # A longer hold means that the database's clock was set back since the row changed.
+    return Hold(seconds) if 0 < seconds <= 2 * SETTLES_WITHIN else None

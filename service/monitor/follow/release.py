@@ -1,14 +1,17 @@
-"""What a release is of, read off its name: ``Dune.2021.2160p.WEB-DL`` is the movie Dune of 2021."""
+"""Parse release names: ``Dune.2021.2160p.WEB-DL`` is a release of the movie Dune (2021)."""
 
 import dataclasses
+import logging
 from typing import Final
 
 from guessit import guessit
 
-from schemas.events import MediaType
+from mediabus.schemas.events import MediaType
 
-LONGEST_NAME: Final = 255
-"""Letters, as file systems have it: the parser takes minutes over a few thousand."""
+log: Final = logging.getLogger("mediabus.monitor")
+
+MAX_NAME: Final = 255
+"""Characters, the limit of most file systems. A name of some thousands takes minutes to parse."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +24,14 @@ class Release:
 
 
 def release_of(name: str) -> Release | None:
-    """What the name says beyond doubt; None where it names neither a year nor a season."""
-    if len(name) > LONGEST_NAME:
+    """Parse a release name; None if it has neither a year nor a season."""
+    if len(name) > MAX_NAME:
         return None
-    parts = guessit(name)
+    try:
+        parts = guessit(name)
+    except Exception:
+        log.exception("parsing release name failed", extra={"title": name})
+        return None
     title, year = parts.get("title"), parts.get("year")
     if not isinstance(title, str) or not title.strip():
         return None

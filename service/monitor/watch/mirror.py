@@ -1,27 +1,30 @@
-"""What a client shows beside what the bucket says of it: which keys are to be written, which to go.
+"""Compare the downloads that a client lists with the bucket: which keys to write, which to delete.
 
-Pure: time comes in as seconds of a monotonic clock.
+Pure: times are seconds of a monotonic clock.
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
-from schemas.status import DownloadStatus, ItemId
-from service.clients.port import Delta, Observation, Snapshot
+from mediabus.schemas.status import DownloadStatus, ItemId
+from mediabus.service.clients.port import Delta, Observation, Snapshot
 
-LOOKS_BEFORE_GONE: Final = 2
-"""Looks that must all miss a download: after a restart some clients list nothing for a moment."""
+POLLS_BEFORE_GONE: Final = 2
+"""Consecutive polls that must miss a download: some clients list nothing right after a restart."""
 
 
 @dataclasses.dataclass
 class _Missing:
     since: float
-    looks: int = 1
+    polls: int = 1
 
 
 class Mirror:
-    """One client's downloads, as shown and as written. ``removed_after`` in seconds."""
+    """The downloads of one client, as listed and as written.
+
+    A download is gone after it was missing for ``removed_after`` seconds.
+    """
 
     def __init__(self, removed_after: float) -> None:
         self._removed_after = removed_after
@@ -32,18 +35,18 @@ class Mirror:
         self._gone: set[ItemId] = set()
 
     def start_with(self, written: Mapping[ItemId, DownloadStatus]) -> None:
-        """Takes what the bucket says as written, and nothing as shown."""
+        """Start from the statuses in the bucket."""
         self._written = dict(written)
         self._changed = set(self._shown)
 
     def expect(self, items: Iterable[ItemId]) -> None:
-        """Counts items as the client's to have: it will be noticed that it has not."""
+        """Expect items in the client: those that it does not list are missing."""
         for item in items:
             if item not in self._shown and item not in self._gone:
                 self._written.setdefault(item, None)
 
-    def take(self, seen: Observation, now: float) -> None:
-        """Takes in what the client shows."""
+    def apply(self, seen: Observation, now: float) -> None:
+        """Apply the result of a poll."""
         match seen:
             case Snapshot(items):
                 shown = {status.item: status for status in items}
@@ -53,10 +56,10 @@ class Mirror:
                 self._gone.update(item for item in removed if item in self._written)
             case _:
                 assert_never(seen)
-        self._look_for_missing(now)
+        self._find_missing(now)
 
     def amend(self, statuses: Iterable[DownloadStatus]) -> None:
-        """Takes in what is known beyond what the client shows."""
+        """Replace statuses by ones with more details."""
         self._note({status.item: status for status in statuses}, ())
 
     def _note(self, changed: Mapping[ItemId, DownloadStatus], gone: Iterable[ItemId]) -> None:
@@ -71,7 +74,7 @@ class Mirror:
             else:
                 self._changed.add(item)
 
-    def _look_for_missing(self, now: float) -> None:
+    def _find_missing(self, now: float) -> None:
         absent = self._written.keys() - self._shown.keys() - self._gone
         for item in self._missing.keys() - absent:
             del self._missing[item]
@@ -80,35 +83,39 @@ class Mirror:
             if missing is None:
                 self._missing[item] = _Missing(since=now)
                 continue
-            missing.looks += 1
+            missing.polls += 1
             lasted = now - missing.since >= self._removed_after
-            if missing.looks >= LOOKS_BEFORE_GONE and lasted:
+            if missing.polls >= POLLS_BEFORE_GONE and lasted:
                 self._gone.add(item)
                 del self._missing[item]
 
     def is_waiting(self) -> bool:
-        """Whether something is missing and not yet gone: worth another look soon."""
+        """Return whether a download is missing and not yet gone: poll again soon."""
         return bool(self._missing)
 
     def shown(self) -> Iterable[DownloadStatus]:
-        """All that the client shows."""
+        """Return all downloads that the client lists."""
         return self._shown.values()
 
+    def has(self, item: ItemId) -> bool:
+        """Return whether the client lists this download."""
+        return item in self._shown
+
     def to_write(self) -> list[DownloadStatus]:
-        """The statuses that the bucket does not have yet."""
+        """Return the statuses that are not in the bucket yet."""
         return [self._shown[item] for item in self._changed]
 
     def to_delete(self) -> list[ItemId]:
-        """The items whose keys are to go."""
+        """Return the items whose keys to delete."""
         return list(self._gone)
 
     def wrote(self, status: DownloadStatus) -> None:
-        """The bucket now has this status."""
+        """Note that the status was written."""
         self._written[status.item] = status
         if self._shown.get(status.item) == status:
             self._changed.discard(status.item)
 
     def deleted(self, item: ItemId) -> None:
-        """The bucket no longer has this item."""
+        """Note that the key of an item was deleted."""
         self._gone.discard(item)
         self._written.pop(item, None)

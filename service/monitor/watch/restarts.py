@@ -1,7 +1,7 @@
-"""Which downloads are paused, or run, because their client was restarted, and nobody asked for it.
+"""Find the downloads that a restart of their client paused or resumed.
 
-A client that is killed comes back as it last saved itself: what ran may be paused, and vice versa.
-Pure: time comes in as seconds of a monotonic clock.
+A client that crashed restores its last saved state, in which other downloads may be paused.
+Pure: times are seconds of a monotonic clock.
 """
 
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ from typing import Final
 
 import msgspec
 
-from schemas.status import DownloadStatus, ItemId, Phase
+from mediabus.schemas.status import DownloadStatus, ItemId, Phase
 
-SETTLES_WITHIN: Final = 10.0
-"""Seconds after a restart's first look in which what differs from before is the restart's doing.
-For what is being checked first, as many after that."""
+RESTORES_WITHIN: Final = 10.0
+"""Seconds after the first poll of a restarted client in which changes count as caused by the
+restart. For a download that is checked first, they start after the check."""
 
 IS_PAUSED: Final = {
     Phase.QUEUED: False,
@@ -22,31 +22,31 @@ IS_PAUSED: Final = {
     Phase.PAUSED: True,
 }
 ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
-"""In the remaining phases nothing is known of it yet."""
+"""In the remaining phases it is not known yet whether the download is paused."""
 
 
 class Restarts:
-    """What the restarts of one client left behind."""
+    """The effects of the restarts of one client."""
 
     def __init__(self) -> None:
         self._was_paused: dict[ItemId, bool] = {}
         self._by_restart: set[ItemId] = set()
-        self._settled_at: dict[ItemId, float] = {}
+        self._restored_at: dict[ItemId, float] = {}
 
     def start_with(self, statuses: Iterable[DownloadStatus]) -> None:
-        """Goes on from what the bucket says."""
+        """Continue from the statuses in the bucket."""
         for status in statuses:
             if status.phase in IS_PAUSED:
                 self._was_paused[status.item] = IS_PAUSED[status.phase]
             if status.by_restart:
                 self._by_restart.add(status.item)
 
-    def was_restarted(self, now: float) -> None:
-        """The client was: the next look is the first one after that."""
-        self._settled_at = dict.fromkeys(self._was_paused, now + SETTLES_WITHIN)
+    def note_restart(self, now: float) -> None:
+        """Note that the client was restarted before this poll."""
+        self._restored_at = dict.fromkeys(self._was_paused, now + RESTORES_WITHIN)
 
-    def look(self, shown: Iterable[DownloadStatus], now: float) -> list[DownloadStatus]:
-        """Answers the statuses with their ``by_restart`` where that is not what they say."""
+    def update(self, shown: Iterable[DownloadStatus], now: float) -> list[DownloadStatus]:
+        """Return the statuses whose ``by_restart`` changed, with the new value."""
         changed = []
         for status in shown:
             self._note(status, now)
@@ -60,13 +60,13 @@ class Restarts:
         if status.phase in ENDED:
             self._by_restart.discard(item)
             self._was_paused.pop(item, None)
-            self._settled_at.pop(item, None)
+            self._restored_at.pop(item, None)
         elif is_paused is None:
-            if item in self._settled_at:
-                self._settled_at[item] = now + SETTLES_WITHIN
+            if item in self._restored_at:
+                self._restored_at[item] = now + RESTORES_WITHIN
         elif is_paused != self._was_paused.setdefault(item, is_paused):
             self._was_paused[item] = is_paused
-            if now < self._settled_at.get(item, now):
+            if now < self._restored_at.get(item, now):
                 self._by_restart.add(item)
             else:
                 self._by_restart.discard(item)

@@ -1,7 +1,8 @@
-"""How long each download has been without a byte, counted only while it was seen to download.
+"""Measure how long each download has received no byte while it was downloading.
 
-Clients' own rates lie for a minute, and their word "stalled" is normal in the first seconds; bytes
-do not lie. Pure: time comes in as seconds of a monotonic clock.
+The rates that clients report lag by up to a minute, and clients report "stalled" in the first
+seconds of a normal download. Byte counters are reliable. Pure: times are seconds of a monotonic
+clock.
 """
 
 import dataclasses
@@ -10,17 +11,16 @@ from typing import Final
 
 import msgspec
 
-from schemas.status import DownloadStatus, ItemId, Phase
+from mediabus.schemas.status import TRANSFERRING, DownloadStatus, ItemId, Phase
 
 LONGEST_GAP: Final = 120.0
-"""Seconds between two looks beyond which nothing is known of the time in between: more than the
-slowest poll that the settings allow, and its answer, take."""
+"""Seconds between two polls beyond which the time in between does not count. The slowest poll that
+the settings allow takes less, including its reply."""
 
-RUNS: Final = frozenset({Phase.DOWNLOADING, Phase.METADATA})
-STANDS: Final = frozenset(
+WAITING: Final = frozenset(
     {Phase.QUEUED, Phase.CHECKING, Phase.MOVING, Phase.PROCESSING, Phase.UNKNOWN}
 )
-"""In the other phases it starts anew: a download that is paused or at its end is not waiting."""
+"""The phases that stop the clock. All other phases, such as paused and completed, reset it."""
 
 
 @dataclasses.dataclass
@@ -28,44 +28,49 @@ class _Idle:
     downloaded: int
     uploaded: int
     seconds: float
+    moved: bool = False  # a byte arrived since the first poll
 
 
 class StallClock:
-    """The clocks of one client's downloads. ``step`` is how exactly the statuses tell the time, in
-    seconds: each step is a status to be written."""
+    """The stall clocks of one client's downloads.
+
+    ``idle_for`` is rounded down to a multiple of ``step`` seconds: each change of it writes a
+    status to the bucket.
+    """
 
     def __init__(self, step: float) -> None:
         self._step = step
         self._idle: dict[ItemId, _Idle] = {}
-        self._looked_at: float | None = None
+        self._polled_at: float | None = None
 
     def start_with(self, statuses: Iterable[DownloadStatus]) -> None:
-        """Goes on from what the bucket says."""
+        """Continue from the statuses in the bucket."""
         for status in statuses:
             self._idle[status.item] = _Idle(
-                status.downloaded, status.uploaded, float(status.idle_for)
+                status.downloaded, status.uploaded, float(status.idle_for), status.moved
             )
 
-    def was_away(self) -> None:
-        """The client could not be asked: the time until the next look does not count."""
-        self._looked_at = None
+    def pause(self) -> None:
+        """Exclude the time until the next poll: the client is unreachable."""
+        self._polled_at = None
 
-    def look(self, shown: Iterable[DownloadStatus], now: float) -> list[DownloadStatus]:
-        """Counts the time since the last look, and answers the statuses with their ``idle_for``
-        where that is not what they say."""
-        gap = 0.0 if self._looked_at is None else now - self._looked_at
-        self._looked_at = now
+    def update(self, shown: Iterable[DownloadStatus], now: float) -> list[DownloadStatus]:
+        """Count the time since the last poll.
+
+        Returns the statuses whose ``idle_for`` or ``moved`` changed, with the new values.
+        """
+        gap = 0.0 if self._polled_at is None else now - self._polled_at
+        self._polled_at = now
         counted = gap if gap <= LONGEST_GAP else 0.0
         kept: dict[ItemId, _Idle] = {}
         changed = []
         for status in shown:
-            if status.phase not in RUNS and status.phase not in STANDS:
-                idle_for = 0
-            else:
+            idle_for, moved = 0, False
+            if status.phase in TRANSFERRING or status.phase in WAITING:
                 idle = kept[status.item] = self._count(status, counted)
-                idle_for = int(idle.seconds // self._step * self._step)
-            if idle_for != status.idle_for:
-                changed.append(msgspec.structs.replace(status, idle_for=idle_for))
+                idle_for, moved = int(idle.seconds // self._step * self._step), idle.moved
+            if (idle_for, moved) != (status.idle_for, status.moved):
+                changed.append(msgspec.structs.replace(status, idle_for=idle_for, moved=moved))
         self._idle = kept
         return changed
 
@@ -73,10 +78,11 @@ class StallClock:
         idle = self._idle.get(status.item)
         if idle is None:
             return _Idle(status.downloaded, status.uploaded, 0.0)
-        if status.phase not in RUNS:  # a check, as after a restart, begins with none of the bytes
+        if status.phase not in TRANSFERRING:  # a check after a restart reports no bytes at first
             return idle
-        # A counter that fell was rolled back by a crash: no byte came.
+        # A counter that decreased was rolled back by a crash: no byte arrived.
         moved = status.downloaded > idle.downloaded or status.uploaded > idle.uploaded
         idle.downloaded, idle.uploaded = status.downloaded, status.uploaded
         idle.seconds = 0.0 if moved else idle.seconds + seconds
+        idle.moved = idle.moved or moved
         return idle

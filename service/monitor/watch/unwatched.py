@@ -1,4 +1,4 @@
-"""What the bucket still shows of clients that nobody watches: renamed, disabled or removed ones."""
+"""Purge the bucket of clients that no monitor watches: renamed, disabled or removed ones."""
 
 import asyncio
 import logging
@@ -8,34 +8,30 @@ from typing import Final
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from schemas.subjects import DOWNLOAD_STATUS_BUCKET, DOWNLOAD_STATUS_STREAM
-from service.runtime.bus import Bus
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.nats.bus import Bus
+from mediabus.service.downloads import bucket
 
 log: Final = logging.getLogger("mediabus.monitor")
 
-SUBJECT: Final = f"$KV.{DOWNLOAD_STATUS_BUCKET}."
 
+async def purge_unwatched(bus: Bus, watched: Collection[str]) -> None:
+    """Purge all clients but these, as soon as NATS is available.
 
-async def stop_showing_unwatched(bus: Bus, watched: Collection[str]) -> None:
-    """Clears the bucket of all clients but these, once NATS lets it. No marks of deletion are left:
-    to a monitor of the same client later on they would be removals."""
+    No deletion markers are left: a later monitor of the same client would take them for removals.
+    """
     while True:
         try:
-            await _clear(bus, watched)
+            await _purge(bus, watched)
         except (APIError, NatsError, TimeoutError) as error:
-            log.info("waiting for NATS", extra={"reason": str(error) or type(error).__name__})
+            log.info("waiting for NATS", extra={"reason": error_text(error)})
             await asyncio.sleep(0.5)
         else:
             return
 
 
-async def _clear(bus: Bus, watched: Collection[str]) -> None:
-    shown = (
-        await bus.js.stream_info(DOWNLOAD_STATUS_STREAM, subjects_filter=f"{SUBJECT}*")
-    ).state.subjects
-    for subject in shown or {}:
-        name = subject.removeprefix(SUBJECT)
+async def _purge(bus: Bus, watched: Collection[str]) -> None:
+    for name in await bucket.client_names(bus):
         if name not in watched:
-            log.info("client is not watched any more", extra={"client": name})
-            await bus.js.purge_stream(DOWNLOAD_STATUS_STREAM, subject=f"{subject}.*")
-            await bus.js.purge_stream(DOWNLOAD_STATUS_STREAM, subject=subject)
+            log.info("client is no longer watched, purging its statuses", extra={"client": name})
+            await bucket.purge(bus, name)

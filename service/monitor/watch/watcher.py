@@ -1,6 +1,6 @@
-"""Watching one download client: what it shows goes into the bucket ``download_status``, on change.
+"""Watch one download client: poll it and write changes to the bucket ``download_status``.
 
-An outage changes nothing there but the client's own key, and that only once it has lasted.
+An outage changes only the client's own key, and only after ``unreachable_after`` seconds.
 """
 
 import asyncio
@@ -12,37 +12,40 @@ from typing import Final
 
 import msgspec
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError
-from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
-from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Phase
-from schemas.subjects import item_of_key, status_key
-from service.clients.port import (
+from mediabus.runtime import metrics
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import AWAY, RESTORING
+from mediabus.runtime.settings import MonitorSettings
+from mediabus.schemas.status import ClientName, ClientStatus, ItemId, Phase
+from mediabus.schemas.subjects import LOOK_SUBJECT
+from mediabus.service.clients.guard import guarded, words_of
+from mediabus.service.clients.port import (
     ClientRefused,
     ClientUnavailable,
     DownloadClient,
     Observation,
     Snapshot,
 )
-from service.clients.settings import ClientSettings
-from service.downloads.status import LOOK_SUBJECT
-from service.monitor.mirror import Mirror
-from service.monitor.restarts import Restarts
-from service.monitor.stall_clock import StallClock
-from service.runtime import metrics
-from service.runtime.bus import Bus
-from service.runtime.database import AWAY
-from service.runtime.redact import without_secrets
-from service.runtime.settings import MonitorSettings, NatsSettings
-from service.runtime.streams import download_status, ensure_streams
+from mediabus.service.clients.settings import ClientSettings
+from mediabus.service.monitor.follow.reachability import Patience
+from mediabus.service.monitor.follow.retries import Retries
+from mediabus.service.monitor.watch.mirror import Mirror
+from mediabus.service.monitor.watch.restarts import Restarts
+from mediabus.service.monitor.watch.stall_clock import StallClock
+from mediabus.service.monitor.watch.status_writer import StatusWriter
 
 log: Final = logging.getLogger("mediabus.monitor")
 
-WRITTEN_AT_ONCE: Final = 64
-LOAD_GOES_ON_WITHIN: Final = 10.0
-NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+MAX_PAUSE: Final = 60.0
+"""Seconds between polls of a client whose replies are invalid: reading them may be expensive."""
+
 CREDENTIALS_PAUSE: Final = 60.0
-"""Seconds between tries with credentials that were refused: clients ban those who try often."""
+"""Seconds between logins with refused credentials: clients ban addresses that retry often."""
+
+POLLED_SOON: Final = 0.5
+POLLED_LATER: Final = 15.0
+"""Seconds until a requested poll is expected to be done; the latter during an outage."""
 
 BUSY: Final = frozenset(
     {
@@ -56,207 +59,201 @@ BUSY: Final = frozenset(
 )
 
 Expected = Callable[[ClientName], Awaitable[set[ItemId]]]
-"""Answers which items a client should still have."""
+"""Returns the items that a client should still list."""
 
 
 class Watcher:
-    """One client's watcher. It remembers nothing that the bucket and the client do not know."""
+    """The watcher of one client. All its state can be restored from the bucket and the client."""
 
     def __init__(
         self,
         bus: Bus,
         settings: ClientSettings,
         monitor: MonitorSettings,
-        nats: NatsSettings,
         expected: Expected,
     ) -> None:
         self._bus = bus
         self._settings = settings
         self._name = settings.client_name
         self._unreachable_after = monitor.unreachable_after
-        self._nats = nats
         self._expected = expected
         self._mirror = Mirror(monitor.removed_after)
         self._clock = StallClock(step=min(monitor.stalled_after, 60.0))
         self._restarts = Restarts()
-        self._status: ClientStatus | None = None
+        self._retries = Retries()
+        self._writer = StatusWriter(bus, self._name, self._mirror)
         self._away_since: datetime.datetime | None = None
-        self._away_at = 0.0  # the same, by a clock that nobody sets
-        self.has_looked = asyncio.Event()  # and the bucket shows what was seen
-        self._look = asyncio.Event()
+        self._returned: str | None = None  # version of a client whose recovery is not reported yet
+        self._back_at = 0.0
+        self._patience = Patience()
+        self._faults = 0  # consecutive invalid replies
+        self._away_at = 0.0  # start of the outage, in seconds of the event loop's clock
+        self.has_polled = asyncio.Event()  # and the bucket has the result
+        self._poll_requested = asyncio.Event()
+        self._polled_at = 0.0  # start of the latest successful poll
 
     async def run(self) -> None:
-        """Watches for ever."""
+        """Watch until cancelled.
+
+        Any exception counts as an outage of this client. The watcher then logs in again and
+        reloads the bucket.
+        """
+        while True:
+            try:
+                await self._watch()
+            except Exception as error:  # noqa: BLE001 - a client may show anything
+                pause = await self._report_fault(error)
+                await asyncio.sleep(pause)
+
+    async def _watch(self) -> None:
         subject = f"{LOOK_SUBJECT}.{self._name}"
-        subscription = await self._bus.nc.subscribe(subject, cb=self._look_soon)
+        subscription = await self._bus.nc.subscribe(subject, cb=self._on_poll_request)
         try:
-            async with self._settings.connect() as client:
-                await self._until_done(self._load)
+            async with guarded(self._settings) as client:
+                await self._load()
                 while True:
+                    self._poll_requested.clear()  # a request during the poll needs another one
                     pause = await self.poll(client)
-                    self._look.clear()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._look.wait(), timeout=pause)
+                        await asyncio.wait_for(self._poll_requested.wait(), timeout=pause)
         finally:
             with contextlib.suppress(NatsError):
                 await subscription.unsubscribe()
 
-    async def _look_soon(self, _: object) -> None:
-        if self._away_since is None:  # else it would shorten the pause between logins
-            self._look.set()
+    async def _report_fault(self, error: Exception) -> float:
+        """Report an unexpected exception, with its traceback at the start of an outage."""
+        if self._away_since is None:
+            log.error("watching client failed", extra={"client": self._name}, exc_info=error)
+        words = f"{self._name} cannot be watched: {words_of(error)}"
+        return await self._report_outage(ClientUnavailable("protocol", words))
+
+    async def _on_poll_request(self, _: object) -> None:
+        self.poll_soon()
+
+    def poll_soon(self) -> float:
+        """See ``Listing``. Ignored during an outage: it would shorten the pause between logins."""
+        if self._away_since is not None:
+            return POLLED_LATER
+        self._poll_requested.set()
+        return POLLED_SOON
+
+    def lists(self, item: ItemId, *, since: float) -> bool:
+        """See ``Listing``."""
+        return self._polled_at > since and self._mirror.has(item)
 
     async def poll(self, client: DownloadClient) -> float:
-        """Looks once, writes what changed, and answers in how many seconds to look again."""
+        """Poll once and write the changes. Returns the seconds until the next poll."""
         try:
-            is_back = self._away_since is not None or not self.has_looked.is_set()
+            is_back = self._away_since is not None or not self.has_polled.is_set()
             version = await client.version() if is_back else None
-            # What was observed once is not observed again: nothing may come between.
-            self._take(await client.observe())
+            # A change is observed only once: nothing may fail between observing and applying it.
+            began = asyncio.get_running_loop().time()
+            seen = await client.observe()
+            self._apply(seen)
+            self._polled_at = began
         except (ClientUnavailable, ClientRefused) as error:
-            return await self._does_not_answer(error)
+            return await self._report_outage(error)
         self._away_since = None
+        self._faults = 0
         if version is not None:
-            await self._answers(version)
-        with contextlib.suppress(*AWAY):  # then it is known at the next look
+            self._returned, self._back_at = version, began
+        if self._returned is not None and self._is_steady(began):
+            await self._report_recovery(self._returned)
+            self._returned = None
+        await self._report_warning(seen.warning if isinstance(seen, Snapshot) else None)
+        with contextlib.suppress(*AWAY, *RESTORING):  # the next poll tries again
             self._mirror.expect(await self._expected(self._name))
-        await self._until_done(self._write)
-        self.has_looked.set()
+        await self._writer.write_downloads()
+        self.has_polled.set()
         return self._pause()
 
-    def _take(self, seen: Observation) -> None:
+    def _apply(self, seen: Observation) -> None:
         now = asyncio.get_running_loop().time()
-        self._mirror.take(seen, now)
+        self._mirror.apply(seen, now)
         if isinstance(seen, Snapshot) and seen.restarted:
-            log.info("client was restarted", extra={"client": self._name})
-            self._restarts.was_restarted(now)
-        self._mirror.amend(self._clock.look(self._mirror.shown(), now))
-        self._mirror.amend(self._restarts.look(self._mirror.shown(), now))
+            log.info("client restarted", extra={"client": self._name})
+            self._restarts.note_restart(now)
+        self._mirror.amend(self._clock.update(self._mirror.shown(), now))
+        self._mirror.amend(self._restarts.update(self._mirror.shown(), now))
+        if self._settings.protocol == "usenet":
+            self._mirror.amend(self._retries.update(self._mirror.shown(), now))
 
     def _pause(self) -> float:
         busy = any(status.phase in BUSY for status in self._mirror.shown())
         soon = busy or self._mirror.is_waiting()
         return self._settings.poll_active if soon else self._settings.poll_idle
 
-    async def _answers(self, version: str) -> None:
-        metrics.CLIENT_REACHABLE.labels(self._name).set(1)
-        log.info("client answers", extra={"client": self._name, "version": version})
-        said = self._status if self._status and self._status.reachable else None
-        if said is None or said.version != version:
-            await self._say(reachable=True, since=said.since if said else _now(), version=version)
+    def _is_steady(self, now: float) -> bool:
+        """Return whether to report the recovery. It is delayed after repeated outages."""
+        return (
+            not self._is_reported_unreachable()
+            or now - self._back_at >= self._patience.steady_for(now)
+        )
 
-    async def _does_not_answer(self, error: ClientUnavailable | ClientRefused) -> float:
-        """Says so once it has lasted; a short outage is nobody's news."""
-        self._clock.was_away()
+    def _is_reported_unreachable(self) -> bool:
+        status = self._writer.client_status
+        return status is not None and not status.reachable
+
+    async def _report_recovery(self, version: str) -> None:
+        metrics.CLIENT_REACHABLE.labels(self._name).set(1)
+        log.info("client reachable", extra={"client": self._name, "version": version})
+        status = self._writer.client_status
+        known = status if status and status.reachable else None
+        if known is None or known.version != version:
+            since = known.since if known else _now()
+            await self._report(reachable=True, since=since, version=version)
+
+    async def _report_warning(self, warning: str | None) -> None:
+        """Keep the warning of the client in its status up to date."""
+        status = self._writer.client_status
+        if status is None or not status.reachable or status.warning == warning:
+            return
+        if warning:
+            log.warning(
+                "client reports a warning", extra={"client": self._name, "warning": warning}
+            )
+        await self._writer.write_client(msgspec.structs.replace(status, warning=warning))
+
+    async def _report_outage(self, error: ClientUnavailable | ClientRefused) -> float:
+        """Report an outage once it lasts ``unreachable_after`` seconds. Returns the pause."""
+        self._clock.pause()
         reason = error.reason if isinstance(error, ClientUnavailable) else "protocol"
         now = asyncio.get_running_loop().time()
         if self._away_since is None:
             self._away_since, self._away_at = _now(), now
             metrics.CLIENT_REACHABLE.labels(self._name).set(0)
-            log.warning("client does not answer: %s", error, extra={"client": self._name})
+            log.warning("client unreachable: %s", error, extra={"client": self._name})
         lasted = now - self._away_at
-        told = self._status is not None and not self._status.reachable
-        if lasted >= self._unreachable_after and not told:
-            await self._say(
+        self._returned = None
+        if lasted >= self._unreachable_after and not self._is_reported_unreachable():
+            await self._report(
                 reachable=False, since=self._away_since, reason=reason, message=str(error)
             )
+            self._patience.note_outage(now)
         if reason in {"authentication", "banned"}:
             return (
                 CREDENTIALS_PAUSE if lasted >= self._unreachable_after else self._unreachable_after
             )
+        if reason == "protocol" and lasted >= self._unreachable_after:
+            self._faults += 1
+            return min(self._settings.poll_active * 2.0 ** min(self._faults, 10), MAX_PAUSE)
         return min(self._settings.poll_active, max(self._unreachable_after - lasted, 0.05))
 
-    async def _say(self, **facts: object) -> None:
-        self._status = msgspec.convert(
-            {"client": self._name, "kind": kind_of(self._settings), **facts}, ClientStatus
-        )
-        await self._until_done(self._write_client)
+    async def _report(self, **facts: object) -> None:
+        facts = {"client": self._name, "kind": kind_of(self._settings), **facts}
+        await self._writer.write_client(msgspec.convert(facts, ClientStatus))
 
-    async def _write_client(self, bucket: KeyValue) -> None:
-        await bucket.put(self._name, msgspec.json.encode(self._status))
-
-    async def _load(self, bucket: KeyValue) -> None:
-        """Starts from what the bucket holds of this client."""
-        statuses: dict[ItemId, DownloadStatus | None] = {}
-        watch = await bucket.watch(f"{self._name}.*")
-        try:
-            # Not for ever: a watch under way when its server dies may say no more.
-            while entry := await watch.updates(LOAD_GOES_ON_WITHIN):  # type: ignore[no-untyped-call]
-                named = item_of_key(entry.key)
-                if named and entry.operation not in {KV_DEL, KV_PURGE}:
-                    statuses[named[1]] = _status(entry.value)
-        finally:
-            await watch.stop()  # type: ignore[no-untyped-call]
-        written = {item: status for item, status in statuses.items() if status is not None}
-        self._mirror.start_with(written)
-        self._mirror.expect(statuses.keys() - written.keys())  # written anew, or taken away
-        self._clock.start_with(written.values())
-        self._restarts.start_with(written.values())
-        with contextlib.suppress(KeyNotFoundError, *NOT_JSON):
-            entry = await bucket.get(self._name)
-            self._status = msgspec.json.decode(entry.value or b"", type=ClientStatus)
-
-    async def _write(self, bucket: KeyValue) -> None:
-        statuses = self._mirror.to_write()
-        for start in range(0, len(statuses), WRITTEN_AT_ONCE):
-            window = statuses[start : start + WRITTEN_AT_ONCE]
-            await asyncio.gather(*(self._put(bucket, status) for status in window))
-        for item in self._mirror.to_delete():
-            await bucket.delete(status_key(self._name, item))
-            self._mirror.deleted(item)
-
-    async def _put(self, bucket: KeyValue, status: DownloadStatus) -> None:
-        await bucket.put(status_key(self._name, status.item), msgspec.json.encode(plain(status)))
-        metrics.STATUS_WRITTEN.labels(self._name).inc()
-        self._mirror.wrote(status)
-
-    async def _until_done(self, work: Callable[[KeyValue], Awaitable[None]]) -> None:
-        """Works on the bucket until that has succeeded. A bucket that vanished with its server's
-        disk is made anew and written in full."""
-        while True:
-            try:
-                await work(await download_status(self._bus))
-            except BucketNotFoundError:
-                await ensure_streams(self._bus, self._nats)
-                self._mirror.start_with({})
-                if self._status is not None:
-                    await self._until_done(self._write_client)
-            except (NatsError, APIError, TimeoutError) as error:
-                log.warning("status waits for NATS: %s", error or type(error).__name__)
-                await asyncio.sleep(0.5)
-            else:
-                return
-
-
-def _status(value: bytes | None) -> DownloadStatus | None:
-    """None for what is no status: anybody may write into the bucket."""
-    try:
-        return msgspec.json.decode(value or b"", type=DownloadStatus)
-    except NOT_JSON:
-        log.warning("the bucket holds what is no status", extra={"value": repr(value)[:200]})
-        return None
+    async def _load(self) -> None:
+        """Restore the state from the bucket."""
+        written = await self._writer.load()
+        self._clock.start_with(written)
+        self._restarts.start_with(written)
+        self._retries.start_with(written, asyncio.get_running_loop().time())
 
 
 def kind_of(settings: ClientSettings) -> str:
-    """The ``kind`` of the settings, such as ``qbittorrent``."""
+    """Return the ``kind`` of the settings, such as ``qbittorrent``."""
     return str(type(settings).__struct_config__.tag)
-
-
-def plain(status: DownloadStatus) -> DownloadStatus:
-    """The status with texts that PostgreSQL takes, whatever a client calls its downloads, and that
-    hold no key: some are called by the URL that they came from until their name is known."""
-    texts = {
-        name: cleaned
-        for name in ("title", "save_path", "category", "message", "warning")
-        if (value := getattr(status, name)) and (cleaned := _plain_text(value)) != value
-    }
-    if not (texts.get("title") or status.title).strip():
-        texts["title"] = status.item
-    return msgspec.structs.replace(status, **texts) if texts else status
-
-
-def _plain_text(value: str) -> str:
-    text = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return without_secrets(text) if "://" in text or "magnet:" in text else text
 
 
 def _now() -> datetime.datetime:

@@ -1,0 +1,27 @@
+"""The settings that the service and the monitor need, parsed once."""
+
+import msgspec
+
+from mediabus.runtime.settings import Settings
+from mediabus.runtime.url_policy import Allowed, allowed_hosts
+from mediabus.service.apps import AnyAppSettings
+from mediabus.service.apps.configured import app_settings
+from mediabus.service.clients import AnyClientSettings
+from mediabus.service.clients.sessions import client_settings
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The download clients, the applications, and the private hosts that URLs may lead to."""
+
+    clients: tuple[AnyClientSettings, ...]
+    allowed: Allowed
+    apps: tuple[AnyAppSettings, ...] = ()
+
+
+def config_of(settings: Settings) -> Config:
+    """Parse the settings. Raises SettingsError."""
+    return Config(
+        clients=tuple(client_settings(settings)),
+        allowed=allowed_hosts(settings.downloads.allowed_hosts),
+        apps=app_settings(settings),
+    )

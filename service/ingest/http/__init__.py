@@ -1,0 +1,1 @@
+"""Events that arrive over HTTP: CloudEvents, and the webhooks of applications."""

@@ -1,0 +1,1 @@
+"""Follow: status bucket -> lifecycle events."""

@@ -1,0 +1,1 @@
+"""Watch: download client -> status bucket."""
