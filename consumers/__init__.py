@@ -1,1 +1,1 @@
-"""Who listens: each consumer reads the stream of events on its own and knows no other."""
+"""Consumers of the event stream. Each one works on its own; none imports another."""

@@ -1,102 +1,107 @@
-"""The life of a consumer: pull, decode, handle, settle. The only file here that knows JetStream's
-acknowledgements."""
+"""The loop of a consumer: pull messages, decode them, handle them, acknowledge them.
+
+Only this file and `lanes.py` acknowledge messages.
+"""
 
 import asyncio
-import dataclasses
+import contextlib
+import datetime
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, assert_never
 
+import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
-from consumers.verdict import Bury, Retry, RetryLater, verdict_on
-from schemas import codec, letter
-from schemas.envelope import Envelope
-from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM, replayed
-from service.runtime import metrics
-from service.runtime.bus import Bus, connect
-from service.runtime.pull import ACK_WAIT, Pull, place_of, pulling
-from service.runtime.settings import NatsSettings, load, resolved
+from mediabus.consumers.drain import Drain, Source
+from mediabus.consumers.verdict import (
+    DeadLetter,
+    Retry,
+    RetryLater,
+    RetryPolicy,
+    Verdict,
+    verdict_on,
+)
+from mediabus.runtime import metrics
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.once import publish_once
+from mediabus.runtime.nats.pull import ACK_WAIT, place_of, pulling
+from mediabus.schemas import codec, dead_letter_headers
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.subjects import (
+    EVENTS_STREAM,
+    EVENTS_SUBJECTS,
+    dead_letter_subject,
+)
 
 log: Final = logging.getLogger("mediabus.consumer")
 
-MOST_IN_DOUBT: Final = 20_000
-"""Messages delivered and not settled, over all processes of one consumer."""
+MAX_UNACKNOWLEDGED: Final = 20_000
+"""Messages delivered and not acknowledged, over all processes of one consumer."""
 
-BURIED_AT_ONCE: Final = 64
-"""Each waits for the disk of its dead letter: one after the other they would hold up the rest."""
+MAX_DEAD_LETTERS_AT_ONCE: Final = 64
+"""Dead letters published in parallel. Each one waits for the server's disk, so publishing them one
+by one would delay the rest of the batch."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Delivery:
-    """An event as it was delivered: its place in the stream, and how often it came."""
+class Delivery(msgspec.Struct, frozen=True):
+    """An event as JetStream delivered it.
+
+    ``stream_seq`` is its sequence number in the stream, ``deliveries`` how often it was delivered.
+    ``sent`` is the original message if ``codec.encode`` would produce other bytes. ``message`` is
+    JetStream's message.
+    """
 
     envelope: Envelope
     stream_seq: int
     deliveries: int
+    sent: codec.Sent | None = None
+    message: Msg | None = None
+
+    @property
+    def stored_at(self) -> datetime.datetime:
+        """When the stream stored the event; the time of the event without a message."""
+        return self.message.metadata.timestamp if self.message else self.envelope.time
+
+    @property
+    def is_republished(self) -> bool:
+        """Whether the event was published a second time: a dead letter, or a lost message."""
+        headers = (self.message.headers if self.message else None) or {}
+        return dead_letter_headers.RETRY in headers.get("Nats-Msg-Id", "")
+
+
+class LeftAlone(Exception):
+    """Returned by a handler whose message another process has by now.
+
+    The message is neither acknowledged nor redelivered at once.
+    """
 
 
 HandleBatch = Callable[[Sequence[Delivery]], Awaitable[Sequence[Exception | None]]]
-"""Handles events and answers, for each, None or what went wrong with it alone."""
-
-Handle = Callable[[Envelope], Awaitable[None]]
-"""Handles one event, or raises; see ``consumers/verdict.py`` for what that leads to."""
+"""Handles a batch of events. Returns, for each event, None or the error of that event."""
 
 
 def durable(
     name: str, *, subjects: str = EVENTS_SUBJECTS, from_start: bool = True
 ) -> ConsumerConfig:
-    """A durable consumer of the events: processes that share its name share its work."""
+    """Return the configuration of a durable consumer.
+
+    Processes that use the same name share the work.
+    """
     return ConsumerConfig(
         durable_name=name,
         deliver_policy=DeliverPolicy.ALL if from_start else DeliverPolicy.NEW,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ACK_WAIT,
         max_deliver=-1,
-        max_ack_pending=MOST_IN_DOUBT,
+        max_ack_pending=MAX_UNACKNOWLEDGED,
         filter_subject=subjects,
     )
-
-
-async def consume(
-    name: str,
-    handle: Handle,
-    *,
-    subjects: str = EVENTS_SUBJECTS,
-    from_start: bool = False,
-    settings: NatsSettings | None = None,
-) -> None:
-    """Runs a consumer of your own for ever: each event of ``subjects`` once handled is done with;
-    one whose handler raises comes again later, and in the end goes to the dead letters.
-    ``from_start`` also delivers what the stream already holds; older ones come with `mediabus
-    replay --to NAME`. Start it as often as you like: processes of the same ``name`` share the work.
-    A process handles one event at a time."""
-    one_at_a_time = asyncio.Lock()
-
-    async def handle_batch(batch: Sequence[Delivery]) -> list[Exception | None]:
-        async with one_at_a_time:
-            return [await _outcome(handle, delivery.envelope) for delivery in batch]
-
-    live = durable(name, subjects=subjects, from_start=from_start)
-    old = durable(name, subjects=replayed(name, subjects))
-    async with (
-        connect(settings or resolved(load(None)).nats, name=f"mediabus {name}") as bus,
-        asyncio.TaskGroup() as tasks,
-    ):
-        # One by one: what is fetched ahead, and waits for a slow handler, counts as being handled.
-        tasks.create_task(run(bus, live, handle_batch, batch=1))
-        tasks.create_task(run(bus, old, handle_batch, batch=1, stream=REPLAY_STREAM))
-
-
-async def _outcome(handle: Handle, envelope: Envelope) -> Exception | None:
-    try:
-        await handle(envelope)
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises is the verdict's to judge
-        return error
-    return None
 
 
 async def run(
@@ -107,65 +112,96 @@ async def run(
     batch: int,
     workers: int = 1,
     stream: str = EVENTS_STREAM,
+    policy: RetryPolicy | None = None,
+    drain: Drain | None = None,
 ) -> None:
-    """Pulls and handles for ever, with ``workers`` batches under way at a time."""
+    """Pull and handle batches until cancelled or drained, up to ``workers`` concurrently."""
+    name = config.durable_name or ""
+    drain = drain or Drain()
     async with (
-        pulling(bus, stream=stream, consumer=config, batch=batch) as pull,
+        pulling(bus, stream=stream, consumer=config, batch=max(batch, workers)) as pull,
         asyncio.TaskGroup() as tasks,
     ):
         for number in range(workers):
-            worker = _work(bus, pull, config.durable_name or "", handle, batch)
-            tasks.create_task(worker, name=f"{config.durable_name} {number}")
+            worker = _work(bus, drain.of(pull), name, handle, batch=batch, policy=policy)
+            tasks.create_task(worker, name=f"{name} {number}")
 
 
-async def _work(bus: Bus, pull: Pull, name: str, handle: HandleBatch, batch: int) -> None:
-    while True:
-        await handle_messages(bus, name, handle, await pull.messages(batch))
+async def _work(
+    bus: Bus,
+    source: Source,
+    name: str,
+    handle: HandleBatch,
+    *,
+    batch: int,
+    policy: RetryPolicy | None,
+) -> None:
+    while messages := await source.messages(batch):
+        await handle_messages(bus, name, handle, messages, policy=policy)
 
 
 async def handle_messages(
-    bus: Bus, name: str, handle: HandleBatch, messages: Sequence[Msg]
+    bus: Bus,
+    name: str,
+    handle: HandleBatch,
+    messages: Sequence[Msg],
+    *,
+    policy: RetryPolicy | None = None,
 ) -> None:
-    """One pass: decodes and handles the messages, then settles each."""
+    """Decode and handle one batch, then acknowledge, nak or dead-letter each message."""
     done: list[Msg] = []
-    others: list[tuple[Msg, Exception]] = []
+    failed: list[tuple[Msg, Exception]] = []
     decoded: list[Msg] = []
     deliveries: list[Delivery] = []
     for message in messages:
         try:
-            deliveries.append(_decode(message))
+            deliveries.append(decode(bus, message))
             decoded.append(message)
         except codec.InvalidEvent as error:
-            others.append((message, error))
+            failed.append((message, error))
     outcomes = await _handled(handle, deliveries) if deliveries else []
     for message, outcome in zip(decoded, outcomes, strict=True):
         if outcome is None:
             done.append(message)
+        elif isinstance(outcome, LeftAlone):
+            message._ackd = True  # noqa: SLF001 - as Msg.ack does; so it is not kept in progress
         else:
-            others.append((message, outcome))
+            failed.append((message, outcome))
     if done:
         await bus.nc.acknowledge(done)
         metrics.CONSUMED.labels(name, "done").inc(len(done))
-    await _settle(bus, name, others)
+    verdicts = [
+        (message, verdict_of(error, place_of(message).deliveries, policy))
+        for message, error in failed
+    ]
+    await retry_or_dead_letter(bus, name, verdicts)
 
 
-async def _settle(bus: Bus, name: str, troubles: Sequence[tuple[Msg, Exception]]) -> None:
-    """What becomes of the messages that were not handled."""
-    burials: list[tuple[Msg, Bury]] = []
-    for message, error in troubles:
-        match verdict_on(error, deliveries=place_of(message).deliveries):
-            case Bury() as verdict:
-                burials.append((message, verdict))
+def verdict_of(error: Exception, deliveries: int, policy: RetryPolicy | None) -> Verdict:
+    """Decide about a failed message, with random jitter."""
+    spread = random.random()  # noqa: S311 - spreads retries, protects nothing
+    return verdict_on(error, deliveries=deliveries, policy=policy, spread=spread)
+
+
+async def retry_or_dead_letter(bus: Bus, name: str, failed: Sequence[tuple[Msg, Verdict]]) -> None:
+    """Nak or dead-letter each message that was not handled."""
+    dead: list[tuple[Msg, DeadLetter]] = []
+    for message, verdict in failed:
+        match verdict:
+            case DeadLetter() as final:
+                dead.append((message, final))
             case Retry(delay):
                 await message.nak(delay=delay)
                 metrics.CONSUMED.labels(name, "retry").inc()
             case other:
                 assert_never(other)
-    for start in range(0, len(burials), BURIED_AT_ONCE):
-        window = burials[start : start + BURIED_AT_ONCE]
-        await asyncio.gather(*(_bury(bus, name, message, bury) for message, bury in window))
-    if burials:
-        metrics.CONSUMED.labels(name, "bury").inc(len(burials))
+    for start in range(0, len(dead), MAX_DEAD_LETTERS_AT_ONCE):
+        window = dead[start : start + MAX_DEAD_LETTERS_AT_ONCE]
+        await asyncio.gather(
+            *(_dead_letter(bus, name, message, final) for message, final in window)
+        )
+    if dead:
+        metrics.CONSUMED.labels(name, "bury").inc(len(dead))
 
 
 async def _handled(
@@ -174,20 +210,46 @@ async def _handled(
     try:
         return await handle(deliveries)
     except Exception as error:
-        # It could not even say which event is at fault, so none is: a full disk, a missing grant.
-        log.exception("batch not handled: trying again later", extra={"size": len(deliveries)})
+        # The whole batch failed, so no single event is to blame: a full disk, a missing grant.
+        log.exception("batch failed, will retry", extra={"size": len(deliveries)})
         return [RetryLater(str(error))] * len(deliveries)
 
 
-def _decode(message: Msg) -> Delivery:
-    envelope = codec.decode(message.data, message.headers)
-    return Delivery(envelope, *place_of(message))
-
-
-async def _bury(bus: Bus, name: str, message: Msg, verdict: Bury) -> None:
-    """Lets go of a message only once the dead letters hold it."""
+def decode(bus: Bus, message: Msg) -> Delivery:
+    """Decode the event of a message. Raises InvalidEvent."""
+    envelope, sent = codec.read(
+        message.data,
+        message.headers,
+        published_at=lambda: published_at(message.headers, message.metadata.timestamp),
+        trust_actor=bus.trusts_actors,
+    )
     place = place_of(message)
-    headers = letter.addressed(
+    return Delivery(envelope, place.stream_seq, place.deliveries, sent, message)
+
+
+def published_at(
+    headers: Mapping[str, str] | None, stored_at: datetime.datetime
+) -> datetime.datetime:
+    """Return when a message was first stored in its stream.
+
+    A retried dead letter carries that time in a header; otherwise it is ``stored_at``.
+    """
+    with contextlib.suppress(ValueError):
+        first = datetime.datetime.fromisoformat((headers or {}).get(dead_letter_headers.TIME, ""))
+        return first if first.tzinfo else stored_at
+    return stored_at
+
+
+def _has_no_time(message: Msg) -> bool:
+    with contextlib.suppress(codec.InvalidEvent):
+        return not codec.decode(message.data, message.headers).has_time
+    return False
+
+
+async def _dead_letter(bus: Bus, name: str, message: Msg, verdict: DeadLetter) -> None:
+    """Publish a message as a dead letter and acknowledge it once the dead letter is stored."""
+    place = place_of(message)
+    headers = dead_letter_headers.addressed(
         message.headers,
         consumer=name,
         kind=verdict.kind,
@@ -197,16 +259,23 @@ async def _bury(bus: Bus, name: str, message: Msg, verdict: Bury) -> None:
         stream_seq=place.stream_seq,
         deliveries=place.deliveries,
     )
-    # A stream that was made anew gives its numbers again.
+    # A stream that was deleted and created again reuses its sequence numbers.
     headers["Nats-Msg-Id"] += f".{message.metadata.timestamp.isoformat()}"
+    if _has_no_time(message):
+        stored_at = published_at(message.headers, message.metadata.timestamp)
+        headers[dead_letter_headers.TIME] = stored_at.isoformat()
     body = message.data
-    if letter.size(headers, body) > bus.nc.max_payload:  # the server would end the connection
-        headers, body = {**headers, letter.BODY: letter.IN_STREAM}, b""
+    # The server closes the connection on a message above max_payload.
+    if dead_letter_headers.size(headers, body) > bus.nc.max_payload:
+        headers[dead_letter_headers.BODY] = dead_letter_headers.IN_STREAM
+        body = b""
     try:
-        await bus.js.publish(f"dead_letters.{name}.{verdict.kind}", body, headers=headers)
+        await publish_once(bus.js, dead_letter_subject(name, verdict.kind), body, headers)
     except (NatsError, APIError, TimeoutError) as error:
-        log.warning("dead letters cannot be reached: %s", str(error) or type(error).__name__)
+        log.warning("dead letter not stored, will retry", extra={"error": error_text(error)})
         await message.nak(delay=5)
         return
-    log.warning("buried", extra={"subject": message.subject, "reason": verdict.reason})
+    log.warning(
+        "message dead-lettered", extra={"subject": message.subject, "reason": verdict.reason}
+    )
     await message.ack()

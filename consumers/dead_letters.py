@@ -1,7 +1,7 @@
-"""The dead letters: what no consumer could use, to be looked at, tried again or discarded."""
+"""Dead letters: the messages that a consumer gave up on. List, retry or discard them."""
 
 import datetime
-import fnmatch
+import hashlib
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final
@@ -11,64 +11,31 @@ from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from schemas import letter
-from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM, type_of
-from service.runtime.bus import Bus, PublishFailed
-from service.runtime.headers import headers_in
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.runtime.nats.once import publish_once
+from mediabus.runtime.nats.stream_scan import headers_in
+from mediabus.schemas import dead_letter_headers
+from mediabus.schemas.operations.dead_letters import DeadLetter, DeadLetterFilter
+from mediabus.schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM, type_of
 
 
-class NoSuchLetter(Exception):
-    """There is no dead letter of that number, or its message is gone from the events stream."""
+class NoSuchDeadLetter(Exception):
+    """The dead letter does not exist, or its message is no longer in its stream."""
 
 
 class TooLarge(Exception):
-    """A message that fills what a server takes, so that no retry can be told from the first try."""
+    """The message leaves no room for the headers of a retry in one NATS message."""
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter, buried at ``time``, to the second. ``number`` names it here, ``stream_seq``
-    in ``stream``; ``kind`` is ``invalid``, ``rejected`` or ``failed``; ``type`` is what the
-    subject says; ``headers`` are those that the message came with."""
-
-    number: int
-    time: datetime.datetime
-    consumer: str
-    kind: str
-    reason: str
-    subject: str
-    type: str | None
-    stream: str
-    stream_seq: int | None
-    deliveries: int
-    message_id: str | None
-    headers: dict[str, str]
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which letters are meant: those for which all that is given holds. ``type`` may be a pattern
-    such as ``download.*``, ``reason`` is a part of the reason."""
-
-    consumer: str | None = None
-    kind: str | None = None
-    type: str | None = None
-    reason: str | None = None
-
-    def takes(self, one: DeadLetter) -> bool:
-        """Whether a letter is meant."""
-        return (
-            self.consumer in {None, one.consumer}
-            and self.kind in {None, one.kind}
-            and (self.type is None or fnmatch.fnmatchcase(one.type or "", self.type))
-            and (self.reason is None or self.reason.casefold() in one.reason.casefold())
-        )
-
-
-EVERY: Final = Wanted()
+MATCH_ALL: Final = DeadLetterFilter()
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """How many letters there are of one consumer, kind and type; the newest one's time and
-    reason."""
+    """The number of dead letters of one consumer, kind and type.
+
+    ``reason`` is that of the newest dead letter.
+    """
 
     consumer: str
     kind: str
@@ -80,10 +47,13 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tally(letters: Iterable[DeadLetter]) -> list[Tally]:
-    """The letters, oldest first, counted; the most frequent first."""
+    """Count dead letters by consumer, kind and type; the most frequent first.
+
+    ``letters`` must be ordered oldest first.
+    """
     groups: dict[tuple[str, str, str | None], list[DeadLetter]] = {}
-    for one in letters:
-        groups.setdefault((one.consumer, one.kind, one.type), []).append(one)
+    for letter in letters:
+        groups.setdefault((letter.consumer, letter.kind, letter.type), []).append(letter)
     tallies = [
         Tally(
             consumer=consumer,
@@ -96,55 +66,70 @@ def tally(letters: Iterable[DeadLetter]) -> list[Tally]:
         )
         for (consumer, kind, event_type), group in groups.items()
     ]
-    return sorted(tallies, key=lambda one: -one.count)
+    return sorted(tallies, key=lambda group: -group.count)
 
 
 class DeadLetters:
-    """The stream of dead letters."""
+    """The dead-letter stream."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     async def count(self) -> int:
-        """How many there are."""
+        """Return the number of dead letters."""
         return (await self._bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages
 
-    async def newest(self, limit: int, wanted: Wanted = EVERY) -> list[DeadLetter]:
-        """The last ``limit``, newest first. Bodies stay where they are: see ``body``."""
+    async def newest(
+        self, limit: int, only: DeadLetterFilter = MATCH_ALL, *, before: int | None = None
+    ) -> list[DeadLetter]:
+        """Return the last ``limit`` dead letters, newest first, without their bodies.
+
+        With ``before``, return those with a lower number.
+        """
         state = (await self._bus.js.stream_info(DEAD_LETTERS_STREAM)).state
+        if not state.messages:
+            return []
+        last = state.last_seq if before is None else min(before - 1, state.last_seq)
         window = limit
         while True:
-            start = max(state.last_seq - window + 1, 1)
-            found = [one async for one in self._from(start) if wanted.takes(one)]
+            start = max(last - window + 1, 1)
+            found = [
+                letter
+                async for letter in self._from(start)
+                if letter.number <= last and only.matches(letter)
+            ]
             if len(found) >= limit or start <= max(state.first_seq, 1):
                 return found[::-1][:limit]
-            window *= 4  # many numbers are gone already: look further back
+            window *= 4  # many numbers were discarded: read further back
 
-    async def all(self, wanted: Wanted = EVERY) -> list[DeadLetter]:
-        """Every one, oldest first."""
-        return [one async for one in self._from(1) if wanted.takes(one)]
+    async def all(self, only: DeadLetterFilter = MATCH_ALL) -> list[DeadLetter]:
+        """Return every dead letter, oldest first, without bodies."""
+        return [letter async for letter in self._from(1) if only.matches(letter)]
 
     async def _from(self, start: int) -> AsyncIterator[DeadLetter]:
         async for message in headers_in(self._bus, DEAD_LETTERS_STREAM, start=start):
-            metadata = message.metadata
-            yield _letter(metadata.sequence.stream, metadata.timestamp, message.headers)
+            yield _letter(message.sequence, message.time, message.headers)
 
     async def get(self, number: int) -> tuple[DeadLetter, bytes]:
-        """A dead letter and the message's body as it came. Raises NoSuchLetter."""
+        """Return a dead letter and the original body of its message.
+
+        Raises:
+            NoSuchDeadLetter: if it does not exist, or its body is gone.
+        """
         raw = await self._raw(DEAD_LETTERS_STREAM, number)
         if raw is None:
             raise _no_such(number)
         found = _letter(number, raw.time or _NEVER, raw.headers)
-        if (raw.headers or {}).get(letter.BODY) == letter.IN_STREAM:
+        if (raw.headers or {}).get(dead_letter_headers.BODY) == dead_letter_headers.IN_STREAM:
             return found, await self._left_in_stream(found)
         return found, raw.data or b""
 
     async def _left_in_stream(self, found: DeadLetter) -> bytes:
         raw = await self._raw(found.stream, found.stream_seq or 0)
         if raw is None or not _is_of(found, raw):
-            raise NoSuchLetter(
-                f"the message of dead letter {found.number} was too large to be kept with it and "
-                f"is no longer in the stream {found.stream}: nothing is left of it but this letter"
+            raise NoSuchDeadLetter(
+                f"dead letter {found.number} has no body: the message was too large to be copied "
+                f"and is no longer in the stream {found.stream}. Discard this dead letter"
             )
         return raw.data or b""
 
@@ -155,44 +140,72 @@ class DeadLetters:
             return None
 
     async def retry(self, number: int) -> None:
-        """Publishes the message again, to where and as it came, and then lets the letter go. All
-        consumers of the events see it again; one that was replayed, its consumer alone. Raises
-        NoSuchLetter, TooLarge and PublishFailed.
+        """Publish the message again to its original subject, then discard the dead letter.
 
-        Its message id is a new one: JetStream drops an id that it saw in the last two minutes, with
-        an acknowledgement that looks like success, and the letter would be the only trace. The new
-        id is the letter's, so that a retry that is itself repeated is stored once. The event's own
-        id is in the body and stays: who stores events by it still stores it once.
+        All consumers of the stream receive it again; a replayed message goes only to its consumer.
+
+        JetStream drops a message whose id it saw in the last two minutes and acknowledges it as if
+        it were stored. So the retry gets a new message id, the same one each time this dead letter
+        is retried: a repeated retry is stored once. The id contains a digest that only readers of
+        the dead letter can compute. A duplicate counts as success only if the stream holds the same
+        message. The event id in the body does not change, so consumers can deduplicate by it.
+
+        Raises:
+            NoSuchDeadLetter: if it does not exist, or its body is gone.
+            TooLarge: if the headers of a retry do not fit. The dead letter stays.
+            PublishFailed: if NATS did not confirm the message. The dead letter stays.
         """
         found, body = await self.get(number)
-        message_id = f"{found.message_id or found.consumer}{letter.RETRY}{number}"
+        message_id = await self._retry_id(found)
         headers = {**found.headers, "Nats-Msg-Id": message_id}
-        if letter.size(headers, body) > self._bus.nc.max_payload:  # the server would hang up
+        # The server closes the connection on a message above max_payload.
+        if dead_letter_headers.size(headers, body) > self._bus.nc.max_payload:
             raise TooLarge(
-                f"dead letter {number} stays: with the headers of a retry the message has more "
-                f"than the {self._bus.nc.max_payload} bytes that the NATS server takes"
+                f"cannot retry dead letter {number}: with the headers of a retry the message "
+                f"exceeds the NATS server's max_payload of {self._bus.nc.max_payload} bytes. "
+                "Raise max_payload, or discard the dead letter"
             )
         try:
-            await self._bus.js.publish(
-                found.subject, body, headers=headers, stream=found.stream, timeout=5
+            await publish_once(
+                self._bus.js, found.subject, body, headers, stream=found.stream, timeout=5
             )
         except (NatsError, APIError, TimeoutError) as error:
-            why = str(error) or type(error).__name__
+            why = error_text(error)
             raise PublishFailed(
-                f"dead letter {number} stays: NATS did not take it: {why}"
+                f"cannot retry dead letter {number}: NATS did not store the message: {why}"
             ) from error
         await self.discard(number)
 
+    async def _retry_id(self, found: DeadLetter) -> str:
+        raw = await self._raw(DEAD_LETTERS_STREAM, found.number)
+        if raw is None:
+            raise _no_such(found.number)
+        secret = hashlib.sha256(f"{raw.time} {raw.headers}".encode(errors="replace")).hexdigest()
+        first_id = found.message_id or found.consumer
+        return f"{first_id}{dead_letter_headers.RETRY}{found.number}.{secret[:32]}"
+
+    async def discard_all(self) -> int:
+        """Delete all current dead letters and return how many there were.
+
+        This is one purge request: single deletes would each wait for the server's disk.
+        """
+        state = (await self._bus.js.stream_info(DEAD_LETTERS_STREAM)).state
+        # A dead letter that arrives in between is kept.
+        await self._bus.js.purge_stream(DEAD_LETTERS_STREAM, seq=state.last_seq + 1)
+        return state.messages
+
     async def discard(self, number: int) -> None:
-        """Lets a dead letter go for good. Raises NoSuchLetter."""
+        """Delete a dead letter. Raises NoSuchDeadLetter if it does not exist."""
         try:
             await self._bus.js.delete_msg(DEAD_LETTERS_STREAM, number)
         except (NotFoundError, APIError) as error:
             raise _no_such(number) from error
 
 
-def _no_such(number: int) -> NoSuchLetter:
-    return NoSuchLetter(f"no dead letter {number}: `mediabus dead list` has them")
+def _no_such(number: int) -> NoSuchDeadLetter:
+    return NoSuchDeadLetter(
+        f"dead letter {number} does not exist: list them with `mediabus dead list`"
+    )
 
 
 _NEVER: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
@@ -200,29 +213,32 @@ _NEVER: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 def _letter(number: int, time: datetime.datetime, headers: Mapping[str, str] | None) -> DeadLetter:
     written = headers or {}
-    subject = written.get(letter.SUBJECT, "?")
+    subject = written.get(dead_letter_headers.SUBJECT, "?")
     return DeadLetter(
         number=number,
         time=time.replace(microsecond=0),
-        consumer=written.get(letter.CONSUMER, "?"),
-        kind=written.get(letter.KIND, "?"),
-        reason=written.get(letter.REASON, "?"),
+        consumer=written.get(dead_letter_headers.CONSUMER, "?"),
+        kind=written.get(dead_letter_headers.KIND, "?"),
+        reason=written.get(dead_letter_headers.REASON, "?"),
         subject=subject,
         type=type_of(subject),
-        stream=written.get(letter.STREAM, EVENTS_STREAM),
-        stream_seq=_number(written.get(letter.STREAM_SEQ)),
-        deliveries=_number(written.get(letter.DELIVERIES)) or 0,
-        message_id=letter.message_id_of(written),
-        headers=letter.original_of(written),
+        stream=written.get(dead_letter_headers.STREAM, EVENTS_STREAM),
+        stream_seq=_number(written.get(dead_letter_headers.STREAM_SEQ)),
+        deliveries=_number(written.get(dead_letter_headers.DELIVERIES)) or 0,
+        message_id=dead_letter_headers.message_id_of(written),
+        headers=dead_letter_headers.original_of(written),
     )
 
 
 def _is_of(found: DeadLetter, raw: RawStreamMsg) -> bool:
-    """Whether this is the letter's message: a stream that was made anew counts anew."""
-    message_id = letter.first_id((raw.headers or {}).get("Nats-Msg-Id"))
+    """Return whether ``raw`` is the message of a dead letter.
+
+    A stream that was deleted and created again reuses its sequence numbers.
+    """
+    message_id = dead_letter_headers.first_id((raw.headers or {}).get("Nats-Msg-Id"))
     return (raw.subject, message_id) == (found.subject, found.message_id)
 
 
 def _number(text: str | None) -> int | None:
-    """What we wrote there; anybody else may have written anything."""
+    """Parse a number in a header. Other programs may have written anything there."""
     return int(text) if text and re.fullmatch(r"[0-9]{1,18}", text) else None

@@ -1,4 +1,4 @@
-"""Old events out of the table ``events``, oldest first, each as it was published."""
+"""Read old events from the table ``events``, oldest first, as they were published."""
 
 import dataclasses
 import datetime
@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-import msgspec
+from mediabus.consumers.event_row import NAMES, SELECTED, EventRow
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas.envelope import Envelope
 
-from schemas.envelope import Envelope
-from schemas.identity import Actor, Resource
-from service.runtime.database import Pool
-
-AT_A_TIME: Final = 100
-"""Events on a page; each has a megabyte at the most."""
+PAGE_SIZE: Final = 100
+MAX_PAGE_BYTES: Final = 8_000_000
+"""Bytes of events on a page. A page has at least one event."""
 
 CHOSEN: Final = """
 FROM events
@@ -22,53 +20,61 @@ WHERE occurred_at >= $1 AND occurred_at < $2 AND type = coalesce($3, type)
 """
 COUNT: Final = "SELECT count(*)" + CHOSEN
 PAGE: Final = f"""
-SELECT id, occurred_at, type, category, severity, source, actor_type, actor_id, resource_type,
-       resource_id, correlation_id, causation_id, data::text AS data
-{CHOSEN} AND (occurred_at, id) > ($1, $4) ORDER BY occurred_at, id LIMIT {AT_A_TIME}
-"""
+SELECT {NAMES} FROM (
+    SELECT *, row_number() OVER so_far AS nth,
+           sum(coalesce(octet_length(message), octet_length(data))) OVER so_far AS bytes
+    FROM (
+        SELECT {SELECTED}
+        {CHOSEN} AND (occurred_at, id) > ($1, $4) ORDER BY occurred_at, id LIMIT {PAGE_SIZE}
+    ) AS chosen
+    WINDOW so_far AS (ORDER BY occurred_at, id)
+) AS page
+WHERE nth = 1 OR bytes <= {MAX_PAGE_BYTES} ORDER BY occurred_at, id
+"""  # noqa: S608 - constants
+FEW: Final = 10
+"""Rows fetched at once if their size is not limited."""
+
+PUBLISHED_AFTER: Final = f"""
+SELECT {SELECTED} FROM events WHERE recorded_at >= $1 AND stream_seq > $2 ORDER BY stream_seq
+"""  # noqa: S608 - constants
 BEFORE_ALL: Final = UUID(int=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Events that happened from ``since`` on and before ``until``, of one type or of all."""
+    """A filter: events from ``since`` (inclusive) to ``until`` (exclusive), of one or all types."""
 
     since: datetime.datetime
     until: datetime.datetime
     type: str | None = None
 
     def takes(self, envelope: Envelope) -> bool:
-        """Whether an event is one of them."""
+        """Return whether an event is in the span."""
         return self.since <= envelope.time < self.until and self.type in {None, envelope.type}
 
 
 async def count(pool: Pool, span: Span) -> int:
-    """How many of them the table has."""
+    """Count the stored events in a span."""
     found: int = await pool.fetchval(COUNT, span.since, span.until, span.type)
     return found
 
 
-async def pages(pool: Pool, span: Span) -> AsyncIterator[list[Envelope]]:
-    """All that the table has of them, oldest first."""
+async def pages(pool: Pool, span: Span) -> AsyncIterator[list[EventRow]]:
+    """Yield the stored events in a span, oldest first."""
     since, after = span.since, BEFORE_ALL
-    while rows := await pool.fetch(PAGE, since, span.until, span.type, after):
-        yield [_envelope(row) for row in rows]
-        since, after = rows[-1]["occurred_at"], rows[-1]["id"]
+    while records := await pool.fetch(PAGE, since, span.until, span.type, after):
+        yield [EventRow.read(record) for record in records]
+        since, after = records[-1]["occurred_at"], records[-1]["id"]
 
 
-def _envelope(row: asyncpg.Record) -> Envelope:
-    actor_type, resource_type = row["actor_type"], row["resource_type"]
-    return Envelope(
-        id=row["id"],
-        type=row["type"],
-        time=row["occurred_at"],
-        source=row["source"],
-        category=row["category"],
-        severity=row["severity"],
-        actor=Actor(actor_type, row["actor_id"]) if actor_type else None,
-        resource=Resource(resource_type, row["resource_id"]) if resource_type else None,
-        correlation_id=row["correlation_id"],
-        causation_id=row["causation_id"],
-        # Without the blanks that PostgreSQL puts in, which could make it too large.
-        data=msgspec.Raw(msgspec.json.format(row["data"], indent=-1).encode()),
-    )
+async def published_after(
+    pool: Pool, sequence: int, stored_since: datetime.datetime
+) -> AsyncIterator[list[EventRow]]:
+    """Yield the events behind a stream sequence number that were stored since a time.
+
+    The order is that of the stream.
+    """
+    async with pool.acquire() as connection, connection.transaction(readonly=True):
+        cursor = await connection.cursor(PUBLISHED_AFTER, stored_since, sequence)
+        while records := await cursor.fetch(FEW):
+            yield [EventRow.read(record) for record in records]

@@ -1,4 +1,4 @@
-"""Reading what happened: the table ``events``, filtered, a page at a time, newest first."""
+"""Query the stored events: filtered, newest first, one page at a time."""
 
 import base64
 import binascii
@@ -11,165 +11,191 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from schemas.commands import CountHistory, Counts, GetById, HistoryEvent, ListHistory, Page
-from schemas.identity import Actor
-from service.runtime.api import Headers, OperationError, endpoint, problem, serving
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
+from mediabus.consumers.event_row import COLUMNS, SELECTED, EventRow
+from mediabus.consumers.history.filters import filtered
+from mediabus.consumers.history.timeline import Span, timeline_query
+from mediabus.runtime.api.pages import MOST_REPLY_BYTES, OMITTED, paged
+from mediabus.runtime.api.serve import Headers, OperationError, endpoint, problem, serving
+from mediabus.runtime.api.turns import Turns
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.streams import ROOM_FOR_HEADERS
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.requests import (
+    CountHistory,
+    Counts,
+    GetById,
+    HistoryEvent,
+    HistoryTimeline,
+    ListHistory,
+    Page,
+    Timeline,
+)
 
-MOST_BYTES: Final = 600_000
-"""Of data on one page, so that it fits into a NATS message; a page may be short because of it."""
+MAX_PAGE_BYTES: Final = 600_000
+"""Bytes of data on one page, so that it fits into a NATS message. A page may be shorter than its
+limit because of this."""
 
-ANSWER_WITHIN: Final = 20.0
+MAX_DATA_BYTES: Final = 2_000_000
+"""Bytes of an event's data, in PostgreSQL's spelling, above which a page omits the data."""
 
-SELECT: Final = """
-SELECT id, occurred_at, type, category, severity, source, actor_type, actor_id, resource_type,
-       resource_id, correlation_id, causation_id, data::text AS data, recorded_at
-FROM events
-"""
+CONNECTIONS: Final = 3
+"""Size of the pool for queries, and the number of queries answered at once. Storing events uses a
+pool of its own, so queries cannot delay it."""
+
+SELECT: Final = f"SELECT {SELECTED}, recorded_at FROM events"  # noqa: S608 - constants
 NEWEST_FIRST: Final = " ORDER BY occurred_at DESC, id DESC LIMIT $?"
-PAGE: Final = """
-SELECT * FROM (
+SHOWN: Final = ", ".join(
+    f"CASE WHEN octet_length(data) <= {MAX_DATA_BYTES} THEN data "
+    f"ELSE format('{{\"{OMITTED}\": %s}}', octet_length(data)) END AS data"
+    if name == "data"
+    else name
+    for name in (*COLUMNS, "recorded_at")
+)
+PAGE: Final = f"""
+SELECT {SHOWN}, found FROM (
     SELECT chosen.*, row_number() OVER so_far AS nth, count(*) OVER () AS found,
-           sum(octet_length(data)) OVER so_far AS bytes
+           sum(coalesce(octet_length(message), octet_length(data))) OVER so_far AS bytes
     FROM (<CHOSEN>) AS chosen
     WINDOW so_far AS (ORDER BY occurred_at DESC, id DESC)
 ) AS page
 WHERE nth = 1 OR bytes <= $?
 ORDER BY occurred_at DESC, id DESC
-"""
+"""  # noqa: S608 - constants
 COUNT: Final = "SELECT type, count(*) AS count FROM events"
 BY_TYPE: Final = " GROUP BY type ORDER BY count(*) DESC, type"
 ONE: Final = SELECT + " WHERE id = $1"
 
-CONDITIONS: Final = {
-    "category": "category = $?",
-    "type": "type = $?",
-    "severity": "severity = $?",
-    "actor_type": "actor_type = $?",
-    "actor_id": "actor_id = $?",
-    "resource_type": "resource_type = $?",
-    "resource_id": "resource_id = $?",
-    "since": "occurred_at >= $?",
-    "until": "occurred_at < $?",
-}
-"""The condition of each filter. Only those that are asked for reach PostgreSQL, so that its plan
-for a prepared statement is the one for these filters."""
-
-# The first half is for the choice of partitions, which looks at single columns only.
+# The first condition is for partition pruning, which uses single columns only.
 AFTER: Final = "occurred_at <= $? AND (occurred_at, id) < ($?, $?)"
 
 
-class _Query:
-    """A statement being put together from constants, and its arguments."""
-
-    def __init__(self) -> None:
-        self.conditions: list[str] = []
-        self.args: list[object] = []
-
-    def add(self, fragment: str, *args: object) -> str:
-        """The fragment with its ``$?`` numbered."""
-        for arg in args:
-            self.args.append(arg)
-            fragment = fragment.replace("$?", f"${len(self.args)}", 1)
-        return fragment
-
-    def where(self) -> str:
-        return " WHERE " + " AND ".join(self.conditions) if self.conditions else ""
-
-
-def _filtered(request: ListHistory | CountHistory) -> _Query:
-    query = _Query()
-    for name, condition in CONDITIONS.items():
-        value = getattr(request, name)
-        if isinstance(value, datetime.datetime):
-            value = _in_utc(name, value)
-        if value is not None:
-            query.conditions.append(query.add(condition, value))
-    return query
-
-
-def _in_utc(field: str, moment: datetime.datetime) -> datetime.datetime:
-    try:
-        return moment.astimezone(datetime.UTC)
-    except OverflowError as error:
-        message = f"{field} is not within the years 1 to 9999 in UTC"
-        raise OperationError(problem(400, "invalid_request", message, field)) from error
-
-
 def page_query(request: ListHistory) -> tuple[str, list[object]]:
-    """The statement of a page, one event longer than asked for, and its arguments."""
-    query = _filtered(request)
+    """Return the statement and arguments of a page, which has one event more than requested."""
+    query = filtered(request)
     if request.after is not None:
         moment, event_id = _position(request.after)
         query.conditions.append(query.add(AFTER, moment, moment, event_id))
     chosen = SELECT + query.where() + query.add(NEWEST_FIRST, request.limit + 1)
-    return query.add(PAGE, MOST_BYTES).replace("<CHOSEN>", chosen), query.args
+    return query.add(PAGE, MAX_PAGE_BYTES).replace("<CHOSEN>", chosen), query.args
 
 
 def count_query(request: CountHistory) -> tuple[str, list[object]]:
-    """The statement that counts events by type, and its arguments."""
-    query = _filtered(request)
+    """Return the statement that counts events by type, and its arguments."""
+    query = filtered(request)
     return COUNT + query.where() + BY_TYPE, query.args
 
 
 class History:
-    """The table ``events``, read from. Each method answers one request."""
+    """Reads the table ``events``. Each method handles one kind of request."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, most_bytes: int = MOST_REPLY_BYTES) -> None:
         self._pool = pool
+        self._most_bytes = most_bytes
+        self._turns = Turns(CONNECTIONS)
 
     async def list(self, request: ListHistory, _: Actor, __: Headers) -> Page[HistoryEvent]:
-        """A page, newest first. Raises OperationError where ``after`` is not a ``next``."""
+        """Return a page of events, newest first.
+
+        Raises OperationError if ``after`` is not the ``next`` of a page.
+        """
         statement, args = page_query(request)
-        rows = await self._pool.fetch(statement, *args, timeout=ANSWER_WITHIN)
-        shown = rows[: request.limit]
-        more = bool(rows) and rows[0]["found"] > len(shown)
-        return Page(items=[_event(row) for row in shown], next=_cursor(shown[-1]) if more else None)
+        async with self._turns.turn():
+            rows = await self._pool.fetch(statement, *args)
+        return paged(
+            [_event(row) for row in rows[: request.limit]],
+            found=rows[0]["found"] if rows else 0,
+            cursor=_cursor,
+            stub=_stub,
+            most_bytes=self._most_bytes,
+        )
 
     async def count(self, request: CountHistory, _: Actor, __: Headers) -> Counts:
-        """How many events there are, of each type."""
+        """Count the events of each type."""
         statement, args = count_query(request)
-        rows = await self._pool.fetch(statement, *args, timeout=ANSWER_WITHIN)
+        async with self._turns.turn():
+            rows = await self._pool.fetch(statement, *args)
         by_type = {row["type"]: row["count"] for row in rows}
         return Counts(total=sum(by_type.values()), by_type=by_type)
 
+    async def timeline(self, request: HistoryTimeline, _: Actor, __: Headers) -> Timeline:
+        """Count events in steps. Raises OperationError if there are too many steps."""
+        span = Span.of(request)
+        statement, args = timeline_query(request, span)
+        async with self._turns.turn():
+            rows = await self._pool.fetch(statement, *args)
+        return span.filled(rows)
+
     async def get(self, request: GetById, _: Actor, __: Headers) -> HistoryEvent:
-        """One event. Raises OperationError where there is none."""
-        row = await self._pool.fetchrow(ONE, request.id, timeout=ANSWER_WITHIN)
+        """Return one event. Raises OperationError if it does not exist or is too large."""
+        async with self._turns.turn():
+            row = await self._pool.fetchrow(ONE, request.id)
         if row is None:
-            raise OperationError(problem(404, "not_found", f"no event {request.id}", "id"))
-        return _event(row)
+            message = f"event {request.id} does not exist"
+            raise OperationError(problem(404, "not_found", message, "id"))
+        event = _event(row)
+        size = len(msgspec.json.encode(event))
+        if size > self._most_bytes:
+            message = (
+                f"event {request.id} has {size} bytes, more than the {self._most_bytes} bytes of "
+                "a NATS message. Read it from the table events in PostgreSQL"
+            )
+            raise OperationError(problem(400, "too_large", message, "id"))
+        return event
 
 
-def _event(row: asyncpg.Record) -> HistoryEvent:
-    return HistoryEvent(
-        id=row["id"],
-        time=row["occurred_at"],
-        type=row["type"],
-        category=row["category"],
-        severity=row["severity"],
-        source=row["source"],
-        actor_type=row["actor_type"],
-        actor_id=row["actor_id"],
-        resource_type=row["resource_type"],
-        resource_id=row["resource_id"],
-        correlation_id=row["correlation_id"],
-        causation_id=row["causation_id"],
-        # As PostgreSQL keeps it, without its blanks: Python would round what it cannot hold.
-        data=msgspec.Raw(msgspec.json.format(row["data"], indent=-1).encode()),
-        recorded_at=row["recorded_at"],
+def _stub(event: HistoryEvent, size: int) -> HistoryEvent:
+    """Return an event without its data and extensions, because it is too large."""
+    data = msgspec.Raw(msgspec.json.encode({OMITTED: size}))
+    return msgspec.structs.replace(event, data=data, data_base64=None, extensions={})
+
+
+SAME: Final = tuple(
+    name
+    for name in HistoryEvent.__struct_fields__
+    if name in EventRow.__struct_fields__ and name not in {"extensions", "has_time"}
+)
+"""The fields that a row and an event of the history share."""
+
+
+def _event(record: asyncpg.Record) -> HistoryEvent:
+    row = EventRow.read(record)
+    event = HistoryEvent(
+        **{name: getattr(row, name) for name in SAME},
+        time=row.occurred_at,
+        extensions=row.extensions or {},
+        recorded_at=record["recorded_at"],
+    )
+    return event if row.message is None else _as_published(event, row.envelope())
+
+
+def _as_published(event: HistoryEvent, envelope: Envelope) -> HistoryEvent:
+    """Add the attributes that only the stored message has."""
+    binary = envelope.data_bytes
+    return msgspec.structs.replace(
+        event,
+        data=envelope.data or NULL,
+        has_data=bool(envelope.data) or binary is not None,
+        data_base64=None if binary is None else base64.b64encode(binary).decode(),
+        content_type=envelope.content_type,
+        data_schema=envelope.data_schema,
+        extensions=envelope.extensions,
+        published_time=envelope.published_time,
+        subject=envelope.subject,
+        has_time=envelope.has_time,
     )
 
 
+NULL: Final = msgspec.Raw(b"null")
 EPOCH: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 MICROSECOND: Final = datetime.timedelta(microseconds=1)
 
 
-def _cursor(row: asyncpg.Record) -> str:
-    """Where a page ended, to the microsecond."""
-    microseconds = (row["occurred_at"] - EPOCH) // MICROSECOND
-    plain = microseconds.to_bytes(8, "big", signed=True) + row["id"].bytes
+def _cursor(event: HistoryEvent) -> str:
+    """Encode the position of the last event of a page: its time in microseconds and its id."""
+    microseconds = (event.time - EPOCH) // MICROSECOND
+    plain = microseconds.to_bytes(8, "big", signed=True) + event.id.bytes
     return base64.urlsafe_b64encode(plain).decode()
 
 
@@ -179,14 +205,14 @@ def _position(cursor: str) -> tuple[datetime.datetime, UUID]:
         microseconds = int.from_bytes(plain[:8], "big", signed=True)
         return EPOCH + microseconds * MICROSECOND, UUID(bytes=plain[8:])
     except (binascii.Error, ValueError, OverflowError) as error:
-        message = "after takes the next of the page before"
+        message = "after must be the `next` of the previous page"
         raise OperationError(problem(400, "invalid_request", message, "after")) from error
 
 
 @contextlib.asynccontextmanager
 async def serve_history(bus: Bus, pool: Pool) -> AsyncIterator[None]:
-    """Answers ``history.list``, ``history.count`` and ``history.get`` while it is open."""
-    history = History(pool)
+    """Serve the operations of ``history`` while open."""
+    history = History(pool, most_bytes=bus.nc.max_payload - ROOM_FOR_HEADERS)
     async with serving(
         bus,
         name="mediabus-history",
@@ -195,6 +221,7 @@ async def serve_history(bus: Bus, pool: Pool) -> AsyncIterator[None]:
             endpoint("history.list", ListHistory, history.list),
             endpoint("history.count", CountHistory, history.count),
             endpoint("history.get", GetById, history.get),
+            endpoint("history.timeline", HistoryTimeline, history.timeline),
         ],
     ):
         yield

@@ -1,45 +1,99 @@
-"""The persister as a process."""
+"""Run the persister: store events, maintain partitions, watch the lag."""
 
 import asyncio
-import contextlib
 from typing import Final
 
+import asyncpg
 from nats.errors import Error as NatsError
+from nats.js.api import ConsumerInfo
 from nats.js.errors import APIError
 
-from consumers.daemon import durable, run
-from consumers.persister.retention import keep_partitions
-from consumers.persister.store import EventStore
-from consumers.persister.stragglers import store_stragglers
-from schemas.subjects import EVENTS_STREAM
-from service.runtime import metrics
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
-from service.runtime.settings import PersisterSettings
-from service.runtime.streams import keep_streams
+from mediabus.consumers.daemon import durable, run
+from mediabus.consumers.persister.isolation import Progress
+from mediabus.consumers.persister.retention import keep_partitions
+from mediabus.consumers.persister.store import EventStore
+from mediabus.consumers.persister.stragglers import store_stragglers
+from mediabus.runtime import metrics
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import AWAY, Pool
+from mediabus.runtime.postgres.locks import blocked_by
+from mediabus.runtime.process.health import checking
+from mediabus.runtime.settings import PersisterSettings
+from mediabus.schemas.subjects import EVENTS_STREAM, PERSISTER
 
-NAME: Final = "persister"
-LOOK_EVERY: Final = 5.0
+POLL_EVERY: Final = 5.0
+STALLED_AFTER: Final = 30.0
+"""Seconds without a stored event after which ``/readyz`` fails, if events are waiting."""
 
 
 async def persist(bus: Bus, pool: Pool, settings: PersisterSettings) -> None:
-    """Stores events for ever. Run as many of these side by side as you like."""
+    """Store events until cancelled. Any number of persisters may run at the same time."""
     store = EventStore(pool)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(keep_streams(bus), name="streams")
-        tasks.create_task(keep_partitions(pool, settings.keep_months), name="partitions")
-        tasks.create_task(watch_lag(bus), name="lag")
-        tasks.create_task(store_stragglers(bus, store, NAME), name="stragglers")
-        tasks.create_task(
-            run(bus, durable(NAME), store.store, batch=settings.batch, workers=settings.writers),
-            name="persist",
-        )
+    storing = Storing(pool, store.progress)
+    with checking("storing", storing.problem):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep_partitions(pool, settings.keep_months), name="partitions")
+            tasks.create_task(watch_lag(bus, storing), name="lag")
+            tasks.create_task(store_stragglers(bus, store, PERSISTER), name="stragglers")
+            tasks.create_task(
+                run(
+                    bus,
+                    durable(PERSISTER),
+                    store.store,
+                    batch=settings.batch,
+                    workers=settings.writers,
+                ),
+                name="persist",
+            )
 
 
-async def watch_lag(bus: Bus) -> None:
-    """Looks for ever at how far all persisters together are behind."""
+async def watch_lag(bus: Bus, storing: "Storing") -> None:
+    """Poll the lag of all persisters together, until cancelled."""
     while True:
-        with contextlib.suppress(NatsError, APIError, TimeoutError):
-            info = await bus.js.consumer_info(EVENTS_STREAM, NAME)
-            metrics.EVENTS_BEHIND.set((info.num_pending or 0) + (info.num_ack_pending or 0))
-        await asyncio.sleep(LOOK_EVERY)
+        try:
+            storing.update(await bus.js.consumer_info(EVENTS_STREAM, PERSISTER))
+        except (NatsError, APIError, TimeoutError):
+            storing.lag_unknown()
+        metrics.EVENTS_BEHIND.set(storing.waiting)
+        await asyncio.sleep(POLL_EVERY)
+
+
+class Storing:
+    """Detects that waiting events are not stored, neither here nor by another persister."""
+
+    def __init__(self, pool: Pool, progress: Progress) -> None:
+        self.waiting = 0
+        self._pool = pool
+        self._progress = progress
+        self._now = asyncio.get_running_loop().time
+        self._moved_at = self._now()
+        self._acknowledged = 0
+
+    def update(self, info: ConsumerInfo) -> None:
+        """Update the lag from the state of the consumer."""
+        unacknowledged = info.num_ack_pending or 0
+        self.waiting = (info.num_pending or 0) + unacknowledged
+        acknowledged = (info.delivered.stream_seq if info.delivered else 0) - unacknowledged
+        if acknowledged > self._acknowledged or not self.waiting:
+            self._moved_at = self._now()
+        self._acknowledged = acknowledged
+
+    def lag_unknown(self) -> None:
+        """Reset the timer: without NATS it is unknown whether events wait."""
+        self._moved_at = self._now()
+
+    async def _blocker(self) -> str | None:
+        """Return who holds the lock that storing waits for."""
+        try:
+            async with self._pool.acquire(timeout=2) as connection, asyncio.timeout(2):
+                return await blocked_by(connection)
+        except (*AWAY, asyncpg.PostgresError):
+            return None
+
+    async def problem(self) -> str | None:
+        """Return why no event was stored for a while, for ``/readyz``. None if all is well."""
+        silence = self._now() - max(self._moved_at, self._progress.stored_at)
+        if silence <= STALLED_AFTER:
+            return None
+        reason = self._progress.problem or await self._blocker() or "see the log of the persister"
+        return f"no event stored for {silence:.0f} s, {self.waiting} events waiting: {reason}"

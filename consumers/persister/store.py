@@ -1,192 +1,234 @@
-"""Writing events into PostgreSQL: a batch in one statement, idempotent, one bad row never
-dragging the others along."""
+"""Store events in PostgreSQL: one statement per batch, idempotent.
 
-import asyncio
+A row that cannot be stored does not fail the rest of its batch.
+"""
+
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
-from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from consumers.daemon import Delivery
-from consumers.verdict import Rejected
-from service.runtime import metrics
-from service.runtime.database import AWAY, Pool
+from mediabus.consumers.daemon import Delivery
+from mediabus.consumers.event_row import NAMES, TYPED, EventRow
+from mediabus.consumers.persister.isolation import Isolation, Progress, is_reachable
+from mediabus.consumers.verdict import Rejected, RetryLater
+from mediabus.runtime import metrics
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.postgres.database import AWAY, Pool
 
 log: Final = logging.getLogger("mediabus.persister")
 
 OLDEST_ACCEPTED: Final = datetime.timedelta(days=3660)
 NEWEST_ACCEPTED: Final = datetime.timedelta(days=2)
-"""Ten years back and the next day, with room for clocks that differ."""
+"""Events up to ten years old and one day ahead are stored, plus a day for clocks that differ."""
 
-REFUSED: Final = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,  # a name too long for an index
-)
-"""What PostgreSQL raises where a row itself is at fault."""
+STORE_TIMEOUT: Final = 60.0
+MAX_BYTES: Final = 2_000_000
+"""Bytes of events in one statement: some thousand events of usual size."""
 
-STORE_WITHIN: Final = 60.0
-RETRY_FIRST: Final = 0.1
-RETRY_LONGEST: Final = 5.0
+Month = tuple[int, int]
+"""Year and month in UTC. ``events`` has one partition per month."""
 
-# One parameter for the whole batch: a tenth of what unnest costs in asyncpg, and cheaper for the
-# server than JSON_TABLE. COPY would be cheaper still, but a single duplicate refuses it.
-STORE: Final = """
-INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, actor_type,
-                    actor_id, resource_type, resource_id, correlation_id, causation_id, data)
-SELECT * FROM json_to_recordset($1::json) AS batch (
-    id             uuid,
-    occurred_at    timestamptz,
-    stream_seq     bigint,
-    category       text,
-    type           text,
-    severity       text,
-    source         text,
-    actor_type     text,
-    actor_id       text,
-    resource_type  text,
-    resource_id    text,
-    correlation_id text,
-    causation_id   text,
-    data           jsonb
-)
+# One parameter for the whole batch: a tenth of the cost of unnest in asyncpg, and cheaper for the
+# server than JSON_TABLE. COPY is cheaper still, but fails on a single duplicate.
+STORE: Final = f"""
+INSERT INTO events ({NAMES})
+SELECT * FROM json_to_recordset($1::json) AS batch ({TYPED})
 ON CONFLICT DO NOTHING
-"""
+"""  # noqa: S608 - constants
+# An event without a time gets the time of its message, which differs when it is published again.
+# So only id and source identify it.
+STORE_UNTIMED: Final = f"""
+INSERT INTO events ({NAMES})
+SELECT DISTINCT ON (source, id) {NAMES} FROM json_to_recordset($1::json) AS batch ({TYPED})
+WHERE NOT EXISTS (SELECT FROM events AS e WHERE e.id = batch.id AND e.source = batch.source)
+ORDER BY source, id, stream_seq
+ON CONFLICT DO NOTHING
+"""  # noqa: S608 - constants
 MISSING: Final = """
-SELECT count(DISTINCT id) FROM unnest($1::uuid[], $2::timestamptz[]) AS asked (id, occurred_at)
+SELECT count(DISTINCT id)
+FROM unnest($1::uuid[], $2::timestamptz[], $3::boolean[]) AS asked (id, occurred_at, has_time)
 WHERE NOT EXISTS (
-    SELECT FROM events AS e WHERE e.id = asked.id AND e.occurred_at = asked.occurred_at)
+    SELECT FROM events AS e
+    WHERE e.id = asked.id AND (e.occurred_at = asked.occurred_at OR NOT asked.has_time))
+"""
+# Run only if a row was not inserted.
+CONFLICTS: Final = """
+SELECT sent.stream_seq FROM json_to_recordset($1::json) AS sent (
+    id uuid, occurred_at timestamptz, stream_seq bigint, type text, source text, data jsonb,
+    message bytea)
+JOIN events AS e ON e.id = sent.id AND e.occurred_at = sent.occurred_at
+WHERE (e.type, e.source, e.data) IS DISTINCT FROM (sent.type, sent.source, sent.data)
+   OR (e.data = '{}' AND e.message <> sent.message)  -- data that is not JSON is in message
 """
 ENSURE_PARTITION: Final = "SELECT ensure_events_partition($1)"
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event as the columns of ``events``."""
-
-    id: UUID
-    occurred_at: datetime.datetime
-    stream_seq: int
-    category: str
-    type: str
-    severity: str
-    source: str
-    actor_type: str | None = None
-    actor_id: str | None = None
-    resource_type: str | None = None
-    resource_id: str | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    data: msgspec.Raw
-
-
-def _row(delivery: Delivery) -> _Row:
-    envelope = delivery.envelope
-    actor, resource = envelope.actor, envelope.resource
-    return _Row(
-        id=envelope.id,
-        occurred_at=envelope.time,
-        stream_seq=delivery.stream_seq,
-        category=envelope.category,
-        type=envelope.type,
-        severity=envelope.severity,
-        source=envelope.source,
-        actor_type=actor.type if actor else None,
-        actor_id=actor.id if actor else None,
-        resource_type=resource.type if resource else None,
-        resource_id=resource.id if resource else None,
-        correlation_id=envelope.correlation_id,
-        causation_id=envelope.causation_id,
-        data=envelope.data,
-    )
-
-
 class EventStore:
-    """The table ``events``, written to."""
+    """Writes to the table ``events``."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._months: set[tuple[int, int]] = set()
+        self._months: set[Month] = set()
+        self.progress = Progress()
         self.stored = 0
-        """Events written by this one that were not there before."""
+        """Number of events that this store inserted."""
 
     async def missing(self, batch: Sequence[Delivery]) -> int:
-        """How many events of a batch could be stored and are not."""
+        """Count the events of a batch that can be stored but are not in the table."""
         now = datetime.datetime.now(datetime.UTC)
-        storable = [one.envelope for one in batch if _refusal(one, now) is None]
+        storable = [delivery.envelope for delivery in batch if _refusal(delivery, now) is None]
         count: int = await self._pool.fetchval(
-            MISSING, [one.id for one in storable], [one.time for one in storable]
+            MISSING,
+            [envelope.id for envelope in storable],
+            [envelope.time for envelope in storable],
+            [envelope.has_time for envelope in storable],
         )
         return count
 
     async def store(self, batch: Sequence[Delivery]) -> list[Exception | None]:
-        """Commits the batch and answers, for each event, None or why it can never be stored.
-        While PostgreSQL is away it waits: for ever."""
+        """Store a batch of events. Wait while PostgreSQL is unreachable.
+
+        Returns, for each event, None once it is committed, or why it is not stored.
+        """
         now = datetime.datetime.now(datetime.UTC)
         outcomes = [_refusal(delivery, now) for delivery in batch]
-        accepted = [place for place, refusal in enumerate(outcomes) if refusal is None]
+        storable = [index for index, outcome in enumerate(outcomes) if outcome is None]
         with metrics.PERSIST_SECONDS.time():
-            refused = await self._store_rows([_row(batch[place]) for place in accepted])
-        for index, error in refused.items():
-            outcomes[accepted[index]] = error
+            for part in _parts(batch, storable):
+                failures = await self._store_rows([_row(batch[index]) for index in part])
+                for place, error in failures.items():
+                    outcomes[part[place]] = error
         return outcomes
 
-    async def _store_rows(self, rows: list[_Row]) -> dict[int, Exception]:
-        """Commits rows and answers which of them, by index, are refused: found by halving."""
-        if not rows:
-            return {}
+    async def _store_rows(self, rows: Sequence[EventRow]) -> dict[int, Exception]:
+        """Commit rows. Return the errors of those that are not stored, by index."""
+        months = [_month(row) for row in rows]
+        closed = await self._without_partition(dict(zip(months, rows, strict=True)))
+        storable = [index for index, month in enumerate(months) if month not in closed]
+        duplicates: list[EventRow] = []
+
+        async def write(some: Sequence[EventRow]) -> None:
+            duplicates.extend(await self._insert(some))
+
+        isolation = Isolation(self._pool, self.progress, write, key=lambda row: row.stream_seq)
+        found = await isolation.store([rows[index] for index in storable])
+        failures = {storable[index]: error for index, error in found.items()}
+        failures |= {i: closed[month] for i, month in enumerate(months) if month in closed}
+        return failures | await self._conflicts(rows, duplicates)
+
+    async def _insert(self, rows: Sequence[EventRow]) -> Sequence[EventRow]:
+        """Insert rows. Return all of them if some existed before."""
         try:
-            await self._write(rows)
-        except REFUSED as error:
-            return await self._isolate(rows, error)
-        except TimeoutError:
-            return await self._halves(rows)
-        return {}
-
-    async def _isolate(self, rows: list[_Row], error: Exception) -> dict[int, Exception]:
-        if len(rows) == 1:
-            return {0: Rejected(f"PostgreSQL refuses it: {error}")}
-        return await self._halves(rows)
-
-    async def _halves(self, rows: list[_Row]) -> dict[int, Exception]:
-        middle = len(rows) // 2
-        left = await self._store_rows(rows[:middle])
-        right = await self._store_rows(rows[middle:])
-        return left | {index + middle: refusal for index, refusal in right.items()}
-
-    async def _write(self, rows: list[_Row]) -> None:
-        payload = msgspec.json.encode(rows).decode()
-        try:
-            await self._insert(rows, payload)
-        except asyncpg.CheckViolationError:  # a month that was made here, and dropped since
+            inserted = await self._insert_once(rows)
+        except asyncpg.CheckViolationError:  # a partition was dropped since we created it
             self._months.clear()
-            await self._insert(rows, payload)
+            await self._make_partitions(rows)
+            inserted = await self._insert_once(rows)
+        self.stored += inserted
+        return rows if inserted < len(rows) else ()
 
-    async def _insert(self, rows: list[_Row], payload: str) -> None:
-        delay = RETRY_FIRST
-        while True:
+    async def _insert_once(self, rows: Sequence[EventRow]) -> int:
+        """Insert the rows that do not exist yet. Return their number."""
+        timed = [row for row in rows if row.has_time]
+        inserted = 0
+        if timed:
+            status = await self._pool.execute(STORE, _as_json(timed), timeout=STORE_TIMEOUT)
+            inserted = _count(status)
+        if len(timed) < len(rows):
+            inserted += await self._insert_untimed([row for row in rows if not row.has_time])
+        return inserted
+
+    async def _insert_untimed(self, rows: Sequence[EventRow]) -> int:
+        """Insert rows that no unique index covers.
+
+        If two processes insert the same event at once, PostgreSQL fails one of the serializable
+        transactions, and that process retries.
+        """
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="serializable"),
+        ):
+            status = await connection.execute(STORE_UNTIMED, _as_json(rows), timeout=STORE_TIMEOUT)
+        return _count(status)
+
+    async def _conflicts(
+        self, rows: Sequence[EventRow], duplicates: Sequence[EventRow]
+    ) -> dict[int, Exception]:
+        """Find the rows whose id and time belong to a different event, which was stored before."""
+        if not duplicates:
+            return {}
+        payload = msgspec.json.encode(duplicates).decode()
+        try:
+            found = await self._pool.fetch(CONFLICTS, payload, timeout=STORE_TIMEOUT)
+        except (*AWAY, asyncpg.PostgresError) as error:
+            return dict.fromkeys(range(len(rows)), RetryLater(error_text(error)))
+        places = {row["stream_seq"] for row in found}
+        conflict = Rejected("another event with the same id and time is stored already")
+        return {index: conflict for index, row in enumerate(rows) if row.stream_seq in places}
+
+    async def _without_partition(self, needed: Mapping[Month, EventRow]) -> dict[Month, RetryLater]:
+        """Create the partitions that rows need. Return the errors of those that fail, by month."""
+        closed: dict[Month, RetryLater] = {}
+        for month in needed.keys() - self._months:
             try:
-                await self._ensure_partitions(rows)
-                status = await self._pool.execute(STORE, payload, timeout=STORE_WITHIN)
-            except AWAY as error:
-                if isinstance(error, TimeoutError) and len(rows) > 1:
-                    raise  # never would a batch be done for which the server is too slow
-                log.warning("events wait for PostgreSQL", extra={"reason": str(error)})
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, RETRY_LONGEST)
-            else:
-                self.stored += int(status.rpartition(" ")[2])  # INSERT 0 12
-                return
+                await self._make_partitions([needed[month]])
+            except (*AWAY, asyncpg.PostgresError) as error:
+                if not await is_reachable(self._pool):
+                    return {}  # storing the rows waits until it is reachable
+                year, number = month
+                reason = f"cannot create the partition {year}-{number:02}: {error}"
+                log.warning("events not stored, will retry", extra={"reason": reason})
+                self.progress.problem = reason
+                closed[month] = RetryLater(reason)
+        return closed
 
-    async def _ensure_partitions(self, rows: list[_Row]) -> None:
-        moments = [row.occurred_at.astimezone(datetime.UTC) for row in rows]
-        months = {(moment.year, moment.month): moment for moment in moments}
-        for month in months.keys() - self._months:
-            await self._pool.execute(ENSURE_PARTITION, months[month])
+    async def _make_partitions(self, rows: Sequence[EventRow]) -> None:
+        for month, row in {_month(row): row for row in rows}.items():
+            await self._pool.execute(ENSURE_PARTITION, row.occurred_at)
             self._months.add(month)
+
+
+def _as_json(rows: Sequence[EventRow]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+def _count(status: str) -> int:
+    """Parse the number of rows in a command's status, such as ``INSERT 0 12``."""
+    return int(status.rpartition(" ")[2])
+
+
+def _row(delivery: Delivery) -> EventRow:
+    return EventRow.of(delivery.envelope, delivery.stream_seq, delivery.sent)
+
+
+def _parts(batch: Sequence[Delivery], indexes: Sequence[int]) -> Iterator[list[int]]:
+    """Split the indexes of a batch into parts for one statement each.
+
+    An event is in memory several times on its way to PostgreSQL, so a part ends with the event that
+    exceeds ``MAX_BYTES``.
+    """
+    part: list[int] = []
+    size = 0
+    for index in indexes:
+        part.append(index)
+        delivery = batch[index]
+        size += len(delivery.envelope.data or b"")
+        size += len(delivery.sent.payload) if delivery.sent else 0
+        if size >= MAX_BYTES:
+            yield part
+            part = []
+            size = 0
+    if part:
+        yield part
+
+
+def _month(row: EventRow) -> Month:
+    moment = row.occurred_at.astimezone(datetime.UTC)
+    return moment.year, moment.month
 
 
 def _refusal(delivery: Delivery, now: datetime.datetime) -> Exception | None:

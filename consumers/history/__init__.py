@@ -1,0 +1,1 @@
+"""History: read the table ``events``."""
