@@ -1,48 +1,83 @@
-"""The command line: its options, its commands, and what becomes of errors."""
+"""The command line: global options, the list of commands, and error handling."""
 
 import contextlib
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Final, NoReturn
 
-import click
+from mediabus.wiring.registry import PROCESSES
 
-from service.cli.help import LazyGroup, examples
+DAEMONS: Final = {"up", *(process.name for process in PROCESSES)}
+"""The commands that run until they are stopped."""
 
-HELP: Final = """The event backbone of a media library: what happens to media and downloads becomes
-typed events on NATS, kept in PostgreSQL, once each."""
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    """Exit on a signal that arrives before the command runs: a daemon with 0, as it does later."""
+    sys.exit(0 if DAEMONS.intersection(sys.argv[1:]) else 128 + number)
+
+
+if os.getpid() == 1:
+    # Before the imports, which take most of a start: the kernel drops a signal that process 1 of a
+    # container does not handle, and the container would be killed after its grace period.
+    signal.signal(signal.SIGTERM, _leave)
+
+import click  # noqa: E402 - see above
+
+from mediabus.commands.help import LazyGroup, examples  # noqa: E402
+from mediabus.runtime.visible import make_output_visible, plain  # noqa: E402
+
+HELP: Final = """The event backbone of a media library: changes to media and downloads become typed
+events on NATS, and PostgreSQL stores each event exactly once."""
 
 COMMANDS: Final = {
-    "up": ("service.cli.daemons", "Run everything on this machine."),
-    "publish": ("service.cli.publish", "Publish an event and print its id, once it is stored."),
-    "tail": ("service.cli.tail", "Show events as they happen."),
-    "history": ("service.cli.history", "Show what happened, newest first."),
-    "top": ("service.cli.top", "Show the downloads under way, as they change."),
-    "clients": ("service.cli.clients", "Show the download clients, and why one does not answer."),
+    "up": ("mediabus.commands.daemons", "Run everything on this machine."),
+    "publish": (
+        "mediabus.commands.publish",
+        "Publish an event, wait until NATS has stored it, and print its id.",
+    ),
+    "tail": ("mediabus.commands.tail", "Show events as they happen."),
+    "history": ("mediabus.commands.history", "Show stored events, newest first."),
+    "top": ("mediabus.commands.top", "Show the downloads in progress, live."),
+    "clients": (
+        "mediabus.commands.clients",
+        "Show the download clients, and why one is unreachable.",
+    ),
+    "apps": (
+        "mediabus.commands.apps",
+        "Show the applications, connect their webhooks, and import their past.",
+    ),
     "dead": (
-        "service.cli.dead",
-        "Look at dead letters: messages that no consumer could use, with the reason.",
+        "mediabus.commands.dead",
+        "Inspect, retry or discard dead letters: messages that a consumer could not process.",
     ),
     "replay": (
-        "service.cli.replay",
-        "Store again what the stream still holds, or feed old events to a consumer.",
+        "mediabus.commands.replay",
+        "Store the events that the history lacks, or replay old events to a consumer.",
+    ),
+    "backup": (
+        "mediabus.backup.command",
+        "Back up PostgreSQL and the NATS streams to one file, while mediabus runs.",
+    ),
+    "restore": (
+        "mediabus.backup.command",
+        "Restore a backup to empty servers, or to an empty data directory.",
     ),
     "doctor": (
-        "service.cli.doctor",
-        "Check that all parts are there and keep up; the exit code is 1 where one does not.",
+        "mediabus.doctor.command",
+        "Check every part of mediabus; exit with 1 if there is a problem.",
     ),
     "schema": (
-        "service.cli.schema",
-        "Print what may be said on the bus, derived from the event types.",
+        "mediabus.commands.schema",
+        "Print the schemas of events and operations.",
     ),
-    "service": ("service.cli.daemons", "Run the operations on media and downloads."),
-    "monitor": ("service.cli.daemons", "Run the monitor of the download clients."),
-    "persist": ("service.cli.daemons", "Run a persister, which stores every event."),
+    **{process.name: (process.command, process.summary) for process in PROCESSES},
     "secure": (
-        "service.cli.secure",
-        "Make keys, certificates and roles in DIR, and a nats.conf that uses them.",
+        "mediabus.secure.command",
+        "Create keys, certificates and a nats.conf that uses them in DIR.",
     ),
-    "migrate": ("service.cli.daemons", "Bring the database schema up to date."),
+    "migrate": ("mediabus.commands.daemons", "Update the database schema."),
 }
 
 
@@ -57,28 +92,33 @@ class Commands(LazyGroup):
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
-        "mediabus up                           everything on this machine, to try it out",
-        "mediabus tail downloads               what happens to downloads, live",
-        "mediabus history --severity error     what went wrong",
+        "mediabus up                           run everything on this machine",
+        "mediabus tail downloads               show download events live",
+        "mediabus history --severity error     show stored errors",
     ),
 )
-@click.option("--config", metavar="FILE", help="The settings, in TOML [MEDIABUS_CONFIG].")
+@click.option("--config", metavar="FILE", help="Settings file, TOML [MEDIABUS_CONFIG].")
 @click.option(
-    "--data-dir", metavar="DIR", help="Where `mediabus up` keeps everything [MEDIABUS_DATA_DIR]."
+    "--data-dir", metavar="DIR", help="Data directory of `mediabus up` [MEDIABUS_DATA_DIR]."
 )
-@click.option("--nats", metavar="URL", help="The NATS server, or several [MEDIABUS_NATS_URL].")
+@click.option(
+    "--nats", metavar="URL", help="NATS server, or several separated by commas [MEDIABUS_NATS_URL]."
+)
 @click.version_option(package_name="mediabus", message="%(version)s")
 @click.pass_context
 def cli(context: click.Context, config: str | None, data_dir: str | None, nats: str | None) -> None:
-    """Keeps the options that all commands share."""
-    from service.cli.face import Face  # noqa: PLC0415 - a help page needs none of it
+    """Store the options that all commands share."""
+    from mediabus.commands.context import Face  # noqa: PLC0415 - a help page needs none of it
 
     context.obj = Face(config, data_dir, nats)
 
 
 def main() -> NoReturn:
-    """Runs a command and turns what goes wrong into a line and an exit code."""
+    """Run a command; print an expected error as one line and exit with its code."""
     code = 0
+    make_output_visible()
+    if DAEMONS.intersection(sys.argv[1:]):
+        signal.signal(signal.SIGTERM, _leave)
     try:
         with cli.make_context("mediabus", sys.argv[1:]) as context:
             cli.invoke(context)
@@ -88,29 +128,29 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except click.Abort:  # a question that nobody said yes to
-        click.echo("mediabus: nothing was done", err=True)
+    except click.Abort:  # the confirmation was refused
+        click.echo("mediabus: aborted, nothing was changed", err=True)
         code = 130
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:  # whoever read us, `head` perhaps, has enough
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception as error:  # noqa: BLE001 - what is not expected is raised again in there
+    except Exception as error:  # noqa: BLE001 - _explain raises unexpected errors again
         code = _explain(error)
     sys.exit(code)
 
 
 def _explain(error: Exception) -> int:
-    """Says what went wrong; raises it again where that is a fault of ours."""
-    from service.cli.problems import exit_code, lines_about  # noqa: PLC0415 - as above
+    """Print an expected error and return its exit code; raise an unexpected one again."""
+    from mediabus.commands.errors import exit_code, lines_about  # noqa: PLC0415 - as above
 
     lines = lines_about(error)
     if not lines:
         raise error
     for line in lines:
-        click.secho(f"mediabus: {line}", fg="red", err=True)
+        click.secho(f"mediabus: {plain(line)}", fg="red", err=True)
     return exit_code(error)
 
 

@@ -1,5 +1,6 @@
-"""Requests to the services of mediabus, and what to say when there is no good answer."""
+"""Send a request to a service of mediabus, and decode its reply."""
 
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 import msgspec
@@ -7,39 +8,55 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from schemas.commands import ErrorReply
-from service.cli.problems import Unanswered
-from service.runtime.bus import Bus
+from mediabus.api.errors import NoAnswer, OperationFailed
+from mediabus.runtime.nats.bus import Bus
+from mediabus.schemas.operations.requests import ErrorReply, Problem
 
 ANSWER_WITHIN: Final = 25.0
+"""Seconds. A download client may take 20 to accept a download."""
 
 ReplyT = TypeVar("ReplyT")
 
 
-async def ask(bus: Bus, subject: str, request: object, reply_type: type[ReplyT]) -> ReplyT:
-    """The reply of the service at ``subject``. Raises Unanswered."""
+async def ask(
+    bus: Bus,
+    subject: str,
+    request: object,
+    reply_type: type[ReplyT],
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> ReplyT:
+    """Return the reply of the service at ``subject``.
+
+    Raises:
+        OperationFailed: The service refused the request.
+        NoAnswer: No service answered within ``ANSWER_WITHIN`` seconds.
+    """
     body = msgspec.json.encode(request)
     try:
-        reply = await bus.nc.request(subject, body, timeout=ANSWER_WITHIN)
+        reply = await bus.nc.request(
+            subject, body, timeout=ANSWER_WITHIN, headers=dict(headers) if headers else None
+        )
     except NoRespondersError as error:
-        raise Unanswered(
-            f"nobody answers {subject}: start `mediabus up`, or the process for it; "
-            "`mediabus doctor` says which"
+        raise NoAnswer(
+            f"No service answers {subject}. Start `mediabus up`, or the process that serves it: "
+            "`mediabus doctor` names the missing process."
         ) from error
     except (NatsTimeoutError, TimeoutError) as error:
-        raise Unanswered(
-            f"no answer from {subject} in {ANSWER_WITHIN:.0f} s: does its process, or PostgreSQL, "
-            "stand still?"
+        raise NoAnswer(
+            f"{subject} did not answer within {ANSWER_WITHIN:.0f} s: is its process, or "
+            "PostgreSQL, stuck?"
         ) from error
     except NatsError as error:
-        raise Unanswered(f"{subject} cannot be asked: {error}") from error
+        raise NoAnswer(f"Cannot send a request to {subject}: {error}") from error
     if reply.headers and "Nats-Service-Error-Code" in reply.headers:
-        raise Unanswered(_why(reply.data, reply.headers))
+        raise OperationFailed(_problem(reply.data, reply.headers))
     return msgspec.json.decode(reply.data, type=reply_type)
 
 
-def _why(body: bytes, headers: dict[str, str]) -> str:
+def _problem(body: bytes, headers: Mapping[str, str]) -> Problem:
     try:
-        return msgspec.json.decode(body, type=ErrorReply).error.message
+        return msgspec.json.decode(body, type=ErrorReply).error
     except msgspec.DecodeError:
-        return headers.get("Nats-Service-Error", "the service failed")
+        words = headers.get("Nats-Service-Error", "the service failed")
+        return Problem(code=500, reason="failed", message=words)

@@ -1,22 +1,27 @@
-"""`mediabus clients`: the download clients, whether they answer, and what they do."""
+"""`mediabus clients`: the download clients, their reachability and their downloads."""
 
 import asyncio
 import sys
 from collections import Counter
+from typing import Final
 
 import click
 import msgspec
 
-from schemas.status import ClientStatus, DownloadStatus, Phase
-from service.cli import tables
-from service.cli.face import Face, json_lines
-from service.cli.help import examples
-from service.cli.output import local, plain, rate
-from service.downloads.shown import Shown, read
+from mediabus.commands import tables
+from mediabus.commands.context import Face, json_lines
+from mediabus.commands.help import examples
+from mediabus.commands.output import format_rate, local_time
+from mediabus.runtime.visible import json_line, plain
+from mediabus.schemas.status import ClientStatus, DownloadStatus, Phase
+from mediabus.service.downloads.bucket import Shown, read
+
+MOST_UNREADABLE: Final = 10
+"""Keys with invalid values that are listed one by one."""
 
 
 class ClientLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A client as ``--json`` prints it; rates in bytes a second."""
+    """A client as ``--json`` prints it; rates are in bytes per second."""
 
     status: ClientStatus
     downloads: dict[Phase, int]
@@ -30,29 +35,39 @@ class ClientLine(msgspec.Struct, frozen=True, kw_only=True):
 @json_lines
 @click.pass_obj
 def clients(face: Face, as_json: bool) -> None:
-    """Show the download clients, and why one does not answer.
+    """Show the download clients, and why one is unreachable.
 
-    A client is listed once the monitor has reached it, or has failed to for a while.
+    A client is listed after the monitor has reached it, or has failed to reach it for a while.
     """
-    lines = asyncio.run(_lines(face))
+    lines, unreadable = asyncio.run(_lines(face))
+    for key, why in sorted(unreadable.items())[:MOST_UNREADABLE]:
+        click.secho(f"mediabus: cannot read {plain(key)}: {plain(why)}", fg="yellow", err=True)
+    if len(unreadable) > MOST_UNREADABLE:
+        click.secho(f"mediabus: and {len(unreadable) - MOST_UNREADABLE} more", err=True)
     if as_json:
         for line in lines:
-            click.echo(msgspec.json.encode(line))
+            click.echo(json_line(msgspec.json.encode(line)))
     elif sys.stdout.isatty():
         columns = ("client", "kind", "version", "reachable", "since", "downloads", "down", "up")
-        tables.show(columns, [_row(line) for line in lines], nothing="no client was met yet")
+        tables.show(
+            columns,
+            [_row(line) for line in lines],
+            nothing="the monitor has not reported any client yet",
+        )
     else:
         for line in lines:
             click.echo("  ".join(_text(cell) for cell in _row(line)))
 
 
-async def _lines(face: Face) -> list[ClientLine]:
+async def _lines(face: Face) -> tuple[list[ClientLine], dict[str, str]]:
+    """Return the lines of the clients, and the error of each key with an invalid value."""
     async with face.connected() as bus:
-        return lines_of(await read(bus))
+        shown = await read(bus)
+    return lines_of(shown), shown.unreadable
 
 
 def lines_of(shown: Shown) -> list[ClientLine]:
-    """One line a client, by name."""
+    """Return one line per client, sorted by name."""
     return [
         _line(status, [d for d in shown.downloads.values() if d.client == name])
         for name, status in sorted(shown.clients.items())
@@ -70,18 +85,26 @@ def _line(status: ClientStatus, downloads: list[DownloadStatus]) -> ClientLine:
 
 def _row(line: ClientLine) -> list[tables.Cell]:
     status = line.status
-    why = f"no: {status.reason}: {status.message}"
     counts = ", ".join(f"{count} {phase}" for phase, count in sorted(line.downloads.items()))
     return [
         plain(status.client),
         plain(status.kind),
         plain(status.version or ""),
-        ("yes", "green") if status.reachable else (plain(why), "red"),
-        local(status.since),
+        _reach(status),
+        local_time(status.since),
         counts or "none",
-        rate(line.download_rate),
-        rate(line.upload_rate),
+        format_rate(line.download_rate),
+        format_rate(line.upload_rate),
     ]
+
+
+def _reach(status: ClientStatus) -> tables.Cell:
+    """Format whether the client is reachable, with its reason or warning."""
+    if not status.reachable:
+        return plain(f"no: {status.reason}: {status.message}"), "red"
+    if status.warning:
+        return plain(f"yes, warning: {status.warning}"), "yellow"
+    return "yes", "green"
 
 
 def _text(cell: tables.Cell) -> str:

@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, their settings, their connection."""
+"""What the commands share: global options, settings, connection, parameter types."""
 
 import contextlib
 import dataclasses
@@ -6,57 +6,57 @@ import datetime
 import difflib
 import logging
 import os
-import re
 from collections.abc import AsyncIterator
 from typing import Final, get_args
 
 import click
 import msgspec
 
-from schemas.codec import ANY_CATEGORY
-from schemas.events import EVENT_TYPES, Category
-from schemas.identity import Actor, Resource
-from service.runtime.bus import Bus, connect
-from service.runtime.exposed import exposed
-from service.runtime.settings import Settings, load, resolved
+from mediabus.api.moments import moment_from
+from mediabus.runtime.nats.bus import Bus, connect
+from mediabus.runtime.process.file_permissions import exposed
+from mediabus.runtime.settings import Settings
+from mediabus.runtime.settings_file import load, resolved
+from mediabus.runtime.text_files import expanded
+from mediabus.runtime.visible import plain
+from mediabus.schemas.codec import ANY_CATEGORY
+from mediabus.schemas.events import EVENT_TYPES, Category
+from mediabus.schemas.identity import Actor, Resource
 
 CONNECT_WITHIN: Final = 2.0
-"""Seconds in which a server must be there for a command; daemons wait for ever."""
+"""Seconds that a command waits for NATS. Daemons wait until cancelled."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """The options before the command."""
+    """The global options, given before the command."""
 
     config: str | None
     data_dir: str | None
     nats: str | None
 
     def settings(self) -> Settings:
-        """The settings, with the options on top. Raises SettingsError."""
-
+        """Load the settings and apply the options. Raises SettingsError."""
         settings = load(self.config)
         if self.data_dir is not None:
-            settings = msgspec.structs.replace(settings, data_dir=self.data_dir)
+            settings = msgspec.structs.replace(settings, data_dir=expanded(self.data_dir))
         if self.nats is not None:
             nats = msgspec.structs.replace(settings.nats, url=self.nats)
             settings = msgspec.structs.replace(settings, nats=nats)
         return settings
 
     def resolved_settings(self) -> Settings:
-        """The settings, with the servers of a running ``mediabus up`` where they name none."""
-
+        """Load the settings; unset URLs are those of a running ``mediabus up``."""
         return resolved(self.settings())
 
     def exposed(self) -> list[str]:
-        """A line for each file with secrets that others may read."""
+        """Return a warning for each file with secrets that other users can read."""
         return exposed(self.config or os.environ.get("MEDIABUS_CONFIG"), self.settings())
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[Bus]:
-        """A connection to NATS that is there, or CannotConnect."""
-
-        # A command says itself what matters; the log is for daemons.
+        """Connect to NATS. Raises CannotConnect."""
+        # Commands print their errors; the log is for daemons.
         logging.getLogger("mediabus").addHandler(logging.NullHandler())
         logging.getLogger("mediabus").propagate = False
         settings = self.resolved_settings()
@@ -65,69 +65,56 @@ class Face:
 
 
 class Moment(click.ParamType[datetime.datetime]):
-    """A moment: ``90s``, ``10m``, ``1h``, ``2d`` ago, or a date and perhaps a time, local unless it
-    says its offset."""
+    """A point in time, such as ``10m``, ``1h`` or ``2d`` ago, or a date with an optional time.
+
+    A time without an offset is local.
+    """
 
     name = "when"
-    AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-    SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime.datetime:
-        text = str(value)
         try:
-            ago = self.AGO.fullmatch(text)
-            if ago:
-                seconds = float(ago[1]) * self.SECONDS[ago[2]]
-                return datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
-            return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
-        except (ValueError, OverflowError):
-            self.fail(
-                f"{text!r} is no moment: say 90s, 10m, 1h, 2d, 2026-11-22 or 2026-11-22T10:00",
-                param,
-                ctx,
-            )
+            return moment_from(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def actor_from(text: str) -> Actor:
-    """``user:42`` as an actor. Raises BadParameter."""
-
+    """Parse an actor, such as ``user:42``. Raises BadParameter."""
     kind, _, actor_id = text.partition(":")
     try:
         return msgspec.convert({"type": kind, "id": actor_id}, Actor)
     except msgspec.ValidationError as error:
         raise click.BadParameter(
-            f"{text!r} is no actor: say user:ID, system:ID or job:ID", param_hint="--actor"
+            f"invalid actor {text!r}: use user:ID, system:ID or job:ID", param_hint="--actor"
         ) from error
 
 
 def resource_from(text: str) -> Resource:
-    """``media_item:UUID`` as a resource. Raises BadParameter."""
-
+    """Parse a resource, such as ``media_item:UUID``. Raises BadParameter."""
     kind, _, resource_id = text.partition(":")
     try:
         return msgspec.convert({"type": kind, "id": resource_id}, Resource)
     except msgspec.ValidationError as error:
         raise click.BadParameter(
-            f"{text!r} is no resource: say KIND:ID, such as media_item:0198…",
+            f"invalid resource {text!r}: use KIND:ID, such as media_item:0198…",
             param_hint="--resource",
         ) from error
 
 
-def note_a_slip(*, event_type: str | None = None, category: str | None = None) -> None:
-    """Says on the side that a type or a category is none of ours. It may be one of your own."""
+def note_unregistered(*, event_type: str | None = None, category: str | None = None) -> None:
+    """Note on stderr that a type or category is not registered: it may be a typo."""
     categories = (*get_args(Category), ANY_CATEGORY)
-    for what, word, known in (
+    for kind, name, known in (
         ("type", event_type, EVENT_TYPES),
         ("category", category, categories),
     ):
-        if word and word not in known:
-            close = difflib.get_close_matches(word, known, n=1, cutoff=0.8)
-            meant = f" (did you mean {close[0]}?)" if close else ""
-            click.echo(f"note: {word} is no registered {what}{meant}", err=True)
+        if name and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            suggestion = f" (did you mean {close[0]}?)" if close else ""
+            click.echo(f"note: {plain(name)} is not a registered {kind}{suggestion}", err=True)
 
 
-json_lines = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line, for programs."
-)
+json_lines = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")

@@ -1,4 +1,4 @@
-"""The commands that run for ever, and the one that prepares the database for them."""
+"""The commands that run until cancelled, and `mediabus migrate`."""
 
 import logging
 import os
@@ -6,17 +6,19 @@ from typing import Final
 
 import click
 
-from service.cli import processes, welcome
-from service.cli.face import Face
-from service.cli.help import examples
-from service.runtime import logs
-from service.runtime.settings import Settings, unknown_variables
+from mediabus.commands.context import Face
+from mediabus.commands.help import examples
+from mediabus.runtime.process import logs
+from mediabus.runtime.settings import Settings
+from mediabus.runtime.settings_variables import unknown_variables
+from mediabus.wiring import processes, welcome
+from mediabus.wiring.registry import PROCESSES, Process
 
 log: Final = logging.getLogger("mediabus.process")
 
 
-def _begun(face: Face, settings: Settings) -> Settings:
-    """The settings, with a word about those that others may read, and those that are none."""
+def _with_warnings(face: Face, settings: Settings) -> Settings:
+    """Return the settings, after logging exposed secrets and unknown variables."""
     logs.set_up(settings.log)
     for line in face.exposed() + unknown_variables(os.environ):
         log.warning(line)
@@ -34,42 +36,35 @@ def _begun(face: Face, settings: Settings) -> Settings:
 def up(face: Face) -> None:
     """Run everything on this machine.
 
-    NATS and PostgreSQL are started too, with their data in the data directory, unless the settings
+    This includes NATS and PostgreSQL, with their data in the data directory, unless the settings
     name servers. Stop it with Ctrl-C.
     """
-    processes.up(_begun(face, face.settings()), welcome.say)
+    processes.up(_with_warnings(face, face.settings()), welcome.print_welcome)
 
 
-@click.command(epilog=examples("mediabus service", "mediabus --config mediabus.toml service"))
-@click.pass_obj
-def service(face: Face) -> None:
-    """Run the operations on media and downloads.
-
-    They are NATS services; the outbox relay runs beside them. Any number of these processes may
-    run side by side.
-    """
-    processes.service(_begun(face, face.resolved_settings()))
+def __getattr__(name: str) -> click.Command:
+    """Return the command of a process, made from its entry in the registry."""
+    for process in PROCESSES:
+        if process.name == name:
+            return _command_of(process)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-@click.command(epilog=examples("mediabus monitor", "mediabus --config mediabus.toml monitor"))
-@click.pass_obj
-def monitor(face: Face) -> None:
-    """Run the monitor of the download clients.
-
-    It tells what happens to downloads inside them.
-    """
-    processes.monitor(_begun(face, face.resolved_settings()))
+def run_registered(process: Process, face: Face) -> None:
+    """Run a process of the registry until SIGTERM."""
+    processes.run_process(process, _with_warnings(face, face.resolved_settings()))
 
 
-@click.command(epilog=examples("mediabus persist", "MEDIABUS_PERSISTER_WRITERS=4 mediabus persist"))
-@click.pass_obj
-def persist(face: Face) -> None:
-    """Run a persister, which stores every event.
+def _command_of(process: Process) -> click.Command:
+    def run(face: Face) -> None:
+        run_registered(process, face)
 
-    It writes to PostgreSQL, and answers `mediabus history`. Any number of these processes may run
-    side by side.
-    """
-    processes.persist(_begun(face, face.resolved_settings()))
+    return click.Command(
+        process.name,
+        callback=click.pass_obj(run),
+        help=f"{process.summary}\n\n{process.description}",
+        epilog=examples(*process.examples),
+    )
 
 
 @click.command(
@@ -80,6 +75,10 @@ def persist(face: Face) -> None:
 )
 @click.pass_obj
 def migrate(face: Face) -> None:
-    """Bring the database schema up to date."""
-    applied = processes.migrate(_begun(face, face.resolved_settings()))
-    click.echo(f"applied {', '.join(map(str, applied))}" if applied else "nothing to do")
+    """Update the database schema."""
+    applied = processes.migrate(_with_warnings(face, face.resolved_settings()))
+    click.echo(
+        f"applied migrations {', '.join(map(str, applied))}"
+        if applied
+        else "the schema is up to date"
+    )

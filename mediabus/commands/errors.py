@@ -1,33 +1,48 @@
-"""What goes wrong and is not a fault of the program: said in a line, without a traceback."""
+"""The errors that a command prints as one line, without a traceback."""
 
 from collections.abc import Iterator
 from typing import Final
 
 import asyncpg
 
-from consumers.dead_letters import NoSuchLetter, TooLarge
-from schemas.codec import InvalidEvent
-from service.runtime.bus import CannotConnect, PublishFailed
-from service.runtime.database import AWAY, CannotLogIn, DatabaseTooOld
-from service.runtime.nats_client import NotAllowed
-from service.runtime.settings import SettingsError
-from service.runtime.streams import ServerTooOld
+from mediabus.api.errors import NoAnswer, OperationFailed
+from mediabus.backup.archive import BackupError
+from mediabus.consumers.dead_letters import NoSuchDeadLetter, TooLarge
+from mediabus.runtime.embedded.child import ServerFailed
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.nats.bus import CannotConnect, PublishFailed
+from mediabus.runtime.nats.client import NotAllowed
+from mediabus.runtime.nats.ownership import NotOurs
+from mediabus.runtime.nats.refusals import ConsumerRefused, StreamRefused
+from mediabus.runtime.nats.streams import ServerTooOld
+from mediabus.runtime.postgres.database import AWAY, CannotLogIn
+from mediabus.runtime.postgres.preconditions import DatabaseTooOld, DatabaseUnfit
+from mediabus.runtime.settings import SettingsError
+from mediabus.schemas.codec import InvalidEvent
 
 
 class Unanswered(Exception):
-    """A service did not do what it was asked to; the message says why, and what to do."""
+    """A command cannot continue. The message has the reason and what to do."""
 
 
 EXPECTED: Final = (
+    BackupError,
     CannotConnect,
     CannotLogIn,
+    ConsumerRefused,
     DatabaseTooOld,
+    DatabaseUnfit,
     InvalidEvent,
-    NoSuchLetter,
+    NoAnswer,
+    NoSuchDeadLetter,
     NotAllowed,
+    NotOurs,
+    OperationFailed,
     PublishFailed,
+    ServerFailed,
     ServerTooOld,
     SettingsError,
+    StreamRefused,
     TooLarge,
     Unanswered,
 )
@@ -35,31 +50,43 @@ FORBIDDEN: Final = asyncpg.InsufficientPrivilegeError
 
 
 def lines_about(error: BaseException) -> list[str]:
-    """One line for each thing that went wrong; none where a fault of ours is among them."""
+    """Return one line for each error; none if any of them is unexpected, that is, a bug."""
     errors = list(_each(error))
-    if not all(isinstance(one, (*EXPECTED, *AWAY, FORBIDDEN)) for one in errors):
+    if not all(isinstance(inner, (*EXPECTED, *AWAY, FORBIDDEN)) for inner in errors):
         return []
-    return [" ".join(_words(one).split()) for one in errors]
+    return [line for inner in errors for line in _lines(inner)]
+
+
+def _lines(error: BaseException) -> list[str]:
+    """Return the message as one line. The log of a server that failed to start keeps its lines."""
+    if isinstance(error, ServerFailed):
+        return str(error).splitlines()
+    return [" ".join(_message(error).split())]
 
 
 def exit_code(error: BaseException) -> int:
-    """2 for settings that cannot be used, else 1."""
-    return 2 if any(isinstance(one, SettingsError) for one in _each(error)) else 1
+    """Return 2 for invalid settings, else 1."""
+    return 2 if any(isinstance(inner, SettingsError) for inner in _each(error)) else 1
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, EXPECTED):
         return str(error)
     if isinstance(error, FORBIDDEN):
-        return f"PostgreSQL: {error}: MEDIABUS_DATABASE_URL must name a role that may do this"
+        return f"PostgreSQL: {error}. Use a role with this right in MEDIABUS_DATABASE_URL"
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return (
+            f"PostgreSQL is read-only ({error}). The database URL must lead to the primary, not to "
+            "a standby, and default_transaction_read_only must be off"
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    said = str(error) or type(error).__name__
-    return f"a server is out of reach ({said}): `mediabus doctor` says which"
+    message = error_text(error)
+    return f"cannot reach a server ({message}): run `mediabus doctor` to see which one"
 
 
 def _each(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group, in a group in a group, and so on."""
+    """Yield the errors in a group, and in nested groups."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from _each(inner)

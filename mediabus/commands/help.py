@@ -1,4 +1,4 @@
-"""Help pages, and a group of commands that imports a command only when it runs."""
+"""Help pages, and a command group that imports each command only when it runs."""
 
 import importlib
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ import click
 
 
 def examples(*lines: str) -> str:
-    """The foot of a help page; click leaves a paragraph that starts with ``\\b`` as it is."""
+    """Format the examples of a help page. click never wraps a paragraph after ``\\b``."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 class LazyGroup(click.Group):
-    """Commands by name, each with the module that has it and its line in the list of commands.
+    """A command group: ``lazy`` maps each name to its module and its summary.
 
-    The commands need NATS, PostgreSQL and HTTP clients; the list of commands needs none of them.
+    Showing the list of commands does not import the clients of NATS, PostgreSQL and HTTP.
     """
 
     lazy: ClassVar[Mapping[str, tuple[str, str]]] = {}
@@ -30,6 +30,6 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Lists the commands without importing them."""
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in self.lazy.items()])

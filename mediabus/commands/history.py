@@ -1,4 +1,4 @@
-"""`mediabus history`: what happened, from the events table, by way of NATS."""
+"""`mediabus history`: events of the history, requested over NATS."""
 
 import asyncio
 import datetime
@@ -9,50 +9,64 @@ from typing import Any, Final
 import click
 import msgspec
 
-from schemas.commands import CountHistory, Counts, HistoryEvent, ListHistory, Page
-from schemas.events import Severity
-from service.cli.asking import ask
-from service.cli.face import Face, Moment, json_lines, note_a_slip
-from service.cli.help import examples
-from service.cli.output import COLOURS, line, local, plain, what
-from service.cli.tables import show
-from service.runtime.bus import Bus
+from mediabus.api.request import ask
+from mediabus.commands.context import Face, Moment, json_lines, note_unregistered
+from mediabus.commands.help import examples
+from mediabus.commands.output import COLOURS, actor_text, event_line, local_time, summary_of
+from mediabus.commands.tables import show
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.visible import json_line, plain
+from mediabus.schemas.events import Severity
+from mediabus.schemas.operations.requests import (
+    CountHistory,
+    Counts,
+    HistoryEvent,
+    ListHistory,
+    Page,
+)
 
 PAGE: Final = 500
-"""The most events that one request may ask for."""
+"""Events in one page, the maximum of ``history.list``."""
 
 
 @click.command(
     epilog=examples(
-        "mediabus history                                   the newest 50",
+        "mediabus history                                   the newest 50 events",
         "mediabus history --category downloads --since 1d",
         "mediabus history --severity error --all --json | jq .data.error_message",
         "mediabus history --resource media_item:0198c1f2-…  the life of one item",
         "mediabus history --actor user:42 --until 2026-11-01",
-        "mediabus history --count --since 7d                how many of each type",
+        "mediabus history --count --since 7d                count the events of each type",
     )
 )
-@click.option("--category", help="media, downloads, system, or one of your own.")
-@click.option("--type", "event_type", help="Such as download.failed.")
+@click.option("--category", help="Category: media, downloads, system, or one of your own.")
+@click.option("--type", "event_type", help="Event type, such as download.failed.")
 @click.option("--severity", type=click.Choice(["info", "warning", "error"]))
-@click.option("--actor", metavar="[KIND][:ID]", help="Who did it: user:42, user or :42.")
-@click.option("--resource", metavar="[KIND][:ID]", help="What it is about: media_item:UUID.")
-@click.option("--since", type=Moment(), help="From then on: 10m, 1h, 2d, 2026-11-22T10:00.")
-@click.option("--until", type=Moment(), help="Before then.")
+@click.option("--actor", metavar="[KIND][:ID]", help="Actor: user:42, user or :42.")
+@click.option("--resource", metavar="[KIND][:ID]", help="Resource: media_item:UUID.")
+@click.option(
+    "--extension",
+    "extensions",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Extension attribute, such as traceparent=00-…; repeatable.",
+)
+@click.option("--since", type=Moment(), help="Events since then: 10m, 1h, 2d, 2026-11-22T10:00.")
+@click.option("--until", type=Moment(), help="Events before then.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--all", "everything", is_flag=True, help="All of them, however many.")
-@click.option("--after", metavar="NEXT", help="The page after the one that ended with NEXT.")
-@click.option("--count", is_flag=True, help="How many there are of each type.")
+@click.option("--all", "everything", is_flag=True, help="Show all events, without a limit.")
+@click.option("--after", metavar="NEXT", help="Continue after the page whose `next` was NEXT.")
+@click.option("--count", is_flag=True, help="Count the events of each type.")
 @json_lines
 @click.pass_obj
 def history(face: Face, /, **options: Any) -> None:  # noqa: ANN401 - as click took them
-    """Show what happened, newest first."""
-    asked = Asked(**options)
-    note_a_slip(event_type=asked.event_type, category=asked.category)
-    asyncio.run(_count(face, asked) if asked.count else _list(face, asked))
+    """Show stored events, newest first."""
+    query = Query(**options)
+    note_unregistered(event_type=query.event_type, category=query.category)
+    asyncio.run(_count(face, query) if query.count else _list(face, query))
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Query(msgspec.Struct, frozen=True, kw_only=True):
     """The options of the command."""
 
     category: str | None
@@ -60,6 +74,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity | None
     actor: str | None
     resource: str | None
+    extensions: tuple[str, ...]
     since: datetime.datetime | None
     until: datetime.datetime | None
     limit: int
@@ -69,51 +84,63 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool
 
 
-def filters(asked: Asked) -> dict[str, Any]:
-    """The fields of the request that the options mean."""
-    actor_type, _, actor_id = (asked.actor or "").partition(":")
-    resource_type, _, resource_id = (asked.resource or "").partition(":")
+def filters(query: Query) -> dict[str, Any]:
+    """Return the fields of the request for these options."""
+    actor_type, _, actor_id = (query.actor or "").partition(":")
+    resource_type, _, resource_id = (query.resource or "").partition(":")
     given = {
-        "category": asked.category,
-        "type": asked.event_type,
-        "severity": asked.severity,
+        "category": query.category,
+        "type": query.event_type,
+        "severity": query.severity,
         "actor_type": actor_type,
         "actor_id": actor_id,
         "resource_type": resource_type,
         "resource_id": resource_id,
-        "since": asked.since,
-        "until": asked.until,
+        "extensions": _extensions(query.extensions),
+        "since": query.since,
+        "until": query.until,
     }
     return {name: value for name, value in given.items() if value}
 
 
-async def _list(face: Face, asked: Asked) -> None:
+def _extensions(given: tuple[str, ...]) -> dict[str, str]:
+    """Parse attributes given as ``NAME=VALUE``. Raises BadParameter."""
+    pairs = [text.partition("=") for text in given]
+    for name, equals, value in pairs:
+        if not (name and equals):
+            raise click.BadParameter(
+                f"{name or value!r} is not NAME=VALUE, such as partitionkey=7",
+                param_hint="--extension",
+            )
+    return {name: value for name, _, value in pairs}
+
+
+async def _list(face: Face, query: Query) -> None:
     async with face.connected() as bus:
-        in_a_table: list[HistoryEvent] = []
+        for_table: list[HistoryEvent] = []
         after = None
-        async for page in _pages(bus, asked):
+        async for page in _pages(bus, query):
             after = page.next
-            if asked.as_json:
+            if query.as_json:
                 for event in page.items:
-                    click.echo(msgspec.json.encode(event))
+                    click.echo(json_line(msgspec.json.encode(event)))
             elif sys.stdout.isatty():
-                in_a_table += page.items
+                for_table += page.items
             else:
                 for event in page.items:
                     click.echo(_line(event))
-    if sys.stdout.isatty() and not asked.as_json:
-        _table(in_a_table)
+    if sys.stdout.isatty() and not query.as_json:
+        _table(for_table)
     if after:
-        click.secho(f"there is more: add --after {after}", dim=True, err=True)
+        click.secho(f"more events match; to continue, add --after {after}", dim=True, err=True)
 
 
-async def _pages(bus: Bus, asked: Asked) -> AsyncIterator[Page[HistoryEvent]]:
-    """Page after page, until there are enough."""
-
-    left, after = asked.limit, asked.after
-    wanted = filters(asked)
-    while asked.everything or left > 0:
-        size = PAGE if asked.everything else min(left, PAGE)
+async def _pages(bus: Bus, query: Query) -> AsyncIterator[Page[HistoryEvent]]:
+    """Yield pages until the limit is reached."""
+    left, after = query.limit, query.after
+    wanted = filters(query)
+    while query.everything or left > 0:
+        size = PAGE if query.everything else min(left, PAGE)
         request = ListHistory(**wanted, limit=size, after=after)
         page = await ask(bus, "history.list", request, Page[HistoryEvent])
         yield page
@@ -123,8 +150,7 @@ async def _pages(bus: Bus, asked: Asked) -> AsyncIterator[Page[HistoryEvent]]:
 
 
 def _line(event: HistoryEvent) -> str:
-
-    return line(
+    return event_line(
         time=event.time,
         severity=event.severity,
         event_type=event.type,
@@ -134,38 +160,37 @@ def _line(event: HistoryEvent) -> str:
 
 
 def _about(event: HistoryEvent) -> str:
-
-    return what(msgspec.json.decode(event.data), event.resource_type, event.resource_id)
+    return summary_of(msgspec.json.decode(event.data), event.resource_type, event.resource_id)
 
 
 def _actor(event: HistoryEvent) -> str | None:
-    return f"{event.actor_type}:{event.actor_id}" if event.actor_type else None
+    if event.actor_type is None:
+        return None
+    return actor_text(f"{event.actor_type}:{event.actor_id}", is_verified=event.actor_verified)
 
 
 def _table(events: list[HistoryEvent]) -> None:
-
     show(
         ("time", "type", "what", "actor"),
         [
             (
-                local(event.time),
+                local_time(event.time),
                 (plain(event.type), COLOURS.get(event.severity)),
                 _about(event),
                 plain(_actor(event) or ""),
             )
             for event in events
         ],
-        nothing="nothing happened that matches",
+        nothing="no events match",
     )
 
 
-async def _count(face: Face, asked: Asked) -> None:
-
+async def _count(face: Face, query: Query) -> None:
     async with face.connected() as bus:
-        counts = await ask(bus, "history.count", CountHistory(**filters(asked)), Counts)
-    if asked.as_json:
-        click.echo(msgspec.json.encode(counts))
+        counts = await ask(bus, "history.count", CountHistory(**filters(query)), Counts)
+    if query.as_json:
+        click.echo(json_line(msgspec.json.encode(counts)))
         return
     for event_type, count in counts.by_type.items():
-        click.echo(f"{count:>10}  {event_type}")
-    click.echo(f"{counts.total:>10}  in all")
+        click.echo(f"{count:>10}  {plain(event_type)}")
+    click.echo(f"{counts.total:>10}  total")

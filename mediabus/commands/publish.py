@@ -1,4 +1,4 @@
-"""`mediabus publish`: says an event from the command line."""
+"""`mediabus publish`: publish an event from the command line."""
 
 import asyncio
 import datetime
@@ -8,11 +8,11 @@ import sys
 import click
 import msgspec
 
-from schemas import codec
-from schemas.envelope import Envelope
-from schemas.identity import uuid7
-from service.cli.face import Face, actor_from, note_a_slip, resource_from
-from service.cli.help import examples
+from mediabus.commands.context import Face, actor_from, note_unregistered, resource_from
+from mediabus.commands.help import examples
+from mediabus.schemas import codec
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.identity import uuid7
 
 
 @click.command(
@@ -24,11 +24,13 @@ from service.cli.help import examples
     )
 )
 @click.argument("event_type", metavar="TYPE")
-@click.option("--data", metavar="JSON", default="{}", help="What happened; - reads it from stdin.")
-@click.option("--actor", metavar="KIND:ID", help="Who did it; you, without it.")
-@click.option("--resource", metavar="KIND:ID", help="What it is about.")
-@click.option("--correlation", metavar="ID", help="Shared by all events of one cause.")
-@click.option("--category", help="For a type that is not registered; other, without it.")
+@click.option("--data", metavar="JSON", default="{}", help="Data of the event; - reads stdin.")
+@click.option("--actor", metavar="KIND:ID", help="Who did it; default: your user name.")
+@click.option("--resource", metavar="KIND:ID", help="What the event is about.")
+@click.option(
+    "--correlation", metavar="ID", help="Correlation id, shared by all events of one cause."
+)
+@click.option("--category", help="Category of an unregistered type; default: other.")
 @click.option("--severity", type=click.Choice(["info", "warning", "error"]))
 @click.pass_obj
 def publish(  # noqa: PLR0917 - click passes its options by keyword
@@ -41,10 +43,10 @@ def publish(  # noqa: PLR0917 - click passes its options by keyword
     category: str | None,
     severity: str | None,
 ) -> None:
-    """Publish an event and print its id, once it is stored.
+    """Publish an event, wait until NATS has stored it, and print its id.
 
-    TYPE is registered (`mediabus schema markdown` lists them), and then its data must fit, or any
-    other name of your own, such as shop.it_happened.
+    TYPE is a registered type or one of your own, such as shop.it_happened. The data of a registered
+    type must fit its schema; `mediabus schema markdown` lists the types.
     """
     attributes = {
         "specversion": "1.0",
@@ -56,18 +58,17 @@ def publish(  # noqa: PLR0917 - click passes its options by keyword
         "category": category,
         "severity": severity,
     }
-    who = actor_from(actor or f"user:{getpass.getuser()}")
-    attributes |= {"actortype": who.type, "actorid": who.id}
-    said = sys.stdin.buffer.read() if data == "-" else data.encode(errors="surrogateescape")
-    envelope = _envelope({name: value for name, value in attributes.items() if value}, said)
-    note_a_slip(event_type=event_type)
+    sender = actor_from(actor or f"user:{getpass.getuser()}")
+    attributes |= {"actortype": sender.type, "actorid": sender.id}
+    payload = sys.stdin.buffer.read() if data == "-" else data.encode(errors="surrogateescape")
+    envelope = _envelope({name: value for name, value in attributes.items() if value}, payload)
+    note_unregistered(event_type=event_type)
     asyncio.run(_publish(face, envelope))
     click.echo(str(envelope.id))
 
 
 def _envelope(attributes: dict[str, object], data: bytes) -> Envelope:
-    """The event as its consumers will read it. Raises InvalidEvent."""
-
+    """Return the event as its consumers will decode it. Raises InvalidEvent."""
     try:
         msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -78,4 +79,6 @@ def _envelope(attributes: dict[str, object], data: bytes) -> Envelope:
 
 async def _publish(face: Face, envelope: Envelope) -> None:
     async with face.connected() as bus:
+        if bus.is_guest:
+            envelope = msgspec.structs.replace(envelope, source="cli")
         await bus.publish_envelope(envelope)

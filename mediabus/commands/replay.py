@@ -1,4 +1,4 @@
-"""`mediabus replay`: the history made whole from the stream, or old events for one consumer."""
+"""`mediabus replay`: fill gaps of the history, or replay old events to one consumer."""
 
 import asyncio
 import contextlib
@@ -13,21 +13,24 @@ import asyncpg
 import click
 from nats.js.errors import NotFoundError
 
-from consumers.daemon import Delivery
-from consumers.past import Span, count, pages
-from consumers.persister.store import NEWEST_ACCEPTED, EventStore
-from schemas import codec
-from schemas.envelope import Envelope
-from schemas.identity import uuid7
-from schemas.subjects import EVENTS_SUBJECTS, REPLAY_STREAM, replayed, subject_of
-from service.cli.face import Face, Moment, note_a_slip
-from service.cli.help import examples
-from service.cli.output import local
-from service.cli.problems import Unanswered
-from service.cli.stream import read_stream
-from service.outbox.batch import Outgoing, publish_all
-from service.runtime.bus import Bus, PublishFailed
-from service.runtime.database import Pool, open_pool
+from mediabus.api.stream import read_stream
+from mediabus.commands.context import Face, Moment, note_unregistered
+from mediabus.commands.errors import Unanswered
+from mediabus.commands.help import examples
+from mediabus.commands.notes import note
+from mediabus.commands.output import local_time
+from mediabus.consumers.daemon import Delivery, published_at
+from mediabus.consumers.event_row import EventRow
+from mediabus.consumers.history.archive import Span, count, pages
+from mediabus.consumers.persister.store import NEWEST_ACCEPTED, EventStore
+from mediabus.runtime.nats.bus import STRUCTURED, Bus, PublishFailed
+from mediabus.runtime.nats.stream_reader import Stored
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.schemas import codec
+from mediabus.schemas import dead_letter_headers as letter
+from mediabus.schemas.identity import uuid7
+from mediabus.schemas.subjects import EVENTS_SUBJECTS, REPLAY_STREAM, replayed, subject_of
+from mediabus.service.outbox.publish import Outgoing, publish_all
 
 CONNECT_WITHIN: Final = 10.0
 AT_A_TIME: Final = 500
@@ -36,16 +39,18 @@ MOST_BYTES: Final = 8_000_000
 
 @click.command(
     epilog=examples(
-        "mediabus replay --since 30d --dry-run              is anything missing in the history?",
-        "mediabus replay --since 30d                        stores what is missing",
-        "mediabus replay --since 2025-01-01 --to notifier   feeds old events to a consumer",
+        "mediabus replay --since 30d --dry-run              count the missing events",
+        "mediabus replay --since 30d                        store those events",
+        "mediabus replay --since 2025-01-01 --to notifier   replay old events",
     )
 )
-@click.option("--since", type=Moment(), required=True, help="Events from then on: 2d, 2026-11-22.")
-@click.option("--until", type=Moment(), help="Events before then; without it, before now.")
+@click.option("--since", type=Moment(), required=True, help="Events since then: 2d, 2026-11-22.")
+@click.option("--until", type=Moment(), help="Events before then; default: now.")
 @click.option("--type", "event_type", metavar="TYPE", help="Only this event type.")
-@click.option("--to", "consumer", metavar="NAME", help="Feed them to this consumer, from history.")
-@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@click.option(
+    "--to", "consumer", metavar="NAME", help="Replay events of the history to this consumer."
+)
+@click.option("--dry-run", is_flag=True, help="Only count the events.")
 @click.pass_obj
 def replay(
     face: Face,
@@ -56,14 +61,16 @@ def replay(
     consumer: str | None,
     dry_run: bool,
 ) -> None:
-    """Store again what the stream still holds, or feed old events to a consumer.
+    """Store the events that the history lacks, or replay old events to a consumer.
 
-    Without --to, the history gets those events that it misses; what it has stays as it is, and
-    nobody else notices. With --to, one consumer of your own gets events out of the history, which
-    reaches further back than the stream: in the order of their times, each as it was.
+    Without --to, mediabus reads the stream and stores the events that are missing in the history.
+    Stored events do not change, and no other consumer is affected.
+
+    With --to, mediabus publishes events of the history to one consumer of your own, in the order of
+    their times. The history goes back further than the stream.
     """
     span = Span(since, until or datetime.datetime.now(datetime.UTC), event_type)
-    note_a_slip(event_type=event_type)
+    note_unregistered(event_type=event_type)
     asyncio.run(_replay(face, span, consumer, dry_run=dry_run))
 
 
@@ -85,8 +92,8 @@ async def _history(face: Face) -> AsyncIterator[Pool]:
                 pool = await stack.enter_async_context(opened)
         except TimeoutError as error:
             raise Unanswered(
-                f"no PostgreSQL in {CONNECT_WITHIN:.0f} s: is it running, and is that where "
-                "MEDIABUS_DATABASE_URL leads?"
+                f"Cannot reach PostgreSQL within {CONNECT_WITHIN:.0f} s. Check that it is running "
+                "and that MEDIABUS_DATABASE_URL is correct."
             ) from error
         try:
             yield pool
@@ -108,31 +115,42 @@ async def _rebuild(bus: Bus, pool: Pool, span: Span, *, dry_run: bool) -> None:
     click.echo(
         f"{progress.count} events in the stream, {missing} of them missing in the history"
         if dry_run
-        else f"{progress.count} events in the stream, {store.stored} stored that were missing"
+        else f"{progress.count} events in the stream, {store.stored} missing ones stored"
     )
     if refused:
-        click.echo(f"{refused} cannot be stored: `mediabus dead list` says why", err=True)
+        click.echo(f"{refused} cannot be stored: see `mediabus dead list`", err=True)
 
 
 async def _batches(bus: Bus, span: Span) -> AsyncIterator[list[Delivery]]:
-    """What the stream holds of the span. An event arrives after it happened, or as much earlier as
-    clocks may differ."""
+    """Read the events of the span from the stream, in batches.
+
+    The stream stores an event after its time, or earlier by the accepted difference of clocks.
+    """
     batch: list[Delivery] = []
     size = 0
     start = span.since - NEWEST_ACCEPTED
-    async for message in read_stream(bus, EVENTS_SUBJECTS, start, follow=False):
+    async for message in read_stream(bus, EVENTS_SUBJECTS, start, follow=False, note=note):
         try:
-            envelope = codec.decode(message.data, message.headers)
+            envelope, sent = _decoded(bus, message)
         except codec.InvalidEvent:
-            continue  # it is among the dead letters
+            continue  # the persister has dead-lettered it
         if span.takes(envelope):
-            batch.append(Delivery(envelope, message.metadata.sequence.stream, 1))
+            batch.append(Delivery(envelope, message.sequence, 1, sent))
             size += len(message.data)
         if len(batch) >= AT_A_TIME or size >= MOST_BYTES:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _decoded(bus: Bus, message: Stored) -> codec.Decoded:
+    return codec.read(
+        message.data,
+        message.headers,
+        published_at=lambda: published_at(message.headers, message.time),
+        trust_actor=bus.trusts_actors,
+    )
 
 
 async def _feed(bus: Bus, pool: Pool, span: Span, consumer: str, *, dry_run: bool) -> None:
@@ -147,41 +165,45 @@ async def _feed(bus: Bus, pool: Pool, span: Span, consumer: str, *, dry_run: boo
             refused += await _publish(bus, consumer, page, run)
         except PublishFailed as error:
             raise PublishFailed(
-                f"{progress.count} of {total} events were fed, then: {error}; "
-                f"go on with --since {page[0].time.isoformat()}"
+                f"{progress.count} of {total} events were published, then: {error}. "
+                f"Continue with --since {page[0].occurred_at.isoformat()}"
             ) from error
-        progress.advance(len(page), page[-1].time)
+        progress.advance(len(page), page[-1].occurred_at)
     progress.end()
-    click.echo(f"{progress.count - refused} events are on their way to {consumer}")
+    click.echo(f"published {progress.count - refused} events to {consumer}")
     if refused:
-        click.echo(f"{refused} are too large by now: only the history has them", err=True)
+        click.echo(f"skipped {refused} events that are too large for NATS", err=True)
 
 
-async def _publish(bus: Bus, consumer: str, page: list[Envelope], run: UUID) -> int:
-    """Publishes events to one consumer, in their order, and answers how many cannot be: PostgreSQL
-    may have made a number longer, and the event too large."""
+async def _publish(bus: Bus, consumer: str, page: list[EventRow], run: UUID) -> int:
+    """Publish events to one consumer, in order. Return how many are too large.
+
+    PostgreSQL writes some numbers with more digits, so an event can outgrow the limit.
+    """
     outgoing = []
-    for envelope in page:
-        with contextlib.suppress(codec.InvalidEvent):
-            subject, payload = replayed(consumer, subject_of(envelope)), codec.encode(envelope)
-            # Under an id of this run: else a second run would be dropped as seen.
-            outgoing.append(Outgoing(uuid5(run, str(envelope.id)), subject, payload))
+    for row in page:
+        payload, headers = row.sent()
+        if len(payload) <= codec.MAX_EVENT_BYTES:
+            envelope = row.envelope()
+            subject = replayed(consumer, subject_of(envelope))
+            if not envelope.has_time:
+                headers = {**(headers or STRUCTURED), letter.TIME: row.occurred_at.isoformat()}
+            # An id of this run: JetStream would drop a second run as duplicates.
+            outgoing.append(Outgoing(uuid5(run, str(row.id)), subject, payload, headers))
     await publish_all(bus, outgoing)
     return len(page) - len(outgoing)
 
 
 async def _check_consumer(bus: Bus, consumer: str) -> None:
-    """What nobody waits for would be dropped."""
+    """Raise Unanswered if the consumer never ran: the stream would drop its messages."""
     try:
         await bus.js.consumer_info(REPLAY_STREAM, consumer)
-    except (NotFoundError, ValueError) as error:  # ValueError: no consumer can be called that
-        raise Unanswered(
-            f"no consumer {consumer!r} of your own ever ran: start it, then feed it"
-        ) from error
+    except (NotFoundError, ValueError) as error:  # ValueError: an invalid consumer name
+        raise Unanswered(f"consumer {consumer!r} has never run: start it, then replay") from error
 
 
 class _Progress:
-    """How far it is, for who waits at a terminal."""
+    """A progress line on a terminal."""
 
     def __init__(self, of: int | None = None) -> None:
         self.count = 0
@@ -192,10 +214,10 @@ class _Progress:
         self.count += events
         if sys.stderr.isatty() and time.monotonic() - self._shown_at > 0.2:
             of = f" of {self._of}" if self._of else ""
-            line = f"{self.count}{of} events, up to {local(moment)}"
-            click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+            line = f"{self.count}{of} events, up to {local_time(moment)}"
+            print(f"\r\x1b[K{line}", end="", file=sys.__stderr__, flush=True)
             self._shown_at = time.monotonic()
 
     def end(self) -> None:
         if self._shown_at:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            print("\r\x1b[K", end="", file=sys.__stderr__, flush=True)

@@ -1,4 +1,4 @@
-"""Tables on a terminal."""
+"""Print tables on a terminal."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mediabus.runtime.visible import plain
+
 Cell = str | tuple[str, str | None]
-"""Text, or text and its colour."""
+"""A text, or a text and its colour."""
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, nothing: str) -> None:
-    """Prints the rows as a table, or says that there is nothing."""
+    """Print the rows as a table, or the text ``nothing`` if there are none."""
     console = Console()
     if not rows:
         console.print(Text(nothing, style="dim"))
@@ -25,6 +27,6 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, nothing: str
 
 
 def _text(cell: Cell) -> Text:
-    """Text as it is: rich would take square brackets in a title for markup."""
+    """Return the text without markup: rich would interpret square brackets in a title."""
     text, colour = cell if isinstance(cell, tuple) else (cell, None)
-    return Text(text, style=colour or "")
+    return Text(plain(text), style=colour or "")

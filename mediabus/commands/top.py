@@ -1,4 +1,4 @@
-"""`mediabus top`: the downloads under way, live."""
+"""`mediabus top`: the downloads in progress, live."""
 
 import asyncio
 import contextlib
@@ -13,34 +13,37 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from schemas.status import DownloadStatus, Phase
-from service.cli.face import Face
-from service.cli.help import examples
-from service.cli.output import plain, rate, span
-from service.downloads.shown import Shown, follow, read
-from service.runtime.bus import Bus
+from mediabus.commands.context import Face
+from mediabus.commands.help import examples
+from mediabus.commands.output import format_duration, format_rate
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.visible import plain
+from mediabus.schemas.status import DownloadStatus, Phase
+from mediabus.service.downloads.bucket import Shown, follow, read
 
 ENDED: Final = frozenset({Phase.COMPLETED})
 COLOURS: Final = {Phase.FAILED: "red", Phase.PAUSED: "yellow", Phase.DOWNLOADING: "green"}
 DRAWN_EVERY: Final = 0.5
 BARS_FROM: Final = 80
-"""Columns of the terminal; where there are fewer, titles need the room."""
+"""Terminal columns. A narrower terminal shows no progress bars, to leave room for titles."""
 
 
 @click.command(epilog=examples("mediabus top", "mediabus top --once | cat"))
-@click.option("--once", is_flag=True, help="Print once, and stop.")
+@click.option("--once", is_flag=True, help="Print once and exit.")
 @click.pass_obj
 def top(face: Face, once: bool) -> None:
-    """Show the downloads under way, as they change.
+    """Show the downloads in progress, live.
 
-    It follows what the monitor sees. Ctrl-C stops it.
+    The list follows what the monitor reports. Press Ctrl-C to stop.
     """
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_top(face, once=once or not sys.stdout.isatty()))
 
 
 async def _top(face: Face, *, once: bool) -> None:
-    console = Console()
+    console = Console(
+        file=sys.__stdout__
+    )  # rich moves the cursor; the texts themselves are cleaned by plain()
     async with face.connected() as bus:
         if once:
             console.print(picture(await read(bus), width=console.width, height=10_000))
@@ -57,34 +60,36 @@ async def _top(face: Face, *, once: bool) -> None:
 
 
 async def _follow(bus: Bus, shown: Shown) -> None:
-    async with contextlib.aclosing(follow(bus, shown)) as looks:
-        async for _ in looks:
+    async with contextlib.aclosing(follow(bus, shown)) as updates:
+        async for _ in updates:
             pass
 
 
 def picture(shown: Shown, *, width: int, height: int) -> RenderableType:
-    """As many of the downloads under way as fit, the fastest first, and one line about all."""
-    under_way = sorted(
+    """Render a summary line and as many downloads in progress as fit, the fastest first."""
+    active = sorted(
         (d for d in shown.downloads.values() if d.phase not in ENDED),
         key=lambda d: (-d.download_rate, -d.progress, d.title),
     )
     room = max(height - 4, 1)
     parts: list[RenderableType] = [
-        _summary(shown, under_way),
-        _table(under_way[:room], with_bars=width >= BARS_FROM),
+        _summary(shown, active),
+        _table(active[:room], with_bars=width >= BARS_FROM),
     ]
-    if len(under_way) > room:
-        parts.append(Text(f"and {len(under_way) - room} more", style="dim"))
+    if len(active) > room:
+        parts.append(Text(f"and {len(active) - room} more", style="dim"))
     return Group(*parts)
 
 
-def _summary(shown: Shown, under_way: list[DownloadStatus]) -> Text:
-    down = rate(sum(d.download_rate for d in under_way))
-    up = rate(sum(d.upload_rate for d in shown.downloads.values()))
-    away = sorted(name for name, status in shown.clients.items() if not status.reachable)
-    text = Text(f"{len(under_way)} under way, {down or '0 B/s'} down, {up or '0 B/s'} up")
-    if away:
-        text.append(f"   out of reach: {', '.join(away)}", style="red")
+def _summary(shown: Shown, active: list[DownloadStatus]) -> Text:
+    down = format_rate(sum(d.download_rate for d in active))
+    up = format_rate(sum(d.upload_rate for d in shown.downloads.values()))
+    unreachable = sorted(name for name, status in shown.clients.items() if not status.reachable)
+    text = Text(f"{len(active)} in progress, {down or '0 B/s'} down, {up or '0 B/s'} up")
+    if unreachable:
+        text.append(f"   unreachable: {plain(', '.join(unreachable))}", style="red")
+    if shown.unreadable:
+        text.append(f"   {len(shown.unreadable)} invalid: see mediabus doctor", style="yellow")
     return text
 
 
@@ -104,7 +109,7 @@ def _table(downloads: Iterable[DownloadStatus], *, with_bars: bool) -> Table:
             Text(str(download.phase), style=COLOURS.get(download.phase, "")),
             *([ProgressBar(total=1.0, completed=download.progress)] if with_bars else []),
             f"{download.progress:.1%}",
-            rate(download.download_rate),
-            span(download.eta),
+            format_rate(download.download_rate),
+            format_duration(download.eta),
         )
     return table

@@ -1,4 +1,4 @@
-"""`mediabus doctor`: what is reachable, what lags, what to do about it."""
+"""`mediabus doctor`: run the checks and print their findings."""
 
 import asyncio
 import contextlib
@@ -7,9 +7,11 @@ import sys
 import click
 import msgspec
 
-from service.cli.checks import Finding, examine
-from service.cli.face import Face, json_lines
-from service.cli.help import examples
+from mediabus.commands.context import Face, json_lines
+from mediabus.commands.help import examples
+from mediabus.doctor.checks import examine
+from mediabus.doctor.finding import Finding
+from mediabus.runtime.visible import json_line, plain
 
 
 @click.command(
@@ -18,7 +20,7 @@ from service.cli.help import examples
 @json_lines
 @click.pass_obj
 def doctor(face: Face, as_json: bool) -> None:
-    """Check that all parts are there and keep up; the exit code is 1 where one does not."""
+    """Check every part of mediabus; exit with 1 if there is a problem."""
     sys.exit(asyncio.run(_examine(face, as_json=as_json)))
 
 
@@ -33,9 +35,9 @@ async def _examine(face: Face, *, as_json: bool) -> int:
 
 def _show(finding: Finding, *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.encode(finding))
+        click.echo(json_line(msgspec.json.encode(finding)))
         return
     mark = click.style("ok     ", fg="green") if finding.ok else click.style("problem", fg="red")
-    click.echo(f"{mark}  {finding.name:<19} {finding.found}")
+    click.echo(f"{mark}  {plain(finding.name):<19} {plain(finding.found)}")
     if finding.advice:
-        click.echo(f"{'':<9}{'':<19} {click.style('->', bold=True)} {finding.advice}")
+        click.echo(f"{'':<9}{'':<19} {click.style('->', bold=True)} {plain(finding.advice)}")

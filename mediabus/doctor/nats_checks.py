@@ -1,70 +1,68 @@
-"""What `mediabus doctor` looks at, one finding each."""
+"""The checks of `mediabus doctor` that need nothing but NATS."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from typing import Any, Final
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from typing import Final
 
 import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.js.api import ConsumerInfo
 from nats.js.errors import APIError, NotFoundError
 
-from consumers.dead_letters import DeadLetters
-from consumers.persister.run import NAME as PERSISTER
-from schemas.commands import HistoryEvent, ListHistory, Page
-from schemas.subjects import DEAD_LETTERS_STREAM, DOWNLOAD_STATUS_STREAM, EVENTS_STREAM
-from service.cli.asking import ask
-from service.cli.face import Face
-from service.cli.output import local, plain
-from service.cli.problems import Unanswered
-from service.clients.sessions import client_settings
-from service.downloads.shown import read
-from service.monitor.unwatched import SUBJECT
-from service.runtime.bus import Bus, CannotConnect
-from service.runtime.streams import NEEDS_SERVER
+from mediabus.api.errors import NoAnswer, OperationFailed
+from mediabus.api.request import ask
+from mediabus.commands.output import local_time
+from mediabus.consumers.dead_letters import DeadLetters
+from mediabus.doctor.finding import Finding
+from mediabus.doctor.stream_checks import trouble_of, waiting_events
+from mediabus.runtime.error_text import error_text
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.streams import NEEDS_SERVER
+from mediabus.runtime.visible import plain
+from mediabus.schemas.operations.requests import HistoryEvent, ListHistory, Page
+from mediabus.schemas.subjects import (
+    DEAD_LETTERS_STREAM,
+    DOWNLOAD_STATUS_STREAM,
+    EVENTS_STREAM,
+    PERSISTER,
+    STATUS_SUBJECT,
+)
+from mediabus.service.downloads.bucket import read
+from mediabus.wiring.registry import PROCESSES
 
 FAR_BEHIND: Final = 10_000
-"""Events; the persister stores as many within a second."""
+"""Events in the backlog. The persister stores this many within a second."""
 
 SERVICES_ANSWER_WITHIN: Final = 0.5
 EXPECTED: Final = {
-    "media.create": "mediabus service",
-    "downloads.initiate": "mediabus service",
-    "history.list": "mediabus persist",
+    operation: f"mediabus {process.name}" for process in PROCESSES for operation in process.answers
 }
-"""An operation of each service, and the command that serves it."""
+"""One operation of each service, and the command that serves it."""
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What was looked at, whether it is well, what was found and, where it is not, what to do."""
-
-    name: str
-    ok: bool
-    found: str
-    advice: str | None = None
-
-
-async def examine(face: Face) -> AsyncGenerator[Finding, None]:
-    """Looks at the settings, and at everything that can be seen by way of NATS."""
-    for line in face.exposed():
-        found, _, advice = line.partition(": ")
-        yield _problem("settings", found, advice)
-    enabled = [client.name for client in client_settings(face.settings()) if client.enabled]
-    try:
-        async with face.connected() as bus:
-            yield _server(bus)
-            for stream in (EVENTS_STREAM, DEAD_LETTERS_STREAM):
-                yield await _stream(bus, stream)
-            yield await _persister(bus)
-            yield await _dead_letters(bus)
-            async for finding in _services(bus):
-                yield finding
-            yield await _database(bus)
-            async for finding in _clients(bus, enabled):
-                yield finding
-    except CannotConnect as error:
-        yield Finding(name="NATS", ok=False, found="out of reach", advice=str(error))
+async def examine_nats(bus: Bus, enabled: Collection[str] = ()) -> AsyncIterator[Finding]:
+    """Check everything that is visible through NATS. ``enabled`` are the clients that must run."""
+    yield _server(bus)
+    for stream in (EVENTS_STREAM, DEAD_LETTERS_STREAM):
+        yield await _stream(bus, stream)
+    yield await _persister(bus)
+    async for finding in _other_consumers(bus):
+        yield finding
+    yield await _dead_letters(bus)
+    async for finding in _services(bus):
+        yield finding
+    if waiting := await waiting_events(bus):
+        yield _problem(
+            "outbox",
+            str(waiting),
+            "see the streams above and the log of `mediabus service`",
+        )
+    yield await _database(bus)
+    async for finding in _clients(bus, enabled):
+        yield finding
 
 
 def _server(bus: Bus) -> Finding:
@@ -74,7 +72,7 @@ def _server(bus: Bus) -> Finding:
     url = bus.nc.connected_url.netloc.rpartition("@")[2] if bus.nc.connected_url else "?"
     if found < NEEDS_SERVER:
         needed = ".".join(map(str, NEEDS_SERVER))
-        return _problem("NATS", f"{text} at {url}", f"update nats-server to {needed} or newer")
+        return _problem("NATS", f"{text} at {url}", f"update nats-server to {needed} or later")
     return Finding(name="NATS", ok=True, found=f"{text} at {url}")
 
 
@@ -82,11 +80,13 @@ async def _stream(bus: Bus, name: str) -> Finding:
     try:
         info = await bus.js.stream_info(name)
     except NotFoundError:
-        advice = "start `mediabus up` or `mediabus service`: either makes it"
+        advice = "start `mediabus up` or `mediabus service`, which creates it"
         return _problem(f"stream {name}", "missing", advice)
     except (NatsError, APIError, TimeoutError) as error:
-        advice = "is JetStream enabled, and has its cluster a leader?"
-        return _problem(f"stream {name}", _said(error), advice)
+        advice = "check that JetStream is enabled and that its cluster has a leader"
+        return _problem(f"stream {name}", error_text(error), advice)
+    if trouble := trouble_of(info):
+        return _problem(f"stream {name}", *trouble)
     found = f"{info.state.messages} messages, {info.state.bytes / 1e6:.1f} MB"
     copies = (info.cluster and info.cluster.replicas) or []
     if not copies:
@@ -94,7 +94,7 @@ async def _stream(bus: Bus, name: str) -> Finding:
     found = f"{found}, {len(copies) + 1} replicas"
     behind = [str(copy.name) for copy in copies if copy.offline or not copy.current]
     if behind:
-        advice = f"is the NATS server {' or '.join(behind)} running? no more of them may fail"
+        advice = f"check that the NATS server {' and '.join(behind)} is running"
         return _problem(f"stream {name}", f"{found}, {len(behind)} of them behind", advice)
     return Finding(name=f"stream {name}", ok=True, found=found)
 
@@ -103,95 +103,149 @@ async def _persister(bus: Bus) -> Finding:
     try:
         info = await bus.js.consumer_info(EVENTS_STREAM, PERSISTER)
     except NotFoundError:
-        return _problem("persister", "never ran", "start `mediabus persist` or `mediabus up`")
+        return _problem("persister", "has never run", "start `mediabus persist` or `mediabus up`")
     except (NatsError, APIError, TimeoutError) as error:
-        return _problem("persister", _said(error), "see the stream above")
-    behind, in_hand = info.num_pending or 0, info.num_ack_pending or 0
-    found = f"{behind} events to read, {in_hand} being stored"
-    if behind > FAR_BEHIND:
-        advice = (
-            "it is behind: look at its log and at PostgreSQL, or start another `mediabus persist`"
-        )
-        return _problem("persister", found, advice)
-    if (behind or in_hand) and not info.num_waiting and not info.push_bound:
-        advice = "nobody is asking for them: start `mediabus persist` or `mediabus up`"
-        return _problem("persister", found, advice)
-    return Finding(name="persister", ok=True, found=found)
+        return _problem("persister", error_text(error), "see the stream above")
+    if _is_far_behind(info):
+        advice = "it lags: see its log and PostgreSQL below, or start another `mediabus persist`"
+        return _problem("persister", f"{_backlog(info)}, {_unacknowledged(info)}", advice)
+    if _is_abandoned(info):
+        advice = "no persister is running: start `mediabus persist` or `mediabus up`"
+        return _problem("persister", f"{_backlog(info)}, {_unacknowledged(info)}", advice)
+    return Finding(name="persister", ok=True, found=f"{_backlog(info)}, {_unacknowledged(info)}")
+
+
+async def _other_consumers(bus: Bus) -> AsyncIterator[Finding]:
+    """Check the durable consumers of events, if this key may list them."""
+    try:
+        consumers = await bus.js.consumers_info(EVENTS_STREAM)
+    except (NatsError, APIError, TimeoutError):
+        return
+    for info in sorted(consumers, key=lambda info: info.name):
+        if info.name == PERSISTER or not info.config.durable_name:
+            continue
+        name = f"consumer {plain(info.name)}"
+        if _is_abandoned(info):
+            advice = "no process runs it: start it, or delete it with `nats consumer rm EVENTS`"
+            yield _problem(name, _backlog(info), advice)
+        elif _is_far_behind(info):
+            yield _problem(name, _backlog(info), "it lags: see its log, or start it again")
+        else:
+            yield Finding(name=name, ok=True, found=_backlog(info))
+
+
+def _backlog(info: ConsumerInfo) -> str:
+    return f"backlog of {info.num_pending or 0} events"
+
+
+def _unacknowledged(info: ConsumerInfo) -> str:
+    return f"{info.num_ack_pending or 0} more being stored"
+
+
+def _is_far_behind(info: ConsumerInfo) -> bool:
+    return (info.num_pending or 0) > FAR_BEHIND
+
+
+def _is_abandoned(info: ConsumerInfo) -> bool:
+    """Return whether events wait and no process asks for them."""
+    waits = info.num_pending or info.num_ack_pending
+    return bool(waits) and not info.num_waiting and not info.push_bound
 
 
 async def _dead_letters(bus: Bus) -> Finding:
     try:
         count = await DeadLetters(bus).count()
     except (NatsError, APIError, TimeoutError) as error:
-        return _problem("dead letters", _said(error), "see the stream above")
+        return _problem("dead letters", error_text(error), "see the stream above")
     if count:
-        advice = "`mediabus dead list` says why; then retry or discard them"
+        advice = "see `mediabus dead list`, then retry or discard them"
         return _problem("dead letters", str(count), advice)
     return Finding(name="dead letters", ok=True, found="none")
 
 
 async def _services(bus: Bus) -> AsyncIterator[Finding]:
-    served = await _served(bus)
+    answers = await _services_info(bus)
     for operation, command in EXPECTED.items():
         name = operation.partition(".")[0]
-        count = served.get(operation, 0)
-        if count:
-            yield Finding(name=name, ok=True, found=f"served by {count}")
+        versions = [info.version for info in answers if operation in info.subjects()]
+        if versions:
+            found = f"served by {len(versions)}, version {', '.join(sorted(set(versions)))}"
+            yield Finding(name=name, ok=True, found=plain(found))
         else:
-            yield _problem(name, "nobody serves it", f"start `{command}` or `mediabus up`")
+            yield _problem(name, "no process serves it", f"start `{command}` or `mediabus up`")
 
 
-async def _served(bus: Bus) -> dict[str, int]:
-    """How many serve each subject, as the services themselves say."""
+async def served(bus: Bus) -> dict[str, int]:
+    """Count the processes that serve each subject, as the services report them."""
+    subjects = (subject for info in await _services_info(bus) for subject in info.subjects())
+    return dict(Counter(subjects))
+
+
+class _Endpoint(msgspec.Struct):
+    subject: str = ""
+
+
+class _ServiceInfo(msgspec.Struct):
+    """What a NATS micro service replies to ``$SRV.INFO``."""
+
+    endpoints: list[_Endpoint]
+    version: str = "?"
+
+    def subjects(self) -> list[str]:
+        return [endpoint.subject for endpoint in self.endpoints]
+
+
+async def _services_info(bus: Bus) -> list[_ServiceInfo]:
     answers: list[Msg] = []
 
-    async def take(message: Msg) -> None:
+    async def collect(message: Msg) -> None:
         answers.append(message)
 
     inbox = bus.nc.new_inbox()
-    subscription = await bus.nc.subscribe(inbox, cb=take)
+    subscription = await bus.nc.subscribe(inbox, cb=collect)
     await bus.nc.publish("$SRV.INFO", reply=inbox)
-    await asyncio.sleep(SERVICES_ANSWER_WITHIN)  # nobody knows how many there are to wait for
+    await asyncio.sleep(SERVICES_ANSWER_WITHIN)  # the number of services is unknown
     with contextlib.suppress(NatsError):
         await subscription.unsubscribe()
-    served: dict[str, int] = {}
+    infos: list[_ServiceInfo] = []
     for answer in answers:
-        for endpoint in _endpoints(answer.data):
-            subject = endpoint.get("subject", "")
-            served[subject] = served.get(subject, 0) + 1
-    return served
-
-
-def _endpoints(body: bytes) -> list[dict[str, Any]]:
-    """Those of one service; none of what is no such answer (no responders, for one)."""
-    try:
-        return list(msgspec.json.decode(body, type=dict[str, Any])["endpoints"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return []
+        with contextlib.suppress(msgspec.DecodeError):  # any other reply, such as no responders
+            infos.append(msgspec.json.decode(answer.data, type=_ServiceInfo))
+    return infos
 
 
 async def _database(bus: Bus) -> Finding:
     try:
         page = await ask(bus, "history.list", ListHistory(limit=1), Page[HistoryEvent])
-    except Unanswered as error:
-        advice = "is PostgreSQL running, and does the persister reach it? its log says more"
+    except (NoAnswer, OperationFailed) as error:
+        advice = "check that PostgreSQL is running; see the log of `mediabus persist`"
         return _problem("PostgreSQL", str(error), advice)
-    newest = f"newest event {local(page.items[0].time)}" if page.items else "no events yet"
+    newest = f"newest event {local_time(page.items[0].time)}" if page.items else "no events yet"
     return Finding(name="PostgreSQL", ok=True, found=newest)
 
 
 async def _clients(bus: Bus, enabled: Collection[str]) -> AsyncIterator[Finding]:
-    """One finding a download client that a monitor has met, or that is enabled here: as a monitor
-    last saw it, unless none watches it."""
+    """Check each download client that is enabled here or that a monitor has reported.
+
+    The finding is the last status that the monitor published, or that no monitor watches it.
+    """
     try:
         watched = await _watched(bus)
-        clients = (await read(bus)).clients
+        shown = await read(bus)
     except (NatsError, APIError, TimeoutError) as error:
-        yield _problem("download clients", _said(error), "see the streams above")
+        yield _problem("download clients", error_text(error), "see the streams above")
         return
+    clients = shown.clients
+    if shown.unreadable:
+        keys = ", ".join(sorted(shown.unreadable)[:3])
+        found = plain(
+            f"{len(shown.unreadable)} keys of the bucket have invalid values, such as {keys}"
+        )
+        advice = "another program wrote them: delete each with `nats kv del download_status KEY`"
+        yield _problem("download clients", found, advice)
     for name in sorted({*enabled, *clients} - watched):
         advice = "start `mediabus monitor` or `mediabus up` with this client in its settings"
-        yield _problem(f"client {name}", "nobody watches it", advice)
+        yield _problem(f"client {name}", "no monitor watches it", advice)
     for name, status in sorted(clients.items()):
         if name not in watched:
             continue
@@ -199,21 +253,17 @@ async def _clients(bus: Bus, enabled: Collection[str]) -> AsyncIterator[Finding]
             found = f"{status.kind} {status.version or ''}".rstrip()
             yield Finding(name=f"client {name}", ok=True, found=plain(found))
         else:
-            advice = "is it running, and do its url, username and password fit? see docs/clients.md"
+            advice = "check that it runs, and its url, username and password (docs/clients.md)"
             found = plain(f"{status.reason}: {status.message}")
             yield _problem(f"client {name}", found, advice)
 
 
 async def _watched(bus: Bus) -> set[str]:
-    """The keys of the bucket that a monitor follows: NATS knows it for a minute after its end."""
+    """Return the clients that a monitor watches. A monitor counts for a minute after its end."""
     consumers = await bus.js.consumers_info(DOWNLOAD_STATUS_STREAM)
-    followed = (subject for it in consumers for subject in it.config.filter_subjects or [])
-    return {subject.removeprefix(SUBJECT) for subject in followed}
+    followed = (subject for info in consumers for subject in info.config.filter_subjects or [])
+    return {subject.removeprefix(STATUS_SUBJECT) for subject in followed}
 
 
 def _problem(name: str, found: str, advice: str) -> Finding:
     return Finding(name=name, ok=False, found=found, advice=advice)
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -1,119 +1,207 @@
-"""The parts of mediabus at work: wired to open connections, and their health served."""
+"""Run the parts of a process on open connections, and serve its health."""
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple
 
-from consumers.history import serve_history
-from consumers.persister.run import persist
-from service.clients.reach import allowed_hosts
-from service.clients.sessions import client_settings
-from service.monitor.monitor import monitor
-from service.operations.api import serve_operations
-from service.operations.open import open_operations
-from service.outbox.outbox import open_outbox
-from service.outbox.relay import relay_while_leading
-from service.runtime.bus import Bus, connect
-from service.runtime.database import AWAY, Pool, open_pool, wait_until_migrated
-from service.runtime.health import serving
-from service.runtime.settings import Settings
-from service.runtime.streams import ensure_streams
+from mediabus.consumers.dead_letter_operations import serve_dead_letters
+from mediabus.consumers.history.query import CONNECTIONS, serve_history
+from mediabus.consumers.persister.run import persist
+from mediabus.runtime.nats.bus import Bus, connect
+from mediabus.runtime.nats.notifier_bucket import ensure_notifier_bucket
+from mediabus.runtime.nats.streams import ensure_streams, keep_streams, wait_for_streams
+from mediabus.runtime.postgres.database import AWAY, Pool, open_pool
+from mediabus.runtime.postgres.schema import installation_id, wait_until_migrated
+from mediabus.runtime.process.health import Check, serving
+from mediabus.runtime.process.http_routes import Routes
+from mediabus.runtime.process.work import Work
+from mediabus.runtime.settings import Settings
+from mediabus.service.apps.api import serve_apps
+from mediabus.service.apps.run import read_apps
+from mediabus.service.config import Config
+from mediabus.service.ingest.http.serve import serve_http
+from mediabus.service.ingest.serve import serve_keys
+from mediabus.service.monitor.monitor import monitor
+from mediabus.service.operations.api import serve_operations
+from mediabus.service.operations.open import open_operations
+from mediabus.service.outbox.outbox import open_outbox
+from mediabus.service.outbox.relay import relay_while_leading
+from mediabus.wiring.registry import Process, imported
 
-log: Final = logging.getLogger("mediabus.process")
 
-Part = Callable[[Bus, Pool, Settings], Coroutine[Any, Any, None]]
-"""What a process does, given open connections: for ever."""
+class Part(NamedTuple):
+    """A process of the registry, ready to run: imported, and its settings parsed."""
+
+    name: str
+    run: Callable[[Work[Any]], Coroutine[Any, Any, None]]
+    config: object = None
+    needs_database: bool = True
+    paths: tuple[str, ...] = ()
 
 
 class PartEnded(Exception):
-    """What should go on for ever has ended. It is a fault of ours."""
+    """A part that runs until cancelled has returned. This is a bug."""
+
+
+def parts_of(settings: Settings, processes: Sequence[Process]) -> tuple[Part, ...]:
+    """Parse the settings of the processes, and leave out those that have nothing to do.
+
+    Raises:
+        SettingsError: if the settings cannot be used.
+    """
+    paths = dict.fromkeys(process.config for process in processes if process.config)
+    parsed = {path: imported(path)(settings) for path in paths}
+    return tuple(
+        Part(
+            process.name,
+            imported(process.run),
+            parsed.get(process.config),
+            process.needs_database,
+            process.paths,
+        )
+        for process in processes
+        if not process.config or parsed[process.config] is not None
+    )
 
 
 @contextlib.asynccontextmanager
 async def working(
-    settings: Settings, default_port: int, parts: tuple[Part, ...]
+    settings: Settings, default_port: int, parts: Sequence[Part]
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """The parts at work on connections of their own, and the health of it all served."""
-    state = _State()
-    async with (
-        serving(settings.http, default_port=default_port, checks=state.checks()),
-        open_pool(settings.database) as pool,
-        connect(settings.nats, name="mediabus") as bus,
-    ):
-        state.pool, state.bus = pool, bus
-        await wait_until_migrated(pool)
-        await ensure_streams(bus, settings.nats)
-        work = asyncio.create_task(_all(parts, bus, pool, settings), name="parts")
+    """Run the parts on their own connections, and serve their health, while open."""
+    needs_database = any(part.needs_database for part in parts)
+    routes = Routes(expected=[path for part in parts for path in part.paths])
+    state = _State(routes, needs_database=needs_database)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            serving(settings.http, default_port=default_port, checks=state.checks(), routes=routes)
+        )
+        if needs_database:
+            pool = open_pool(settings.database, patient=True)
+            state.pool = await stack.enter_async_context(pool)
+        bus = await stack.enter_async_context(connect(settings.nats, name="mediabus"))
+        state.bus = bus
+        await _prepare(bus, state.pool, settings)
+        work = Work(bus, settings, None, state.pool, routes)
+        running = asyncio.create_task(_all(parts, work), name="parts")
+        stack.push_async_callback(_cancelled, running)
         state.started = True
-        try:
-            yield work
-        finally:
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+        yield running
 
 
-async def _all(parts: tuple[Part, ...], bus: Bus, pool: Pool, settings: Settings) -> None:
+async def _prepare(bus: Bus, pool: Pool | None, settings: Settings) -> None:
+    """Wait for the schema, and create the streams; without a database, wait for the streams."""
+    if pool is None:
+        await wait_for_streams(bus)
+        return
+    await wait_until_migrated(pool)
+    bus.installation = await installation_id(pool)
+    await ensure_streams(bus, settings.nats)
+
+
+async def _cancelled(work: asyncio.Task[None]) -> None:
+    work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _all(parts: Sequence[Part], work: Work[None]) -> None:
     async with asyncio.TaskGroup() as tasks:
+        if work.database is not None:
+            tasks.create_task(keep_streams(work.bus, work.settings.nats), name="streams")
         for part in parts:
-            tasks.create_task(_for_ever(part, bus, pool, settings), name=part.__name__)
+            own = Work(work.bus, work.settings, part.config, work.database, work.routes)
+            tasks.create_task(_until_cancelled(part, own), name=part.name)
 
 
-async def _for_ever(part: Part, bus: Bus, pool: Pool, settings: Settings) -> None:
-    """Raises PartEnded where a part ends that nobody told to. A group of tasks takes no notice of
-    that, nor of a cancellation that comes out of a library: the process would end without a word,
-    or go on without the part."""
+async def _until_cancelled(part: Part, work: Work[Any]) -> None:
+    """Run a part. Raises PartEnded if it ends although nothing cancelled this task.
+
+    A TaskGroup ignores a task that returns, and a cancellation that a library raises. Without the
+    error, the process would end silently or go on without the part.
+    """
     try:
-        await part(bus, pool, settings)
+        await part.run(work)
     except asyncio.CancelledError as error:
         if (task := asyncio.current_task()) and task.cancelling():
             raise
-        raise PartEnded(f"{part.__name__} was cancelled by nobody") from error
-    raise PartEnded(f"{part.__name__} ended by itself")
+        raise PartEnded(f"{part.name} was cancelled, but not by mediabus") from error
+    raise PartEnded(f"{part.name} ended by itself")
 
 
-async def operations_part(bus: Bus, pool: Pool, settings: Settings) -> None:
-    """The operations over NATS, and the relay."""
-    clients = client_settings(settings)
-    shared = settings.database.events_url in {None, settings.database.url}
+async def serve(work: Work[Config]) -> None:
+    """Serve operations over NATS and events over HTTP, read applications, and relay events."""
+    bus, pool, config = work.bus, work.pool, work.config
+    database = work.settings.database
+    shares_database = database.events_url in {None, database.url}
     async with (
-        open_operations(
-            pool, bus, clients, allowed_hosts(settings.downloads.allowed_hosts)
-        ) as operations,
+        open_operations(pool, bus, config.clients, config.allowed) as operations,
         serve_operations(bus, operations),
+        serve_keys(bus),
+        serve_dead_letters(bus),
+        serve_apps(bus, pool, config.apps),
+        serve_http(bus, work.routes, work.settings.ingest, config.apps),
+        open_outbox(pool, bus) as outbox,
+        asyncio.TaskGroup() as tasks,
     ):
-        await relay_while_leading(pool, bus, confirm_in_events=shared)
+        unreachable_after = work.settings.monitor.unreachable_after
+        reading = read_apps(bus, pool, outbox, config.apps, unreachable_after)
+        tasks.create_task(reading, name="apps")
+        if work.settings.notify:  # the key of the notifier may not create its bucket
+            bucket = ensure_notifier_bucket(bus, work.settings.nats)
+            tasks.create_task(bucket, name="notifier bucket")
+        await relay_while_leading(pool, bus, confirm_in_events=shares_database)
 
 
-async def monitor_part(bus: Bus, pool: Pool, settings: Settings) -> None:
-    """The monitor of the download clients."""
-    async with open_outbox(pool, bus) as outbox:
-        await monitor(bus, pool, outbox, settings, client_settings(settings))
+async def watch(work: Work[Config]) -> None:
+    """Monitor the download clients."""
+    async with open_outbox(work.pool, work.bus) as outbox:
+        await monitor(work.bus, work.pool, outbox, work.settings.monitor, work.config.clients)
 
 
-async def persister_part(bus: Bus, pool: Pool, settings: Settings) -> None:
-    """The persister, and the history that it answers questions about."""
+async def store(work: Work[None]) -> None:
+    """Store events, and serve the history of the stored ones."""
+    bus, pool, settings = work.bus, work.pool, work.settings
     async with contextlib.AsyncExitStack() as stack:
         url = settings.database.events_url
         if url:
-            pool = await stack.enter_async_context(open_pool(settings.database, url=url))
+            pool = await stack.enter_async_context(
+                open_pool(settings.database, url=url, patient=True)
+            )
             await wait_until_migrated(pool)
-        await stack.enter_async_context(serve_history(bus, pool))
-        await persist(bus, pool, settings.persister)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks.create_task(_history(bus, settings), name="history")
+        tasks.create_task(persist(bus, pool, settings.persister), name="persister")
+
+
+async def _history(bus: Bus, settings: Settings) -> None:
+    """Serve the history over its own connections, so that no query delays an event."""
+    database = settings.database
+    pool = open_pool(database, url=database.events_url, size=CONNECTIONS, patient=True)
+    async with pool as readers, serve_history(bus, readers):
+        await asyncio.Event().wait()
+
+
+READ_ONLY: Final = "SELECT current_setting('transaction_read_only')::boolean"
+READ_ONLY_NOW: Final = "PostgreSQL is read-only: it is a standby, or was made read-only"
 
 
 class _State:
-    """What ``/readyz`` asks."""
+    """The checks of ``/readyz``."""
 
-    def __init__(self) -> None:
+    def __init__(self, routes: Routes, *, needs_database: bool) -> None:
+        self._routes = routes
         self.started = False
         self.pool: Pool | None = None
         self.bus: Bus | None = None
+        self._needs_database = needs_database
 
-    def checks(self) -> dict[str, Callable[[], Coroutine[Any, Any, str | None]]]:
-        return {"nats": self._nats, "postgresql": self._postgresql, "started": self._is_started}
+    def checks(self) -> dict[str, Check]:
+        database: dict[str, Check] = (
+            {"postgresql": self._postgresql} if self._needs_database else {}
+        )
+        return {"nats": self._nats, **database, "started": self._is_started}
 
     async def _nats(self) -> str | None:
         return None if self.bus and self.bus.is_connected else "waiting for NATS"
@@ -123,12 +211,15 @@ class _State:
             return "waiting for PostgreSQL"
         try:
             async with self.pool.acquire(timeout=2) as connection:
-                await connection.fetchval("SELECT 1", timeout=2)
+                read_only = await connection.fetchval(READ_ONLY, timeout=2)
         except TimeoutError:
             return "no answer within 2 s"
         except AWAY as error:
-            return f"PostgreSQL is away: {error}"
-        return None
+            return f"PostgreSQL is unreachable: {error}"
+        return READ_ONLY_NOW if read_only else None
 
     async def _is_started(self) -> str | None:
-        return None if self.started else "waiting for the database schema or for streams"
+        if not self.started:
+            return "waiting for the database schema or for streams"
+        missing = self._routes.missing
+        return f"waiting for the part that serves {', '.join(missing)}" if missing else None

@@ -1,4 +1,4 @@
-"""The processes of mediabus: each waits for its servers, works, and leaves on SIGTERM."""
+"""Run a process of the registry, or all of them: wait for the servers, work, stop on SIGTERM."""
 
 import asyncio
 import contextlib
@@ -10,53 +10,48 @@ from typing import Final
 
 import msgspec
 
-from service.cli.parts import Part, monitor_part, operations_part, persister_part, working
-from service.clients.reach import allowed_hosts
-from service.clients.sessions import client_settings
-from service.runtime import logs
-from service.runtime.database import migrate as apply_migrations
-from service.runtime.database import open_pool
-from service.runtime.embedded import data_dir_lock, embedded_nats, embedded_postgres
-from service.runtime.lifecycle import run
-from service.runtime.private import write_private
-from service.runtime.settings import CONNECTION_FILE, Settings
+from mediabus.runtime.embedded import data_dir_lock, embedded_nats, embedded_postgres
+from mediabus.runtime.postgres.database import open_pool
+from mediabus.runtime.postgres.schema import migrate as apply_migrations
+from mediabus.runtime.private_files import write_private
+from mediabus.runtime.process import logs
+from mediabus.runtime.process.process import run
+from mediabus.runtime.settings import Settings, SettingsError
+from mediabus.runtime.settings_file import CONNECTION_FILE
+from mediabus.wiring.parts import parts_of, working
+from mediabus.wiring.registry import PROCESSES, SERVICE, Process
 
 log: Final = logging.getLogger("mediabus.process")
 
-SERVICE_PORT: Final = 8321
-MONITOR_PORT: Final = 8322
-PERSIST_PORT: Final = 8323
 
-
-def service(settings: Settings) -> None:
-    """The operations over NATS, and the relay."""
-    _must_be_usable(settings)
-    _run(settings, SERVICE_PORT, operations_part)
-
-
-def monitor(settings: Settings) -> None:
-    """The monitor of the download clients."""
-    _must_be_usable(settings)
-    _run(settings, MONITOR_PORT, monitor_part)
-
-
-def persist(settings: Settings) -> None:
-    """The persister, and the history that it answers questions about."""
-    _run(settings, PERSIST_PORT, persister_part)
-
-
-def up(settings: Settings, ready: Callable[[Settings], None]) -> None:
-    """Everything in one process, with servers of its own where the settings name none. Calls
-    ``ready`` with the settings in force once all parts work."""
-    _must_be_usable(settings)
+def run_process(process: Process, settings: Settings) -> None:
+    """Run one process until SIGTERM. Raises SettingsError."""
+    parts = parts_of(settings, (process,))
+    if not parts:
+        raise SettingsError(f"`mediabus {process.name}` has nothing to do: {process.absent}")
     logs.set_up(settings.log)
 
     async def main() -> None:
-        async with _servers(settings) as complete:
-            async with open_pool(complete.database) as pool:
+        async with working(settings, process.port, parts) as work:
+            log.info("ready")
+            await work
+
+    run(main)
+
+
+def up(settings: Settings, ready: Callable[[Settings], None]) -> None:
+    """Run all processes in this one, with servers of its own unless the settings name servers.
+
+    Calls ``ready`` with the settings in force once all parts run. Raises SettingsError.
+    """
+    parts = parts_of(settings, [process for process in PROCESSES if process.in_up])
+    logs.set_up(settings.log)
+
+    async def main() -> None:
+        async with servers(settings) as complete:
+            async with open_pool(complete.database, patient=True) as pool:
                 await apply_migrations(pool)
-            parts = (operations_part, monitor_part, persister_part)
-            async with working(complete, SERVICE_PORT, parts) as work:
+            async with working(complete, SERVICE.port, parts) as work:
                 ready(complete)
                 await work
 
@@ -64,7 +59,7 @@ def up(settings: Settings, ready: Callable[[Settings], None]) -> None:
 
 
 def migrate(settings: Settings) -> list[int]:
-    """Brings the database schema up to date and answers the migrations that were applied."""
+    """Update the database schema. Returns the migrations that were applied."""
 
     async def main() -> list[int]:
         async with open_pool(settings.database, size=2) as pool:
@@ -77,26 +72,9 @@ def migrate(settings: Settings) -> list[int]:
     return asyncio.run(main())
 
 
-def _must_be_usable(settings: Settings) -> None:
-    """Says what is wrong with the settings before waiting for servers. Raises SettingsError."""
-    client_settings(settings)
-    allowed_hosts(settings.downloads.allowed_hosts)
-
-
-def _run(settings: Settings, default_port: int, part: Part) -> None:
-    logs.set_up(settings.log)
-
-    async def main() -> None:
-        async with working(settings, default_port, (part,)) as work:
-            log.info("ready")
-            await work
-
-    run(main)
-
-
 @contextlib.asynccontextmanager
-async def _servers(settings: Settings) -> AsyncIterator[Settings]:
-    """The settings with every URL in them, of servers that are started here where none is named."""
+async def servers(settings: Settings) -> AsyncIterator[Settings]:
+    """Start each server that the settings do not name. Yield the settings with all URLs."""
     async with contextlib.AsyncExitStack() as stack:
         data_dir = await stack.enter_async_context(data_dir_lock(Path(settings.data_dir)))
         nats_url, database_url = settings.nats.url, settings.database.url

@@ -1,4 +1,4 @@
-"""What `mediabus up` says once everything runs."""
+"""The text that `mediabus up` prints once everything runs."""
 
 import shutil
 import sys
@@ -6,34 +6,47 @@ from pathlib import Path
 
 import click
 
-from service.runtime.bus import without_password
-from service.runtime.settings import CONNECTION_FILE, Settings
+from mediabus.runtime.nats.logins import without_login
+from mediabus.runtime.settings import Settings
+from mediabus.runtime.settings_file import CONNECTION_FILE
+from mediabus.wiring.registry import SERVICE
 
 
-def say(settings: Settings) -> None:
-    """Prints where everything is and what to try next, for the terminal beside this one."""
-    where = ", ".join(map(without_password, (settings.nats.url or "").split(",")))
+def page_address(settings: Settings) -> str:
+    """Return the address of the pages, as a browser on this machine opens it."""
+    port = SERVICE.port if settings.http.port is None else settings.http.port
+    host = settings.http.host
+    shown = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 - all addresses
+    shown = f"[{shown}]" if ":" in shown else shown
+    return f"http://{shown}:{port}{settings.web.base_path.rstrip('/')}/"
+
+
+def print_welcome(settings: Settings) -> None:
+    """Print the addresses of the pages and of NATS, and commands to try in another terminal."""
+    servers = ", ".join(map(without_login, (settings.nats.url or "").split(",")))
     prefix = "mediabus"
     if settings.data_dir != type(settings)().data_dir:
         prefix = f"mediabus --data-dir {settings.data_dir}"
-    found = Path(settings.data_dir) / CONNECTION_FILE
+    connection_file = Path(settings.data_dir) / CONNECTION_FILE
     activate = Path(sys.executable).with_name("activate")
-    first = "" if shutil.which("mediabus") else f"  . {activate}\n"
+    activation = "" if shutil.which("mediabus") else f"  . {activate}\n"
     click.echo(
         f"""
-{click.style("mediabus is up.", fg="green", bold=True)}  NATS: {where}
+{click.style("mediabus is up.", fg="green", bold=True)}  Open {page_address(settings)} in a browser.
+
+NATS: {servers}
 
 Try, in another terminal:
 
-{first}  {prefix} tail                        follow what happens
-  export NATS_URL=$(grep -o 'nats://[^"]*' {found})
+{activation}  {prefix} tail                        follow events live
+  export NATS_URL=$(grep -o 'nats://[^"]*' {connection_file})
   nats req media.create \\
       '{{"type": "movie", "title": "Dune", "year": 2021}}'
   {prefix} publish job.executed --data '{{"job_name": "hello"}}'
-  {prefix} history                     what happened
-  {prefix} doctor                      whether all is well
+  {prefix} history                     show stored events
+  {prefix} doctor                      check every part
 
-Ctrl-C stops it; what is stored stays in {settings.data_dir}.
+Press Ctrl-C to stop. The data stays in {settings.data_dir}.
 """,
         err=True,
     )

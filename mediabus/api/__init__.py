@@ -1,0 +1,1 @@
+"""The Python API: what ``import mediabus`` offers to other programs."""

@@ -1,0 +1,1 @@
+"""`mediabus doctor`: the checks, and the command that prints them."""

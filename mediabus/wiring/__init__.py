@@ -1,0 +1,1 @@
+"""The processes of mediabus: their parts, connected to NATS and PostgreSQL."""
