@@ -1,4 +1,4 @@
-"""Certificates: an authority of one's own, and a server's certificate from it."""
+"""Create a certificate authority, and a server certificate that it signs."""
 
 import datetime
 import ipaddress
@@ -11,15 +11,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 VALID: Final = datetime.timedelta(days=3650)
-"""Ten years: at home nobody is there to renew them."""
+"""Ten years, because no process renews these certificates."""
 
 
 def authority() -> tuple[str, str]:
-    """A new authority: its certificate and its key, as PEM."""
+    """Create an authority. Return its certificate and key as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(**dict.fromkeys(_USES, False) | {"key_cert_sign": True, "crl_sign": True})
     certificate = (
-        _begun("mediabus authority", "mediabus authority", key.public_key())
+        _certificate_for("mediabus authority", "mediabus authority", key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -29,17 +29,20 @@ def authority() -> tuple[str, str]:
 
 
 def server(hosts: Sequence[str], authority_pem: str, authority_key_pem: str) -> tuple[str, str]:
-    """A certificate for a server of these names and addresses, and its key, as PEM."""
+    """Create a certificate for a server with these names and addresses.
+
+    Returns the certificate and its key as PEM.
+    """
     issuer = x509.load_pem_x509_certificate(authority_pem.encode())
     issuer_key = serialization.load_pem_private_key(authority_key_pem.encode(), None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-        raise TypeError("the authority's key is none that mediabus made")
+        raise TypeError("ca.key is not a key that mediabus created")
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key()
     names = x509.SubjectAlternativeName([_name(host) for host in hosts])
     usage = x509.KeyUsage(**dict.fromkeys(_USES, False) | {"digital_signature": True})
     certificate = (
-        _begun("mediabus NATS server", "mediabus authority", public)
+        _certificate_for("mediabus NATS server", "mediabus authority", public)
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
@@ -68,7 +71,9 @@ _USES: Final = (
 )
 
 
-def _begun(subject: str, issuer: str, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _certificate_for(
+    subject: str, issuer: str, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -76,7 +81,7 @@ def _begun(subject: str, issuer: str, key: ec.EllipticCurvePublicKey) -> x509.Ce
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))  # clocks differ
+        .not_valid_before(now - datetime.timedelta(days=1))  # the client's clock may be behind
         .not_valid_after(now + VALID)
     )
 

@@ -1,163 +1,294 @@
-"""Who may do what in NATS: the users of mediabus, each with the least that its work takes."""
+"""The rights of keys in NATS: a role for each key, with the least rights that it needs.
 
-from collections.abc import Sequence
+Each key has its own account. The account imports only the requests in ``asks``, from the account
+that answers them. The server sends each reply within the account of the responder, so neither the
+subject of a request nor its reply subject reaches anything else.
+"""
+
 from typing import Final
 
 import msgspec
 
-from schemas.subjects import (
+from mediabus.runtime.nats.account import API, IMPORTED_API, KEY_ACCOUNTS, STREAMS_ACCOUNT
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.subjects import (
+    CONSUMERS_REQUESTED,
     DEAD_LETTERS_STREAM,
-    DOWNLOAD_STATUS_BUCKET,
+    DOWNLOAD_STATUS_STREAM,
     EVENTS_STREAM,
+    EVENTS_SUBJECTS,
+    LETTERS_REQUESTED,
+    LOOK_SUBJECT,
+    NOTIFIER,
+    NOTIFIER_STREAM,
+    NOTIFIER_SUBJECT,
+    PERSISTER,
+    PROVEN,
+    RECORDED_SUBJECT,
     REPLAY_STREAM,
+    REPLAY_SUBJECTS,
+    STATUS_SUBJECT,
+    WAKE_APPS,
+    WAKE_SUBJECT,
+    asked_as,
+    consumer_requested,
+    dead_letter_subject,
+    letter_requested,
 )
 
 EVENTS: Final = EVENTS_STREAM
 DEAD: Final = DEAD_LETTERS_STREAM
-BUCKET: Final = f"KV_{DOWNLOAD_STATUS_BUCKET}"
-PERSISTER: Final = f"{EVENTS}.persister"
-API: Final = "$JS.API"
+BUCKET: Final = DOWNLOAD_STATUS_STREAM
+STATUSES: Final = f"{STATUS_SUBJECT}>"
+LOOKS_REQUESTED: Final = f"{LOOK_SUBJECT}.*"
+STREAMS: Final = (EVENTS, DEAD, REPLAY_STREAM, BUCKET)
+PERSISTER_ACCOUNT: Final = f"{KEY_ACCOUNTS}{PERSISTER}"
 
-INFO: Final = (
-    f"{API}.STREAM.INFO.{EVENTS}",
-    f"{API}.STREAM.INFO.{DEAD}",
-    f"{API}.STREAM.INFO.{REPLAY_STREAM}",
-    f"{API}.STREAM.INFO.{BUCKET}",
-)
-STATUS: Final = (f"{API}.DIRECT.GET.{BUCKET}.>",)
-WATCH: Final = (
-    f"{API}.CONSUMER.CREATE.{BUCKET}",
-    f"{API}.CONSUMER.INFO.{BUCKET}.*",
-    f"{API}.CONSUMER.LIST.{BUCKET}",
-    f"$JS.FC.{BUCKET}.>",
-)
-"""What following the bucket takes, a consumer without a name and its flow control, and seeing who
-else does."""
 
-READ_DEAD: Final = (
-    f"{API}.CONSUMER.CREATE.{DEAD}",
-    f"{API}.CONSUMER.CREATE.{DEAD}.>",
-    f"{API}.CONSUMER.INFO.{DEAD}.*",
-    f"{API}.CONSUMER.MSG.NEXT.{DEAD}.*",
-    f"{API}.STREAM.MSG.GET.{DEAD}",
-    f"{API}.STREAM.MSG.GET.{EVENTS}",
-)
-OWN_CONSUMERS: Final = (
-    f"{API}.CONSUMER.DURABLE.CREATE.{EVENTS}.*",
-    f"{API}.CONSUMER.INFO.{EVENTS}.*",
-    f"{API}.CONSUMER.MSG.NEXT.{EVENTS}.*",
-    f"{API}.CONSUMER.DELETE.{EVENTS}.*",
-)
-NOT_THE_PERSISTER: Final = (
-    f"{API}.CONSUMER.DURABLE.CREATE.{PERSISTER}",
-    f"{API}.CONSUMER.MSG.NEXT.{PERSISTER}",
-    f"{API}.CONSUMER.DELETE.{PERSISTER}",
-)
-LOOKED_UP: Final = (
-    "$SRV.>",
-    "media.get",
-    "media.list",
-    "downloads.get",
-    "downloads.list",
-    "history.>",
-)
+class Asked(msgspec.Struct, frozen=True):
+    """Requests that an account may send to ``subject``.
+
+    ``account`` receives them on ``exported``. A ``streamed`` request has more than one reply.
+    """
+
+    subject: str
+    exported: str
+    account: str = STREAMS_ACCOUNT
+    streamed: bool = False
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """``what`` it is for; the subjects that it may ``publish``, but not those of ``deny``, and
-    those that it may ``subscribe`` beside its own inbox; whether it ``answers`` requests."""
+    """The rights of a key.
+
+    It may send the requests in ``asks``, subscribe to the subjects of the streams' account in
+    ``hears`` and to its own inbox, and serve the subjects in ``serves`` to other accounts. What is
+    in ``denied`` it may not publish to, although a subject in ``asks`` covers it.
+    """
 
     what: str
-    publish: Sequence[str]
-    deny: Sequence[str] = ()
-    subscribe: Sequence[str] = ()
-    answers: bool = False
+    asks: tuple[Asked, ...]
+    hears: tuple[str, ...] = ()
+    serves: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
 
 
-ROLES: Final = {
-    "service": Role(
-        what="`mediabus service`, which makes the streams; `mediabus dead retry` and `replay`",
-        publish=(
-            "events.>",
-            "replay.>",
-            "mediabus.outbox.recorded",
-            "mediabus.monitor.look.*",
-            f"{API}.STREAM.CREATE.*",
-            f"{API}.STREAM.UPDATE.*",
-            *INFO,
-            *STATUS,
-            *READ_DEAD,
-            f"{API}.STREAM.MSG.DELETE.{DEAD}",
-            *OWN_CONSUMERS,
-            f"{API}.CONSUMER.INFO.{REPLAY_STREAM}.*",
+class Limits(msgspec.Struct, frozen=True):
+    """What one key may use of the server. Its account has no JetStream storage or streams."""
+
+    connections: int
+    subscriptions: int
+    payload: int
+
+
+PROCESS: Final = Limits(connections=-1, subscriptions=-1, payload=-1)
+ACTS: Final = Limits(connections=32, subscriptions=2_000, payload=8_000_000)
+LOOKS: Final = Limits(connections=32, subscriptions=2_000, payload=65_536)
+
+
+def _plain(*subjects: str) -> tuple[Asked, ...]:
+    return tuple(Asked(subject, subject) for subject in subjects)
+
+
+def _api(*calls: str, streamed: bool = False) -> tuple[Asked, ...]:
+    """Calls of the JetStream API, which the accounts of keys import under a prefix."""
+    return tuple(
+        Asked(f"{IMPORTED_API}.{call}", f"{API}.{call}", streamed=streamed) for call in calls
+    )
+
+
+def _reads(stream: str) -> tuple[Asked, ...]:
+    """Read a stream by direct gets, which change nothing and do not affect consumers."""
+    return (
+        *_api(f"DIRECT.GET.{stream}", f"DIRECT.GET.{stream}.>", streamed=True),
+        *_api(f"STREAM.MSG.GET.{stream}"),
+    )
+
+
+def _consumes(owner: str, stream: str, name: str) -> tuple[Asked, ...]:
+    """Use a pull consumer. The service creates it and checks its configuration."""
+    created = f"{IMPORTED_API}.CONSUMER.DURABLE.CREATE.{stream}.{name}"
+    return (
+        Asked(created, consumer_requested(owner, stream, name)),
+        *_api(f"CONSUMER.INFO.{stream}.{name}"),
+        *_api(f"CONSUMER.MSG.NEXT.{stream}.{name}", streamed=True),
+        *_plain(f"$JS.ACK.{stream}.{name}.>", f"$JS.ACK.*.*.{stream}.{name}.>"),
+    )
+
+
+INFO: Final = _api(*(f"STREAM.INFO.{stream}" for stream in STREAMS))
+FOUND: Final = (
+    Asked("$SRV.>", "$SRV.>", streamed=True),
+    Asked("$SRV.>", "$SRV.>", PERSISTER_ACCOUNT, streamed=True),
+)
+HISTORY: Final = (Asked("history.*", "history.*", PERSISTER_ACCOUNT),)
+LOOKED_UP: Final = _plain("media.get", "media.list", "downloads.get", "downloads.list", "apps.list")
+LOOKS_AT: Final = (
+    *HISTORY,
+    *FOUND,
+    *INFO,
+    *_reads(EVENTS),
+    *_reads(DEAD),
+    *_reads(BUCKET),
+    *_api(f"CONSUMER.INFO.{EVENTS}.{PERSISTER}"),
+    *_api(f"CONSUMER.LIST.{EVENTS}", f"CONSUMER.LIST.{BUCKET}"),
+)
+
+MONITOR: Final = Role(
+    what="`mediabus monitor`",
+    asks=(
+        *_plain(EVENTS_SUBJECTS, RECORDED_SUBJECT, STATUSES, WAKE_APPS),
+        *INFO,
+        *_reads(BUCKET),
+        *_consumes("monitor", BUCKET, "*"),
+        *_api(f"CONSUMER.LIST.{BUCKET}", f"STREAM.PURGE.{BUCKET}"),
+    ),
+    hears=(LOOKS_REQUESTED, STATUSES),
+)
+PERSIST: Final = Role(
+    what="`mediabus persist`",
+    asks=(
+        *_plain(dead_letter_subject(PERSISTER, "*")),
+        *INFO,
+        *_reads(EVENTS),
+        *_consumes(PERSISTER, EVENTS, PERSISTER),
+    ),
+    serves=("history.*", "$SRV.>"),
+)
+
+WEB: Final = Role(
+    what="`mediabus web`, which acts in the name of its users",
+    asks=(*_plain("media.*", "downloads.*", "dead.*"), *LOOKS_AT),
+    hears=(EVENTS_SUBJECTS, STATUSES),
+)
+
+
+NOTIFY: Final = Role(
+    what="`mediabus notify`",
+    asks=(
+        *_plain(EVENTS_SUBJECTS, f"{NOTIFIER_SUBJECT}>"),
+        *_api(f"STREAM.INFO.{NOTIFIER_STREAM}"),
+        *INFO,
+        *_reads(EVENTS),
+        *_reads(NOTIFIER_STREAM),
+        *_consumes(NOTIFIER, EVENTS, "*"),
+        Asked(dead_letter_subject("*", "*"), letter_requested("*", "*")),
+    ),
+    denied=(
+        dead_letter_subject(PERSISTER, "*"),
+        *(
+            asked.subject
+            for asked in _consumes(PERSISTER, EVENTS, PERSISTER)
+            if not asked.subject.endswith(f"CONSUMER.INFO.{EVENTS}.{PERSISTER}")
         ),
-        deny=NOT_THE_PERSISTER,
-        subscribe=("media.>", "downloads.>", "$SRV.>", "mediabus.outbox.recorded"),
-        answers=True,
     ),
-    "monitor": Role(
-        what="`mediabus monitor`",
-        publish=(
-            "events.>",
-            "mediabus.outbox.recorded",
-            f"$KV.{DOWNLOAD_STATUS_BUCKET}.>",
-            *INFO,
-            *STATUS,
-            *WATCH,
-            f"{API}.CONSUMER.DURABLE.CREATE.{BUCKET}.*",
-            f"{API}.CONSUMER.MSG.NEXT.{BUCKET}.*",
-            f"$JS.ACK.{BUCKET}.>",
-        ),
-        subscribe=("mediabus.monitor.look.*",),
-    ),
-    "persister": Role(
-        what="`mediabus persist`",
-        publish=(
-            "dead_letters.persister.*",
-            *INFO,
-            f"{API}.CONSUMER.DURABLE.CREATE.{PERSISTER}",
-            f"{API}.CONSUMER.INFO.{PERSISTER}",
-            f"{API}.CONSUMER.MSG.NEXT.{PERSISTER}",
-            f"{API}.STREAM.MSG.GET.{EVENTS}",
-            f"$JS.ACK.{PERSISTER}.>",
-        ),
-        subscribe=("history.>", "$SRV.>"),
-        answers=True,
-    ),
-    "publisher": Role(
-        what="programs that publish events and ask for operations",
-        publish=("events.>", "media.*", "downloads.*", *LOOKED_UP),
-    ),
-    "viewer": Role(
-        what="people and programs that only look: tail, history, top, clients, doctor, dead list",
-        publish=(*LOOKED_UP, *INFO, *STATUS, *WATCH, *READ_DEAD, *OWN_CONSUMERS),
-        deny=NOT_THE_PERSISTER,
-        subscribe=("events.>",),
-    ),
-}
+)
 
 
-def user(role: Role, public_key: str) -> str:
-    """The user as the server's configuration takes it."""
-    inbox = f"_INBOX.{public_key}.>"
-    publish = f"publish: {{allow: {_listed(role.publish)}"
-    publish += f", deny: {_listed(role.deny)}}}" if role.deny else "}"
-    lines = [publish, f"subscribe: {_listed((inbox, *role.subscribe))}"]
-    if role.answers:
-        # One process may answer the same question several times: $SRV.INFO, for each service.
-        lines.append('allow_responses: {max: 10, expires: "2m"}')
-    rules = "\n        ".join(lines)
-    return f"""\
-    # {role.what}
-    {{
-      nkey: {public_key}
-      permissions {{
-        {rules}
-      }}
-    }}
+def acting(what: str, actor: Actor, *, looks: bool = False) -> Role:
+    """Publish events and request operations as ``actor``; with ``looks``, also read everything."""
+
+    def acted(subject: str) -> Asked:
+        return Asked(subject, asked_as(actor.type, actor.id, subject))
+
+    looked_at = LOOKS_AT if looks else (*HISTORY, *FOUND)
+    return Role(
+        what=what,
+        asks=(
+            acted(EVENTS_SUBJECTS),
+            acted("media.*"),
+            acted("downloads.*"),
+            acted("apps.*"),
+            *looked_at,
+        ),
+        hears=(EVENTS_SUBJECTS, STATUSES) if looks else (),
+    )
+
+
+def _home_assistant() -> Role:
+    """Read everything that the entities show, and pause and resume downloads."""
+    asked = ("downloads.list", "downloads.pause", "downloads.resume")
+    return Role(
+        what="`mediabus mqtt`",
+        asks=(
+            *(Asked(subject, asked_as("user", "homeassistant", subject)) for subject in asked),
+            *_plain("apps.list"),
+            *HISTORY,
+            *INFO,
+            *_reads(EVENTS),
+            *_reads(BUCKET),
+        ),
+        hears=(EVENTS_SUBJECTS, STATUSES),
+    )
+
+
+MQTT: Final = _home_assistant()
+
+
+def looking(who: str) -> Role:
+    """Read everything, and change nothing."""
+    return Role(
+        what=f"read-only: {who}",
+        asks=(*LOOKED_UP, *LOOKS_AT),
+        hears=(EVENTS_SUBJECTS, STATUSES),
+    )
+
+
+def consuming(name: str) -> Role:
+    """Run the consumer ``name``, with its dead letters and the events replayed to it."""
+    return Role(
+        what=f"the consumer {name}",
+        asks=(
+            *_consumes("consumer", EVENTS, name),
+            *_consumes("consumer", REPLAY_STREAM, name),
+            Asked(dead_letter_subject(name, "*"), letter_requested(name, "*")),
+            *_api(f"STREAM.INFO.{EVENTS}", f"STREAM.INFO.{REPLAY_STREAM}"),
+        ),
+    )
+
+
+BACKUP: Final = ("SNAPSHOT", "RESTORE", "DELETE")
+"""Calls of the JetStream API that `mediabus backup` and `mediabus restore` make."""
+
+SERVICE_PUBLISHES: Final = (
+    EVENTS_SUBJECTS,
+    REPLAY_SUBJECTS,
+    f"{PROVEN}.>",
+    dead_letter_subject("*", "*"),
+    RECORDED_SUBJECT,
+    LOOKS_REQUESTED,
+    f"{WAKE_SUBJECT}.*",
+    f"{API}.STREAM.CREATE.*",
+    f"{API}.STREAM.UPDATE.*",
+    *(f"{API}.STREAM.INFO.{stream}" for stream in STREAMS),
+    *(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS),
+    f"{API}.DIRECT.GET.{BUCKET}.>",
+    *(f"{API}.STREAM.MSG.GET.{stream}" for stream in STREAMS),
+    f"{API}.STREAM.INFO.{NOTIFIER_STREAM}",
+    *(f"{API}.STREAM.{call}.{NOTIFIER_STREAM}" for call in BACKUP),
+    f"{API}.STREAM.MSG.DELETE.{DEAD}",
+    f"{API}.STREAM.PURGE.{DEAD}",
+    *(f"{API}.STREAM.{call}.{stream}" for call in BACKUP for stream in STREAMS),
+    "$JS.SNAPSHOT.>",
+    f"{API}.CONSUMER.CREATE.{DEAD}",
+    f"{API}.CONSUMER.CREATE.{DEAD}.>",
+    f"{API}.CONSUMER.MSG.NEXT.{DEAD}.*",
+    *(f"{API}.CONSUMER.DURABLE.CREATE.{stream}.*" for stream in STREAMS),
+    *(f"{API}.CONSUMER.INFO.{stream}.*" for stream in STREAMS),
+)
+SERVICE_HEARS: Final = (
+    "media.>",
+    "downloads.>",
+    "dead.>",
+    "apps.>",
+    WAKE_APPS,
+    f"{WAKE_SUBJECT}.*",
+    "$SRV.>",
+    f"{PROVEN}.>",
+    RECORDED_SUBJECT,
+    CONSUMERS_REQUESTED,
+    LETTERS_REQUESTED,
+)
+"""The rights of `mediabus service`, which is in the account of the streams.
+
+They cover `mediabus dead retry`, `replay`, `backup` and `restore` too.
 """
-
-
-def _listed(subjects: Sequence[str]) -> str:
-    quoted = (f'"{subject}"' for subject in dict.fromkeys(subjects))
-    return "[\n          " + "\n          ".join(quoted) + "\n        ]"

@@ -1,0 +1,1 @@
+"""`mediabus secure`: keys, certificates, roles of NATS and PostgreSQL."""
