@@ -1,21 +1,34 @@
-# One image for every process: the command picks it, for example `mediabus service`.
+# One image for all processes: the command selects one, for example `mediabus service`.
 
-FROM python:3.13-slim AS build
+# Images are pinned by tag and digest, packages by hash: a build uses what was tested, or fails.
+# docs/operations.md (Supply chain) describes how to update both.
+
+ARG PYTHON=python:3.13.15-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
+
+FROM ${PYTHON} AS wheel
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
-RUN python -m venv /opt/mediabus
-ENV PATH=/opt/mediabus/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# What it depends on changes less often than it does itself: a layer of its own.
-COPY pyproject.toml requirements.lock ./
-RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > dependencies \
-    && pip install --constraint requirements.lock --requirement dependencies
-COPY README.md LICENSE ./
+COPY locks/build.txt locks/
+RUN pip install --no-deps --require-hashes --requirement locks/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY mediabus mediabus
 COPY schemas schemas
+COPY runtime runtime
 COPY service service
 COPY consumers consumers
-RUN pip install --constraint requirements.lock .
+RUN hatchling build --target wheel --directory /wheel
 
-FROM python:3.13-slim
-COPY --from=build /opt/mediabus /opt/mediabus
+FROM ${PYTHON} AS install
+ENV PATH=/opt/mediabus/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/mediabus
+# Dependencies change less often than mediabus, so they get a separate layer.
+COPY locks/run.txt /tmp/run.txt
+RUN pip install --no-deps --require-hashes --requirement /tmp/run.txt
+COPY --from=wheel /wheel /wheel
+RUN pip install --no-deps /wheel/*.whl
+
+FROM ${PYTHON}
+COPY --from=install /opt/mediabus /opt/mediabus
 COPY --chmod=755 deploy/entrypoint.sh /usr/local/bin/mediabus-entrypoint
 ENV PATH=/opt/mediabus/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the command as PUID and PGID, without any privilege. Started as an ordinary user, it stays that.
+# Runs the command as PUID and PGID, without privileges. Started as an ordinary user, it keeps that user.
 set -eu
 if [ "$(id -u)" -ne 0 ]; then
   exec "$@"
