@@ -1,0 +1,28 @@
+// Keep the relative times of a page current.
+export function ago(seconds) {
+  if (seconds < 1) return "now";
+  if (seconds < 59.5) return `${Math.round(seconds)} s ago`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min ago`;
+  if (minutes < 1440) return `${two(minutes, 60, "h", "min")} ago`;
+  return `${two(Math.floor(minutes / 60), 24, "d", "h")} ago`;
+}
+
+function two(count, size, large, small) {
+  const rest = count % size;
+  return `${Math.floor(count / size)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
+}
+
+export function refreshTimes(root = document) {
+  for (const time of root.querySelectorAll("time[data-ago]")) {
+    const text = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+export function say(text) {
+  document.getElementById("said").textContent = text;
+}
+
+refreshTimes();
+setInterval(refreshTimes, 10_000);

@@ -1,0 +1,1 @@
+"""What the pages show, computed from replies and statuses: pure functions, no I/O."""
