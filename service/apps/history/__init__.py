@@ -1,0 +1,1 @@
+"""Read the history of applications, and turn its rows into events."""

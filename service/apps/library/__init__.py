@@ -1,0 +1,1 @@
+"""Keep media items like the libraries of applications."""

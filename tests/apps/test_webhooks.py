@@ -1,0 +1,356 @@
+"""``POST /hooks/<app>/<token>``: every kind of webhook of every application."""
+
+import base64
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import Settings
+from mediabus.schemas import codec
+from mediabus.schemas.subjects import WAKE_SUBJECT
+from mediabus.service.apps import AnyAppSettings
+from mediabus.service.apps.configured import app_settings
+from mediabus.service.apps.ids import download_story
+from mediabus.service.ingest.http.webhooks import Webhooks
+from tests.integration.test_persister import all_acknowledged, persisting
+from tests.support.apps import Lidarr, Prowlarr, Radarr, Seerr, Sonarr
+from tests.support.http_in import Reply, send, serving_endpoint
+from tests.support.servers import NatsServer
+from tests.support.stream import messages
+
+KEY = "0123456789abcdef"
+HASH = "ABCDEF0123456789ABCDEF0123456789ABCDEF01"
+KINDS = ("sonarr", "radarr", "lidarr", "prowlarr", "seerr")
+APPS: dict[str, AnyAppSettings] = {
+    app.name: app
+    for app in app_settings(
+        Settings(
+            apps=[
+                {"name": kind, "kind": kind, "url": "http://127.0.0.1:1", "api_key": KEY}
+                for kind in KINDS
+            ]
+        ),
+        {},
+    )
+}
+
+
+@pytest.fixture
+async def base(bus: Bus) -> AsyncIterator[str]:
+    async with serving_endpoint(Webhooks(bus, list(APPS.values())).receive) as url:
+        yield url
+
+
+def hook(base: str, name: str) -> str:
+    return f"{base}/hooks/{name}/{APPS[name].token}"
+
+
+async def stored(bus: Bus) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(message.data or b"") for message in await messages(bus)]
+
+
+async def types(bus: Bus) -> list[str]:
+    return [one["type"] for one in await stored(bus)]
+
+
+async def sonarr_does_everything(url: str) -> Sonarr:
+    async with Sonarr.running() as sonarr:
+        sonarr.connections.add(url)
+        series = await sonarr.add_series("Severance", tvdbId=371980)
+        await sonarr.grab(series, [1], HASH)
+        await sonarr.import_files(series, [1], HASH)
+        await sonarr.import_files(series, [1], HASH, upgrade=True)
+        await sonarr.rename(series, 1, "new.mkv")
+        for reason in ("missingFromDisk", "manual", "upgrade", "manualOverride"):
+            await sonarr.delete_file(series, 1, reason)
+        await sonarr.require_interaction(series, [1], HASH, ["sample"])
+        await sonarr.degrade("IndexerStatusCheck", "All indexers are unavailable", "error")
+        await sonarr.recover("IndexerStatusCheck")
+        await sonarr.update("4.0.16.2946")
+        await sonarr.delete_series(series, files=True)
+        return sonarr
+
+
+async def radarr_does_everything(url: str) -> Radarr:
+    async with Radarr.running() as radarr:
+        radarr.connections.add(url, method=2)
+        movie = await radarr.add_movie("Dune", tmdbId=438631)
+        await radarr.grab(movie, HASH)
+        await radarr.import_file(movie, HASH)
+        await radarr.import_file(movie, HASH, upgrade=True)
+        await radarr.rename(movie, "new.mkv")
+        await radarr.delete_file(movie)
+        await radarr.require_interaction(movie, HASH, ["sample", "sample"])
+        await radarr.degrade("RootFolderCheck", "Missing root folder")
+        await radarr.recover("RootFolderCheck")
+        await radarr.update("5.29.0.1")
+        await radarr.delete_movie(movie)
+        return radarr
+
+
+async def lidarr_does_everything(url: str) -> Lidarr:
+    async with Lidarr.running() as lidarr:
+        lidarr.connections.add(url)
+        artist = await lidarr.add_artist("Boards of Canada", ["Geogaddi"])
+        album = lidarr.album(artist)
+        await lidarr.grab(album, HASH)
+        await lidarr.import_album(album, HASH)
+        await lidarr.import_album(album, HASH, upgrade=True)
+        await lidarr.fail_import(album, HASH, "missing tracks")
+        await lidarr.fail_download(album, HASH, "no peers")
+        await lidarr.rename(album)
+        await lidarr.retag(album)
+        await lidarr.degrade("ImportMechanismCheck", "disabled")
+        await lidarr.recover("ImportMechanismCheck")
+        await lidarr.update("2.15.0.1")
+        await lidarr.delete_album(album)
+        await lidarr.delete_artist(artist)
+        return lidarr
+
+
+async def prowlarr_does_everything(url: str) -> Prowlarr:
+    async with Prowlarr.running() as prowlarr:
+        prowlarr.connections.add(url)
+        await prowlarr.grab("Severance.S01E01")
+        await prowlarr.grab("Dune.2021", manual=True)
+        await prowlarr.degrade("IndexerStatusCheck", "unavailable")
+        await prowlarr.recover("IndexerStatusCheck")
+        await prowlarr.update("2.1.0.1")
+        return prowlarr
+
+
+COMMON = {"Grab", "Health", "HealthRestored", "ApplicationUpdate"}
+IMPORTING = COMMON | {"Download", "Rename"}
+INTERACTION = {"ManualInteractionRequired"}
+KINDS_OF = {
+    "sonarr": IMPORTING | INTERACTION | {"SeriesAdd", "SeriesDelete", "EpisodeFileDelete"},
+    "radarr": IMPORTING | INTERACTION | {"MovieAdded", "MovieDelete", "MovieFileDelete"},
+    "lidarr": IMPORTING
+    | {"DownloadFailure", "ImportFailure", "Retag", "ArtistAdd", "ArtistDelete", "AlbumDelete"},
+    "prowlarr": COMMON,
+}
+"""Every kind of webhook that an application sends, except Test."""
+
+BLOCKED = ["download.import_blocked"]
+
+
+@pytest.mark.parametrize(
+    ("name", "act", "expected"),
+    [
+        ("sonarr", sonarr_does_everything, BLOCKED),
+        ("radarr", radarr_does_everything, BLOCKED),
+        ("lidarr", lidarr_does_everything, []),
+        ("prowlarr", prowlarr_does_everything, []),
+    ],
+)
+async def test_every_kind_is_accepted_and_those_without_history_become_events(
+    base: str,
+    bus: Bus,
+    name: str,
+    act: Callable[[str], Awaitable[Sonarr | Radarr | Lidarr | Prowlarr]],
+    expected: list[str],
+) -> None:
+    app = await act(hook(base, name))
+    attempts = app.connections.attempts
+    assert {status for _, status in attempts} == {200}
+    assert {kind for kind, _ in attempts} == KINDS_OF[name]
+    assert await types(bus) == expected
+    assert {one["source"] for one in await stored(bus)} <= {f"mediabus/{name}"}
+
+
+async def test_test_webhook_is_accepted_and_stores_nothing(base: str, bus: Bus) -> None:
+    for name, kind in (("sonarr", Sonarr), ("radarr", Radarr), ("lidarr", Lidarr)):
+        assert (await send(hook(base, name), kind().test_payload())).status == 200
+    assert (await send(hook(base, "prowlarr"), Prowlarr().test_payload())).status == 200
+    test = {"notification_type": "TEST_NOTIFICATION", "subject": "Test Notification"}
+    assert (await send(hook(base, "seerr"), test)).status == 200
+    assert await stored(bus) == []
+
+
+async def test_blocked_import_has_its_reasons_and_the_item_of_the_client(
+    base: str, bus: Bus
+) -> None:
+    async with Radarr.running() as radarr:
+        radarr.connections.add(hook(base, "radarr"))
+        movie = radarr.put_movie("Dune")
+        await radarr.require_interaction(movie, HASH, ["sample", "not an upgrade", "sample"])
+    (event,) = await stored(bus)
+    assert event["severity"] == "warning"
+    data = event["data"]
+    assert data["reasons"] == ["sample", "not an upgrade"]
+    assert (data["client_item"], data["media_title"]) == (HASH.lower(), "Dune")
+    assert event["correlationid"] == download_story(HASH.lower())
+
+
+SEERR = {
+    "MEDIA_PENDING": ["request.created"],
+    "MEDIA_AUTO_APPROVED": ["request.created", "request.approved"],
+    "MEDIA_APPROVED": ["request.approved"],
+    "MEDIA_DECLINED": ["request.declined"],
+    "MEDIA_AVAILABLE": ["request.available"],
+    "MEDIA_FAILED": ["request.failed"],
+    "ISSUE_CREATED": ["issue.created"],
+    "ISSUE_COMMENT": ["issue.commented"],
+    "ISSUE_RESOLVED": ["issue.resolved"],
+    "ISSUE_REOPENED": ["issue.reopened"],
+}
+
+
+@pytest.mark.parametrize("kind", SEERR)
+async def test_every_kind_of_seerr_becomes_an_event(base: str, bus: Bus, kind: str) -> None:
+    async with Seerr.running() as seerr:
+        request = await seerr.request("Dune")
+        seerr.add_webhook(hook(base, "seerr"))
+        issue = {"issue_id": "4", "reportedBy_username": "bob", "issue_type": "VIDEO"}
+        comment = {"comment_message": "still broken", "commentedBy_username": "eve"}
+        of_issue = issue | (comment if kind == "ISSUE_COMMENT" else {})
+        values = request if kind.startswith("MEDIA") else {"subject": "Dune", **of_issue}
+        await seerr.tell(kind, values, message="text")
+        assert seerr.attempts == [(kind, 200)]
+    found = await stored(bus)
+    assert [one["type"] for one in found] == SEERR[kind]
+    first = found[0]
+    assert first["data"]["title"] == "Dune"
+    if kind.startswith("MEDIA"):
+        assert (first["data"]["tmdb_id"], first["subject"]) == (438631, "request/seerr/1")
+        assert first["data"]["requested_by"] == "alice"
+    people = {"MEDIA_PENDING": "alice", "ISSUE_CREATED": "bob", "ISSUE_COMMENT": "eve"}
+    if kind in people:
+        assert (first["actortype"], first["actorid"]) == ("user", people[kind])
+
+
+async def test_request_is_stored_once_however_often_it_is_sent(
+    base: str, bus: Bus, pool: Pool
+) -> None:
+    async with Seerr.running() as seerr:
+        seerr.add_webhook(hook(base, "seerr"))
+        request = await seerr.request("Dune")
+        await seerr.tell("MEDIA_AUTO_REQUESTED", request)
+        await seerr.tell("MEDIA_AUTO_APPROVED", request)
+    created = [one for one in await stored(bus) if one["type"] == "request.created"]
+    assert len(created) == 3
+    assert len({one["id"] for one in created}) == 1
+    assert {"time" in one for one in created} == {False}
+    async with persisting(bus, pool):
+        await all_acknowledged(bus)
+    rows = await pool.fetch("SELECT type FROM events ORDER BY type")
+    assert [row["type"] for row in rows] == ["request.approved", "request.created"]
+
+
+async def test_same_webhook_within_two_minutes_is_one_event(base: str, bus: Bus) -> None:
+    body = {"eventType": "ManualInteractionRequired", "downloadId": HASH}
+    for _ in range(2):
+        assert (await send(hook(base, "sonarr"), body)).status == 200
+    assert (await send(hook(base, "radarr"), body)).status == 200
+    assert len(await stored(bus)) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"eventType": "Unheard", "x": [1, {"y": None}]}, "Unheard"),
+        ({"eventType": 7}, None),
+        ({}, None),
+        ({"eventType": "ManualInteractionRequired", "downloadInfo": []}, None),
+        ({"eventType": "ManualInteractionRequired", "series": {"title": 5}}, None),
+    ],
+)
+async def test_unknown_webhook_is_stored_with_its_body(
+    base: str, bus: Bus, body: dict[str, Any], kind: str | None
+) -> None:
+    assert (await send(hook(base, "sonarr"), body)).status == 200
+    (event,) = await stored(bus)
+    assert event["type"] == "app.unknown_event"
+    assert event["data"]["body"] == body
+    assert event["data"]["reason"]
+    if kind:
+        assert event["data"]["event_type"] == kind
+
+
+@pytest.mark.parametrize("text", ["a\0b", "x" * 980_000])
+async def test_body_that_no_event_can_hold_is_left_out(base: str, bus: Bus, text: str) -> None:
+    body = msgspec.json.encode({"eventType": "Unheard", "text": text, "more": "\0"})
+    assert (await send(hook(base, "lidarr"), body)).status == 200
+    (event,) = await stored(bus)
+    assert event["data"]["omitted_bytes"] == len(body)
+    codec.decode(msgspec.json.encode(event))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a":' * 100_000]
+)
+async def test_body_that_is_no_object_is_refused(base: str, bus: Bus, body: bytes) -> None:
+    reply = await send(hook(base, "sonarr"), body)
+    assert (reply.status, "not a JSON object" in reply.body["error"]) == (400, True)
+    assert await stored(bus) == []
+
+
+async def test_large_body_is_refused(base: str) -> None:
+    assert (await send(hook(base, "sonarr"), b" " * 1_000_001)).status == 413
+
+
+@pytest.mark.parametrize("path", ["sonarr", "sonarr/", "sonarr/wrong", "other/token", ""])
+async def test_webhook_without_its_token_is_refused(base: str, bus: Bus, path: str) -> None:
+    reply = await send(f"{base}/hooks/{path}", {"eventType": "Unheard"})
+    assert reply.status == 401
+    wrong_app = await send(f"{base}/hooks/radarr/{APPS['sonarr'].token}", {"eventType": "Test"})
+    assert wrong_app.status == 401
+    assert await stored(bus) == []
+
+
+async def authorized(base: str, **headers: str) -> Reply:
+    return await send(f"{base}/hooks/sonarr", {"eventType": "Test"}, **headers)
+
+
+async def test_token_is_accepted_as_password_and_in_headers(base: str) -> None:
+    token = APPS["sonarr"].token
+    basic = base64.b64encode(f"sonarr:{token}".encode()).decode()
+    for headers in (
+        {"Authorization": f"Basic {basic}"},
+        {"Authorization": f"Bearer {token}"},
+        {"X_Mediabus_Token": token},
+    ):
+        assert (await authorized(base, **headers)).status == 200
+    assert (await authorized(base, Authorization="Basic bm90aGluZw==")).status == 401
+
+
+async def test_other_methods_are_refused(base: str) -> None:
+    reply = await send(hook(base, "sonarr"), b"{}", method="DELETE")
+    assert (reply.status, reply.headers["Allow"]) == (405, "POST, PUT")
+
+
+async def test_every_accepted_webhook_wakes_the_reader(base: str, bus: Bus) -> None:
+    subscription = await bus.nc.subscribe(f"{WAKE_SUBJECT}.*")
+    await bus.nc.flush()
+    await send(hook(base, "sonarr"), {"eventType": "Grab"})
+    await send(hook(base, "radarr"), {"eventType": "Unheard"})
+    woken = [await subscription.next_msg(timeout=5) for _ in range(2)]
+    assert [message.subject.rpartition(".")[2] for message in woken] == ["sonarr", "radarr"]
+    assert [message.data for message in woken] == [b"Grab", b"Unheard"]
+
+
+async def test_sender_gets_503_while_nats_is_away_and_never_waits_two_seconds(
+    base: str, bus: Bus, nats: NatsServer
+) -> None:
+    body = {"eventType": "ManualInteractionRequired", "downloadId": HASH}
+    os.kill(nats.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    hung = await send(hook(base, "sonarr"), body)
+    assert (hung.status, hung.headers["Retry-After"]) == (503, "10")
+    assert time.monotonic() - started < 2
+    os.kill(nats.pid, signal.SIGCONT)
+    nats.kill()
+    assert (await send(hook(base, "sonarr"), body)).status == 503
+    assert (await send(hook(base, "sonarr"), {"eventType": "Test"})).status == 503
+    assert (await send(hook(base, "sonarr"), {"eventType": "Grab"})).status == 200
+    nats.start()
+    while (await send(hook(base, "sonarr"), body)).status == 503:
+        pass
+    assert await types(bus) == ["download.import_blocked"]
