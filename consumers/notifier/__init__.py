@@ -1,0 +1,1 @@
+"""The notifier: sends messages about events to the targets of ``[[notify]]``."""
