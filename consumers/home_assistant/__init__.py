@@ -1,0 +1,1 @@
+"""Home Assistant over MQTT: devices by discovery, their states, events, and commands back."""
