@@ -1,8 +1,8 @@
-"""mediabus measured beside its peers and the machine's limits.
+"""Measure mediabus, its peers and the limits of the machine.
 
     python -m bench [--quick] [--only NAME]     all sections, about ten minutes
-    python -m bench --page                      the same, and into docs/performance.md
-    python -m bench --guard [--record]          what CI asks: still as fast as recorded?
+    python -m bench --page                      the same, and update docs/performance.md
+    python -m bench --guard [--record]          for CI: fail if slower than recorded
 
 Tables go to the terminal, everything as JSON and the chart as SVG to ``bench/results/``. An hour of
 steady load is ``python -m bench.growth``.
@@ -65,8 +65,10 @@ BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->\n"
 async def run(
     sections: dict[str, Measure], head: dict[str, str], console: Console
 ) -> tuple[list[Section], bool]:
-    """Every section, each shown when it is done, and whether all went well. One that fails takes
-    no other along."""
+    """Run the sections and show each when it is done. Return them, and whether all succeeded.
+
+    A section that fails does not stop the others.
+    """
     for name, value in head.items():
         console.print(f"{name:9} {value}", highlight=False)
     done, well = [], True
@@ -91,7 +93,7 @@ def keep(
     name: str = "results.json",
     page: bool = False,
 ) -> None:
-    """Writes the results, and with ``page`` the documentation too."""
+    """Write the results, and with ``page`` the documentation, too."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / name).write_text(as_json(head, sections))
     if page:
@@ -107,9 +109,9 @@ def keep(
 
 
 def main() -> None:
-    """Runs what was asked for."""
+    """Run the sections named on the command line."""
     arguments = _arguments()
-    logging.disable(logging.CRITICAL)  # what is provoked here need not be told
+    logging.disable(logging.CRITICAL)  # the benchmarks cause failures on purpose
     console = Console(width=None if sys.stdout.isatty() else 120)
     if arguments.guard:
         sys.exit(not uvloop.run(guard(console, record=arguments.record)))

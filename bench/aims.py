@@ -1,4 +1,4 @@
-"""What mediabus aims at, in one table. The names of figures are those of the sections."""
+"""The performance aims, in one table. Sections define the names of figures."""
 
 import dataclasses
 from typing import Final, Literal
@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 @dataclasses.dataclass(frozen=True)
 class Aim:
-    """``figure``, or its ratio to ``against``, is to be ``at least`` or ``at most`` ``value``."""
+    """``figure``, or its ratio to ``against``, must be ``at least`` or ``at most`` ``value``."""
 
     section: str
     text: str
@@ -18,12 +18,12 @@ class Aim:
 
     @property
     def wanted(self) -> str:
-        """The value as a reader takes it."""
+        """The value as text."""
         unit = " x" if self.against else f" {self.unit}".rstrip()
         return f"{'≥' if self.relation == 'at least' else '≤'} {self.value:,g}{unit}"
 
     def is_met_by(self, reached: float) -> bool:
-        """Whether that will do."""
+        """Return whether a value reaches the aim."""
         return reached >= self.value if self.relation == "at least" else reached <= self.value
 
 
@@ -34,6 +34,7 @@ RELAY: Final = "relay"
 HISTORY: Final = "history"
 MONITOR: Final = "monitor"
 START: Final = "start-up"
+WEB: Final = "web"
 
 ONE: Final = "mediabus, one persister"
 CEILING: Final = "COPY without NATS, one connection"
@@ -69,5 +70,12 @@ AIMS: Final = (
     Aim(HISTORY, "p99 of any page / that of the small table", "any page, p99", "at most", 1.5,
         against="any page of the small table, p99"),
     Aim(HISTORY, "retention of a month", "a month dropped", "at most", 1000, "ms"),
+    Aim(WEB, "server time, p95", "any page: server time, p95", "at most", 100, "ms"),
+    Aim(WEB, "first paint", "/activity: first paint", "at most", 300, "ms"),
+    Aim(WEB, "weight of a page", "any page: weight, gzipped", "at most", 60, "kB"),
+    Aim(WEB, "CPU of 200 open pages", "200 open pages, 10 events/s: CPU", "at most", 5,
+        "% of a core"),
+    Aim(WEB, "memory of an open page", "an open page: memory", "at most", 1, "MB"),
+    Aim(WEB, "event to screen, p99", "event to screen, p99", "at most", 150, "ms"),
     Aim(START, "mediabus --help", "mediabus --help", "at most", 150, "ms"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The chart of a section's rates, as SVG."""
+"""Draw the rates of a section as an SVG chart."""
 
 from html import escape
 from typing import Final
@@ -28,7 +28,7 @@ BAR: Final = f"""\
 
 
 def bars(section: Section, unit: str, limit: str) -> str:
-    """A bar for each figure in ``unit``, the highest first; ``limit`` is what none can pass."""
+    """Draw a bar for each figure in ``unit``, highest first. ``limit`` is the upper bound."""
     rates = {name: one.median for name, one in section.figures.items() if one.unit == unit}
     ordered = sorted(rates.items(), key=lambda pair: -pair[1])
     height = TOP + ROW * len(ordered) + 12

@@ -1,4 +1,4 @@
-"""What an event costs: the time of processors, whoever's it is."""
+"""Measure the CPU time of an event in all processes that handle it."""
 
 import contextlib
 from collections import defaultdict
@@ -13,8 +13,10 @@ KINDS: Final = (ITSELF, *SERVERS.values())
 
 
 def spent() -> dict[str, float]:
-    """Seconds of CPU that each kind of process below this one has used: the servers', and of what
-    else was started, which is what is measured."""
+    """Return the CPU seconds of the child processes of this one, by kind.
+
+    The kinds are the two servers, and everything else, which is measured.
+    """
     seconds: dict[str, float] = defaultdict(float)
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -27,6 +29,6 @@ def spent() -> dict[str, float]:
 
 
 def since(before: Mapping[str, float], events: int) -> dict[str, float]:
-    """Microseconds of CPU that each of ``events`` has taken since then."""
+    """Return the microseconds of CPU per event since ``before``."""
     now = spent()
     return {kind: 1e6 * (now[kind] - before[kind]) / events for kind in KINDS}

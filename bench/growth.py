@@ -1,9 +1,9 @@
-"""What an hour of steady load leaves behind: memory of each process, bytes of each event.
+"""Measure an hour of steady load: the memory of each process, and the bytes of each event.
 
     python -m bench.growth [--minutes 60] [--rate 2000] [--operations 50]
 
-Events are published at ``--rate`` a second in all, of which ``--operations`` are born in operations
-over NATS. Memory counts from the tenth part of the time on: before that caches fill.
+Events are published at ``--rate`` per second, of which ``--operations`` come from operations over
+NATS. Memory is measured after the first tenth of the time, in which caches fill.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from bench.__main__ import keep
 from bench.load import create
 from bench.report import Section, header, show
 from bench.servers import Stack, answers, event, mediabus, process, stack, until
-from schemas.identity import uuid7
-from schemas.subjects import EVENTS_STREAM
-from service.outbox.batch import MOST, Outgoing, publish_all
-from service.runtime.bus import PublishFailed
+from mediabus.runtime.nats.bus import PublishFailed
+from mediabus.schemas.identity import uuid7
+from mediabus.schemas.subjects import EVENTS_STREAM
+from mediabus.service.outbox.publish import MAX_BATCH_MESSAGES, Outgoing, publish_all
 
 BATCHES_A_SECOND: Final = 20
 DOWNLOADS: Final = 10_000
-"""That the events tell of: nats-server keeps each different subject in its memory."""
+"""The downloads that the events are about: nats-server keeps each subject in memory."""
 
 SAMPLE_EVERY: Final = 5.0
 FLAT_WITHIN: Final = 1.05
@@ -42,11 +42,11 @@ FROM pg_partition_tree('events')
 LOG_SINCE: Final = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), $1)"
 
 Memory = dict[str, list[float]]
-"""Megabytes of each process, sample by sample."""
+"""Samples of the memory of each process, in megabytes."""
 
 
 async def measure(seconds: float, rate: int, operations: int) -> Section:
-    """The load, and what it leaves."""
+    """Run the load, and measure its results."""
     section = Section("growth")
     async with stack() as it, _processes(it) as processes:
         log_began = await it.pool.fetchval("SELECT pg_current_wal_lsn()")
@@ -75,7 +75,7 @@ async def measure(seconds: float, rate: int, operations: int) -> Section:
 
 @contextlib.asynccontextmanager
 async def _processes(it: Stack) -> AsyncIterator[dict[str, psutil.Process]]:
-    """The processes to be watched, by name."""
+    """Return the processes to sample, by name."""
     async with (
         process(*mediabus("service"), environment=it.environment) as service,
         process(*mediabus("monitor"), environment=it.environment) as monitor,
@@ -92,15 +92,17 @@ async def _processes(it: Stack) -> AsyncIterator[dict[str, psutil.Process]]:
 
 
 async def _publish(it: Stack, rate: int, seconds: float) -> int:
-    """Publishes steadily and says how many events that were."""
+    """Publish at a steady rate. Return the number of events."""
     began, done = time.perf_counter(), 0
     library = [uuid7() for _ in range(DOWNLOADS)]
     batch: list[Outgoing] = []
     while (elapsed := time.perf_counter() - began) < seconds:
         due = int(rate * elapsed) - done
-        batch = batch or [event(random.choice(library)) for _ in range(min(due, MOST))]
+        batch = batch or [
+            event(random.choice(library)) for _ in range(min(due, MAX_BATCH_MESSAGES))
+        ]
         if batch:
-            with contextlib.suppress(PublishFailed):  # the same ones again, then: they count once
+            with contextlib.suppress(PublishFailed):  # retried with the same ids
                 await publish_all(it.bus, batch)
                 done, batch = done + len(batch), []
         await asyncio.sleep(1 / BATCHES_A_SECOND)
@@ -122,8 +124,7 @@ async def _sample(processes: dict[str, psutil.Process], memory: Memory) -> None:
 
 
 def _megabytes(one: psutil.Process) -> float:
-    """The resident memory of a process. PostgreSQL's are many that share theirs: what is each
-    one's own."""
+    """Return the resident memory of a process, or the unshared memory of PostgreSQL's processes."""
     if one.name() != "postgres":
         return float(one.memory_info().rss) / MEGABYTE
     total = 0.0
@@ -138,7 +139,7 @@ def _memory(section: Section, memory: Memory) -> None:
         counted = samples[len(samples) // 10 :]
         section.add(f"{name}, memory: first", "MB", counted[0])
         section.add(f"{name}, memory: last", "MB", counted[-1])
-        section.add(f"{name}, memory: most", "MB", max(counted))
+        section.add(f"{name}, memory: maximum", "MB", max(counted))
         if counted[-1] > counted[0] * FLAT_WITHIN:
             section.note(f"{name} grew by {counted[-1] / counted[0] - 1:.0%}: that is not flat.")
 
@@ -155,7 +156,7 @@ async def _bytes(section: Section, it: Stack, events: int, log_began: str) -> No
 
 
 def main() -> None:
-    """Runs and prints."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=int, default=2000)

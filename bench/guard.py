@@ -1,4 +1,4 @@
-"""The guard of CI: mediabus must stay as many times faster than FastStream as it was.
+"""Fail in CI if the speed of mediabus, relative to FastStream, falls below the recorded one.
 
 A ratio within one run does not depend on the machine, and 0.6 of it is generous for noise.
 """
@@ -20,7 +20,7 @@ RUNS: Final = 3
 
 
 async def guard(console: Console, *, record: bool) -> bool:
-    """Measures the ratio and says whether it is still enough, or records it from now on."""
+    """Measure the ratio. Return whether it is high enough, or record it."""
     section = await stream_to_row.measure(EVENTS, RUNS, stream_to_row.GUARDED)
     aim = next(aim for aim in aims.AIMS if aim.against == aims.FASTSTREAM)
     ratio = section.reached(aim)
@@ -40,5 +40,5 @@ async def guard(console: Console, *, record: bool) -> bool:
 
 
 def holds(ratio: float, recorded: float) -> bool:
-    """Whether a ratio is near enough to the recorded one, or better."""
+    """Return whether a ratio is close to the recorded one, or better."""
     return ratio >= ENOUGH * recorded

@@ -1,4 +1,4 @@
-"""How fast the past is read from a large table, and how fast a month of it is forgotten."""
+"""Measure reads of a large history, and dropping a month of it."""
 
 import datetime
 import hashlib
@@ -22,25 +22,25 @@ from bench.history_rows import (
 )
 from bench.report import Section
 from bench.servers import stack
-from consumers.history import History
-from consumers.persister.retention import drop_expired
-from schemas.commands import CountHistory, ListHistory
-from schemas.identity import Actor
-from service.runtime.database import Pool
+from mediabus.consumers.history.query import History
+from mediabus.consumers.persister.retention import drop_expired
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.requests import CountHistory, ListHistory
 
 WHO: Final = Actor("user", "42")
 DAYS: Final = datetime.timedelta(days=30)
 HUNDREDTH: Final = 100
 PAGE: Final = 50
 
-# How Mydia reads its events: newest first, the page by OFFSET.
+# The query of Mydia: newest first, pages by OFFSET.
 BY_OFFSET: Final = "SELECT * FROM events ORDER BY occurred_at DESC OFFSET $1 LIMIT $2"
 
 Read = Callable[[], Awaitable[object]]
 
 
 async def measure(small: int, large: int, reads: int) -> Section:
-    """Pages of a ``small`` and of a ``large`` table, ``reads`` of each kind."""
+    """Measure pages of a ``small`` and a ``large`` table, ``reads`` times for each kind."""
     section = Section(aims.HISTORY)
     now = datetime.datetime.now(datetime.UTC)
     async with stack() as it:
@@ -68,11 +68,11 @@ async def measure(small: int, large: int, reads: int) -> Section:
 async def _pages(
     pool: Pool, total: int, now: datetime.datetime, reads: int
 ) -> AsyncIterator[tuple[str, list[float]]]:
-    """The milliseconds of each kind of page."""
+    """Return the milliseconds of each kind of page."""
     history, chance = History(pool), random.Random(7)
 
     async def times(read: Callable[[], ListHistory]) -> list[float]:
-        for _ in range(6):  # PostgreSQL plans a statement anew five times
+        for _ in range(6):  # PostgreSQL plans a statement again in its first five executions
             await history.list(read(), WHO, {})
         return [await _timed(lambda: history.list(read(), WHO, {})) for _ in range(reads)]
 
@@ -95,7 +95,7 @@ async def _pages(
 
 
 async def _deep(history: History, reads: int) -> list[float]:
-    """The pages that follow the ninety-ninth."""
+    """Return cursors of pages after the ninety-ninth."""
     after, took = None, []
     for number in range(1, HUNDREDTH + reads):
         started = time.perf_counter()
@@ -107,7 +107,7 @@ async def _deep(history: History, reads: int) -> list[float]:
 
 
 async def _others(section: Section, pool: Pool, total: int, now: datetime.datetime) -> None:
-    """What is compared, counted and forgotten."""
+    """Add the comparison, the counts and the drop of a month."""
     history = History(pool)
     for page in (HUNDREDTH, min(total // PAGE, 100 * HUNDREDTH)):
         by_offset = partial(pool.fetch, BY_OFFSET, page * PAGE, PAGE)
@@ -131,7 +131,7 @@ async def _add(section: Section, name: str, read: Read) -> None:
 
 
 async def _timed(read: Read) -> float:
-    """Milliseconds."""
+    """Return milliseconds."""
     started = time.perf_counter()
     await read()
     return (time.perf_counter() - started) * 1000

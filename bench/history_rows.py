@@ -1,4 +1,4 @@
-"""Many events in ``events``, made inside PostgreSQL: two years of a library."""
+"""Generate two years of events inside PostgreSQL."""
 
 import asyncio
 import datetime
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.report import Section
-from schemas.events import EVENT_TYPES
-from service.runtime.database import Pool
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas.events import EVENT_TYPES
 
 MONTHS: Final = 24
 TYPES: Final = sorted(EVENT_TYPES)
@@ -18,7 +18,7 @@ EVENTS_OF_A_RESOURCE: Final = 20
 SIDE_BY_SIDE: Final = 2
 
 BYTES_A_ROW: Final = 1500
-"""With its indexes, and the log and the sorting meanwhile; generous."""
+"""Bytes per event, including indexes, WAL and sorting; a generous estimate."""
 
 LEAVE_FREE: Final = 10 * 2**30
 
@@ -40,7 +40,7 @@ FROM (SELECT n, $1::timestamptz + ($2::timestamptz - $1) * ((n - $3::bigint)::fl
 
 
 async def fill(pool: Pool, total: int, now: datetime.datetime) -> None:
-    """``total`` events in an emptied table, an equal share for each month up to ``now``."""
+    """Insert ``total`` events into an emptied table, evenly over the months up to ``now``."""
     await pool.execute("TRUNCATE events")
     edges = [*month_starts(now), now]
     at_a_time = asyncio.Semaphore(SIDE_BY_SIDE)
@@ -62,7 +62,7 @@ async def fill(pool: Pool, total: int, now: datetime.datetime) -> None:
 
 
 def month_starts(now: datetime.datetime) -> list[datetime.datetime]:
-    """When each of the last months began, the present one last."""
+    """Return the starts of the last months, the current one last."""
     month = now.year * 12 + now.month - 1
     return [
         datetime.datetime(number // 12, number % 12 + 1, 1, tzinfo=datetime.UTC)
@@ -71,7 +71,7 @@ def month_starts(now: datetime.datetime) -> list[datetime.datetime]:
 
 
 def that_fit(section: Section, wanted: int, folder: Path) -> int:
-    """As many events as the disk has room for."""
+    """Return how many events fit on the disk."""
     room = max(0, shutil.disk_usage(folder).free - LEAVE_FREE) // BYTES_A_ROW
     if room < wanted:
         section.note(f"The disk has room for {room:,} events only, not for {wanted:,}.")

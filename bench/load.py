@@ -1,4 +1,4 @@
-"""Requests to the operations over NATS, many in flight or at a steady rate."""
+"""Send requests to the operations over NATS, many in flight or at a steady rate."""
 
 import asyncio
 import statistics
@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from bench.servers import ACTOR_HEADERS, Failed
-from schemas.identity import uuid7
-from service.runtime.bus import Bus
+from mediabus.runtime.nats.bus import Bus
+from mediabus.schemas.identity import uuid7
 
 Operation = Callable[[], Awaitable[object]]
 
 
 async def create(bus: Bus, subject: str, title: str) -> None:
-    """Asks for a TV show to be added. Raises Failed where it is not."""
+    """Request that a TV show is added. Raises Failed if the request fails."""
     body = msgspec.json.encode({"type": "tv_show", "title": title})
     reply = await bus.nc.request(subject, body, timeout=30, headers=ACTOR_HEADERS)
     if reply.headers:
@@ -23,8 +23,7 @@ async def create(bus: Bus, subject: str, title: str) -> None:
 
 
 async def in_flight(operation: Operation, count: int, many: int) -> tuple[float, float]:
-    """Operations a second with ``many`` under way at a time, and the median of their
-    milliseconds."""
+    """Return the operations per second with ``many`` in flight, and their median milliseconds."""
     took: list[float] = []
 
     async def work() -> None:
@@ -39,7 +38,7 @@ async def in_flight(operation: Operation, count: int, many: int) -> tuple[float,
 
 
 async def at_rate(bus: Bus, rate: float, seconds: float, asked: dict[str, float]) -> None:
-    """Asks for TV shows at a steady rate; ``asked`` has, by title, when each was asked for."""
+    """Request TV shows at a steady rate. ``asked`` maps each title to the time of its request."""
     started = time.perf_counter()
 
     async def ask(title: str) -> None:

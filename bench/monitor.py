@@ -1,9 +1,9 @@
-"""What watching a download client costs: CPU, memory, and how soon a change is on the bus.
+"""Measure the cost of watching a download client: CPU, memory, and time to the bus.
 
     python -m bench.monitor [--seconds 30] [--scripted 10000] [--active 200] [--real 2000]
 
-The scripted client shows many torrents of which some move at every look; the real ones, qBittorrent
-and Transmission where they are installed, hold paused torrents of a few bytes.
+The scripted client has many torrents, some of which change at every poll. The real ones,
+qBittorrent and Transmission if they are installed, have paused torrents of a few bytes.
 """
 
 import argparse
@@ -21,9 +21,11 @@ import psutil
 
 from bench.servers import stack
 from chaos.network import Link
-from schemas.status import ClientName, DownloadStatus, ItemId, Phase, Protocol
-from schemas.subjects import DOWNLOAD_STATUS_BUCKET
-from service.clients.port import (
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.settings import MonitorSettings
+from mediabus.schemas.status import ClientName, DownloadStatus, ItemId, Phase, Protocol
+from mediabus.schemas.subjects import DOWNLOAD_STATUS_BUCKET
+from mediabus.service.clients.port import (
     ClientRefused,
     Delta,
     DownloadClient,
@@ -32,21 +34,19 @@ from service.clients.port import (
     Source,
     TorrentFile,
 )
-from service.clients.settings import ClientSettings
-from service.monitor.watcher import Watcher
-from service.runtime.bus import Bus
-from service.runtime.settings import MonitorSettings, NatsSettings
+from mediabus.service.clients.settings import ClientSettings
+from mediabus.service.monitor.watch.watcher import Watcher
 from tests.support import daemons, torrents
 from tests.support.eventually import eventually
 
 ADDED_AT_ONCE = 20
-LATER_LOOKS = 10
+LATER_POLLS = 10
 NOTHING_YET = bencode2.bencode({b"paused": 1, b"progress": {b"blocks": b"none"}})
 NOWHERE = "http://127.0.0.1:9/announce"
 
 
 class QBittorrent(daemons.QBittorrent):
-    """It starts nothing that is added, and may be reached through a proxy."""
+    """A qBittorrent that starts no added torrent, and accepts requests through a proxy."""
 
     recent = 0.0
 
@@ -59,7 +59,7 @@ class QBittorrent(daemons.QBittorrent):
         path.write_text(text.replace("[Preferences]\n", f"[Preferences]\n{reached}"))
 
     async def fill(self, count: int) -> None:
-        """Hands them over, some at once."""
+        """Add the torrents, several at a time."""
         room = asyncio.Semaphore(ADDED_AT_ONCE)
 
         async def add(number: int) -> None:
@@ -71,11 +71,13 @@ class QBittorrent(daemons.QBittorrent):
 
 
 class Transmission(daemons.Transmission):
-    """It starts nothing that it finds on its disk, and checks nothing there either: that would
-    take it a tenth of a second for each."""
+    """A Transmission that neither starts nor checks torrents that it finds on its disk.
+
+    A check would take a tenth of a second for each.
+    """
 
     recent = 60.0
-    """Seconds for which it tells of what it has just found, at every look."""
+    """Seconds for which every poll reports torrents that it has just found."""
 
     def configure(self) -> None:
         super().configure()
@@ -83,7 +85,7 @@ class Transmission(daemons.Transmission):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"start-added-torrents": False}))
 
     async def fill(self, count: int) -> None:
-        """Puts them where it keeps those that it has."""
+        """Write the torrents to the folder in which it stores its own."""
         self.stop()
         for number in range(count):
             shared = paused(number)
@@ -94,7 +96,7 @@ class Transmission(daemons.Transmission):
 
 
 def paused(number: int) -> torrents.Shared:
-    """A torrent of a few bytes."""
+    """Return a torrent of a few bytes."""
     return torrents.make_torrent(f"paused {number}", b"x" * 64, NOWHERE)
 
 
@@ -105,26 +107,29 @@ PROGRAMS: dict[str, type[QBittorrent | Transmission]] = {
 
 
 class Figures(NamedTuple):
-    """The downloads shown, the seconds until the bucket showed them all, and from then on: CPU in
-    percent of a core, memory in MB, writes a second, and bytes of them at a look."""
+    """The number of downloads, and the seconds until the bucket had them all.
+
+    From then on: CPU in percent of a core, memory in MB, writes per second, and bytes written per
+    poll.
+    """
 
     shown: int
-    first_look: float
+    first_poll: float
     cpu: float
     memory: float
     writes: float
-    told: float
+    sent_bytes: float
 
 
 class Asked(NamedTuple):
-    """Bytes between a client and its watcher, both ways: at the first look and at a later one."""
+    """Bytes between a client and its watcher, both ways: in the first poll and in a later one."""
 
     first: int
     later: float
 
 
 class Scripted:
-    """A client whose torrents move by the clock."""
+    """A client whose torrents progress with the clock."""
 
     def __init__(self, count: int, active: int) -> None:
         self._count = count
@@ -168,7 +173,7 @@ class Scripted:
 
 
 class ScriptedSettings(ClientSettings, frozen=True, kw_only=True, tag="scripted"):
-    """The settings of a scripted client of ``count`` torrents, ``active`` of which move."""
+    """The settings of a scripted client with ``count`` torrents, of which ``active`` change."""
 
     protocol: ClassVar[Protocol] = "torrent"
     count: int
@@ -176,57 +181,57 @@ class ScriptedSettings(ClientSettings, frozen=True, kw_only=True, tag="scripted"
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[DownloadClient]:
-        """The script, from its beginning."""
+        """Open a session that starts the script from its beginning."""
         yield Scripted(self.count, self.active)
 
 
 async def watch(bus: Bus, settings: ClientSettings, seconds: float) -> Figures:
-    """Watches a client in this process, which does nothing else meanwhile."""
+    """Watch a client in this process, which does nothing else."""
 
     async def nothing(_: ClientName) -> set[ItemId]:
         return set()
 
-    watcher = Watcher(bus, settings, MonitorSettings(), NatsSettings(), nothing)
+    watcher = Watcher(bus, settings, MonitorSettings(), nothing)
     watching = asyncio.create_task(watcher.run())
     started = time.perf_counter()
     written = await _written(bus, settings.name)
     while written == 0 or await _written(bus, settings.name) != written:
         written = await _written(bus, settings.name)
         await asyncio.sleep(0.25)
-    first_look = time.perf_counter() - started
+    first_poll = time.perf_counter() - started
     before, cpu, began = await _sequence(bus), time.process_time(), time.perf_counter()
     sent = bus.nc.stats["out_bytes"]
     await asyncio.sleep(seconds)
     share = (time.process_time() - cpu) / (time.perf_counter() - began) * 100
-    told = (bus.nc.stats["out_bytes"] - sent) / (seconds / settings.poll_active)
+    sent_bytes = (bus.nc.stats["out_bytes"] - sent) / (seconds / settings.poll_active)
     writes = (await _sequence(bus) - before) / seconds
     watching.cancel()
     await asyncio.wait([watching])
     memory = psutil.Process().memory_info().rss / 1e6
-    return Figures(written, first_look, share, memory, writes, told)
+    return Figures(written, first_poll, share, memory, writes, sent_bytes)
 
 
 async def _written(bus: Bus, client: str) -> int:
-    """How many downloads of a client the bucket shows."""
+    """Return how many downloads of a client the bucket has."""
     subject = f"$KV.{DOWNLOAD_STATUS_BUCKET}.{client}.*"
     info = await bus.js.stream_info(f"KV_{DOWNLOAD_STATUS_BUCKET}", subjects_filter=subject)
     return len(info.state.subjects or {})
 
 
 async def _sequence(bus: Bus) -> int:
-    """The last write to the bucket."""
+    """Return the sequence number of the last write to the bucket."""
     return (await bus.js.stream_info(f"KV_{DOWNLOAD_STATUS_BUCKET}")).state.last_seq
 
 
 async def scripted(count: int, active: int, seconds: float) -> Figures:
-    """A client of many torrents that all change by the clock."""
+    """Measure a client with many torrents that change with the clock."""
     async with stack() as it:
         settings = ScriptedSettings(name="scripted", url="", count=count, active=active)
         return await watch(it.bus, settings, seconds)
 
 
 async def real(kind: str, count: int, seconds: float) -> tuple[Figures, Asked]:
-    """A real client with paused torrents of a few bytes."""
+    """Measure a real client with paused torrents of a few bytes."""
     with PROGRAMS[kind].started() as daemon:
         await daemon.fill(count)
         await eventually(lambda: rests(daemon, count), within=120, every=1)
@@ -236,7 +241,7 @@ async def real(kind: str, count: int, seconds: float) -> tuple[Figures, Asked]:
 
 
 async def asked(daemon: QBittorrent | Transmission) -> Asked:
-    """What goes over the wire, counted by a proxy in between."""
+    """Count the bytes of polls with a proxy in between."""
     await asyncio.sleep(daemon.recent)
     link = Link(daemon.port)
     url = daemon.url.replace(str(daemon.port), str(link.port))
@@ -244,13 +249,13 @@ async def asked(daemon: QBittorrent | Transmission) -> Asked:
         async with msgspec.structs.replace(daemon.settings(), url=url).connect() as client:
             await client.observe()
             first = link.carried
-            for _ in range(LATER_LOOKS):
+            for _ in range(LATER_POLLS):
                 await client.observe()
-        return Asked(first, (link.carried - first) / LATER_LOOKS)
+        return Asked(first, (link.carried - first) / LATER_POLLS)
 
 
 async def rests(daemon: daemons.Daemon, count: int) -> bool:
-    """Whether it has so many, and all of them are paused."""
+    """Return whether the client has ``count`` torrents, all of them paused."""
     async with daemon.settings().connect() as client:
         seen = await client.observe()
     assert isinstance(seen, Snapshot)
@@ -258,7 +263,7 @@ async def rests(daemon: daemons.Daemon, count: int) -> bool:
 
 
 def main() -> None:
-    """Runs and prints."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--scripted", type=int, default=10_000)
@@ -266,7 +271,7 @@ def main() -> None:
     parser.add_argument("--real", type=int, default=2_000)
     arguments = parser.parse_args()
     print(
-        "client                    shown first look s  CPU %  RSS MB  writes/s  bytes told a look"
+        "client                    shown first poll s  CPU %  RSS MB  writes/s  bytes sent a poll"
     )
     name = f"scripted, {arguments.active} active"
     _print(name, asyncio.run(scripted(arguments.scripted, arguments.active, arguments.seconds)))
@@ -274,14 +279,14 @@ def main() -> None:
         if shutil.which(daemon.program):
             figures, wire = asyncio.run(real(kind, arguments.real, arguments.seconds))
             _print(f"{kind}, paused", figures)
-            print(f"{'':24} {wire.first:,} bytes asked at the first look, {wire.later:,.0f} later")
+            print(f"{'':24} {wire.first:,} bytes in the first poll, {wire.later:,.0f} later")
 
 
 def _print(name: str, figures: Figures) -> None:
-    shown, first_look, cpu, memory, writes, told = figures
+    shown, first_poll, cpu, memory, writes, sent_bytes = figures
     print(
-        f"{name:24} {shown:>6} {first_look:>12.1f} {cpu:>6.1f} {memory:>7.0f} {writes:>9.1f}"
-        f" {told:>18,.0f}"
+        f"{name:24} {shown:>6} {first_poll:>12.1f} {cpu:>6.1f} {memory:>7.0f} {writes:>9.1f}"
+        f" {sent_bytes:>18,.0f}"
     )
 
 

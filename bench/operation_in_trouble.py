@@ -1,4 +1,4 @@
-"""An operation called as a Python function, with everything well and not.
+"""Measure an operation called as a Python function, with and without failures.
 
 The same row is inserted without any event, with its event, with an outbox whose trigger raises (the
 event is then published directly), and with NATS stopped.
@@ -12,14 +12,15 @@ from typing import Final
 
 from bench.load import Operation, in_flight
 from bench.report import Section
-from schemas.commands import CreateMedia
-from schemas.identity import Actor, uuid7
-from service.operations.open import open_operations
-from service.runtime.bus import connect
-from service.runtime.database import Pool, migrate, open_pool
-from service.runtime.embedded import data_dir_lock, embedded_postgres
-from service.runtime.settings import DatabaseSettings, NatsSettings
-from service.runtime.streams import ensure_streams
+from mediabus.runtime.embedded import data_dir_lock, embedded_postgres
+from mediabus.runtime.nats.bus import connect
+from mediabus.runtime.nats.streams import ensure_streams
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.runtime.postgres.schema import migrate
+from mediabus.runtime.settings import DatabaseSettings, NatsSettings
+from mediabus.schemas.identity import Actor, uuid7
+from mediabus.schemas.operations.requests import CreateMedia
+from mediabus.service.operations.open import open_operations
 from tests.support.servers import nats_server
 
 ACTOR: Final = Actor("user", "42")
@@ -37,7 +38,7 @@ RAISE_NO_MORE: Final = "DROP TRIGGER refuse ON outbox; DROP FUNCTION refuse"
 
 
 async def measure(operations: int, runs: int) -> Section:
-    """Each case in turns."""
+    """Measure the cases in turns."""
     section = Section("operation in trouble")
     with tempfile.TemporaryDirectory(prefix="mediabus-bench-") as folder:
         async with (
@@ -58,7 +59,7 @@ async def measure(operations: int, runs: int) -> Section:
 
 
 async def _cases(pool: Pool, folder: Path) -> AsyncIterator[tuple[str, Operation]]:
-    """Each case with what it does, while its conditions hold."""
+    """Yield each case with its function, while its conditions hold."""
 
     async def plain() -> None:
         await pool.execute(PLAIN, uuid7(), REQUEST.title)
@@ -84,7 +85,7 @@ async def _cases(pool: Pool, folder: Path) -> AsyncIterator[tuple[str, Operation
 
 @contextlib.asynccontextmanager
 async def _refusing(pool: Pool) -> AsyncIterator[None]:
-    """An outbox that takes nothing."""
+    """Make the outbox fail."""
     await pool.execute(RAISE)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Serves adding a media item twice: as mediabus does it, and the same without its event.
+"""Serve two operations that add a media item: as in mediabus, and without its event.
 
     python -m bench.operation_server    the settings are mediabus' own variables
 
-Nothing relays: what is measured here is what recording an event costs its operation.
+No relay runs: this measures the cost of recording an event.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from collections.abc import Iterable
 import asyncpg
 import uvloop
 
-from schemas.commands import CreateMedia, MediaItem
-from schemas.envelope import Envelope
-from schemas.identity import Actor
-from service.operations.media import Media
-from service.outbox.direct import DirectPublisher
-from service.outbox.outbox import Outbox, open_outbox
-from service.runtime.api import Endpoint, Headers, endpoint, serving
-from service.runtime.bus import connect
-from service.runtime.database import open_pool
-from service.runtime.settings import load
+from mediabus.runtime.api.serve import Endpoint, Headers, endpoint, serving
+from mediabus.runtime.nats.bus import connect
+from mediabus.runtime.postgres.database import open_pool
+from mediabus.runtime.settings_file import load
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.requests import CreateMedia, MediaItem
+from mediabus.service.operations.media import Media
+from mediabus.service.outbox.fallback import DirectPublisher
+from mediabus.service.outbox.outbox import Outbox, open_outbox
 
 WITH_EVENT = "bench.with_event"
 WITHOUT_EVENT = "bench.without_event"
@@ -34,7 +34,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *
 
 
 class NoOutbox(Outbox):
-    """Makes the change and records nothing."""
+    """An outbox that makes the change and records no event."""
 
     async def perform(
         self, statement: str, *args: object, events: Iterable[Envelope]
@@ -50,7 +50,7 @@ def _endpoint(subject: str, media: Media) -> Endpoint:
 
 
 async def main() -> None:
-    """Serves until it is ended."""
+    """Serve until cancelled."""
     settings = load(None)
     async with contextlib.AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.database))

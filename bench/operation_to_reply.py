@@ -1,4 +1,4 @@
-"""What an event costs its operation: over NATS, from the request to the reply."""
+"""Measure the cost of an event for its operation, from the request to the reply over NATS."""
 
 import sys
 from functools import partial
@@ -13,7 +13,7 @@ CASES = {WITHOUT_EVENT: "without any event", WITH_EVENT: "with its event"}
 
 
 async def measure(operations: int, runs: int) -> Section:
-    """``operations`` of each case, with 8 and with 64 in flight, in turns."""
+    """Measure ``operations`` of each case, with 8 and with 64 in flight, in turns."""
     section = Section(aims.REPLY)
     async with stack() as it:
         command = (sys.executable, "-m", "bench.operation_server")
@@ -38,6 +38,6 @@ async def measure(operations: int, runs: int) -> Section:
 async def _serves(it: Stack) -> bool:
     try:
         await create(it.bus, WITH_EVENT, "The first")
-    except Exception:  # noqa: BLE001 - whatever it is, the server is not there yet
+    except Exception:  # noqa: BLE001 - any error means that the server is not ready
         return False
     return True

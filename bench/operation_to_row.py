@@ -1,4 +1,4 @@
-"""How soon an operation's event can be read: from the request to its row being visible."""
+"""Measure the time from the request of an operation to the visible row of its event."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from bench import aims
 from bench.load import at_rate, create, in_flight
 from bench.report import Section
 from bench.servers import Stack, answers, mediabus, process, stack, until
-from service.runtime.database import Pool
+from mediabus.runtime.postgres.database import Pool
 
 FLOOD: Final = 64
 WARM_UP: Final = 1.0
@@ -21,15 +21,15 @@ SINCE: Final = "SELECT data ->> 'title' AS title FROM events WHERE occurred_at >
 
 
 async def measure(operations: int, seconds: float, runs: int) -> Section:
-    """The most that a machine does, and the latency at 100/s, 1,000/s and half of that most."""
+    """Measure the maximum rate, and the latency at 100/s, 1,000/s and half of the maximum."""
     section = Section(aims.VISIBLE)
     async with stack() as it, _processes(it):
         for _ in range(runs):
             answered, stored = await _flood(it, operations)
-            section.add("at the most, answered", "operations/s", answered)
-            section.add("at the most, rows visible", "operations/s", stored)
-            half = section.figures["at the most, rows visible"].median / 2
-            for name, rate in {"100/s": 100, "1,000/s": 1000, "half of the most": half}.items():
+            section.add("maximum, answered", "operations/s", answered)
+            section.add("maximum, rows visible", "operations/s", stored)
+            half = section.figures["maximum, rows visible"].median / 2
+            for name, rate in {"100/s": 100, "1,000/s": 1000, "half of the maximum": half}.items():
                 await until(lambda: _is_quiet(it.pool))
                 p50, p99 = await _latency(it, rate, seconds)
                 section.add(f"at {name}, p50", "ms", p50)
@@ -37,7 +37,7 @@ async def measure(operations: int, seconds: float, runs: int) -> Section:
             await it.pool.execute("TRUNCATE media_items CASCADE")
     section.note(
         f"media.create over NATS to the service process, the relay in it and one persister. "
-        f"The most: {operations:,} operations, {FLOOD} in flight. Latencies: {seconds:g} s at a "
+        f"Maximum: {operations:,} operations, {FLOOD} in flight. Latencies: {seconds:g} s at a "
         f"steady rate, from the request until a reader of the table sees the row, {runs} runs."
     )
     return section
@@ -61,12 +61,12 @@ async def _has(pool: Pool, rows: int) -> bool:
 
 
 async def _is_quiet(pool: Pool) -> bool:
-    """Whether nothing is left of the load before."""
+    """Return whether the previous load is finished."""
     return bool(await pool.fetchval("SELECT NOT EXISTS (SELECT FROM outbox)"))
 
 
 async def _flood(it: Stack, operations: int) -> tuple[float, float]:
-    """Operations a second: answered, and with their rows stored."""
+    """Return operations per second: answered, and with stored rows."""
     before = await it.pool.fetchval("SELECT count(*) FROM events")
     operation = partial(create, it.bus, "media.create", "A show")
     started = time.perf_counter()
@@ -76,7 +76,7 @@ async def _flood(it: Stack, operations: int) -> tuple[float, float]:
 
 
 async def _latency(it: Stack, rate: float, seconds: float) -> tuple[float, float]:
-    """Milliseconds, p50 and p99."""
+    """Return p50 and p99 in milliseconds."""
     asked: dict[str, float] = {}
     took: list[float] = []
     watching = asyncio.create_task(_watch(it.pool, asked, took))
@@ -92,7 +92,7 @@ async def _latency(it: Stack, rate: float, seconds: float) -> tuple[float, float
 
 
 async def _watch(pool: Pool, asked: dict[str, float], took: list[float]) -> None:
-    """Looks for the rows of what was asked for, every 2 ms."""
+    """Query the rows of the requested shows every 2 ms."""
     while True:
         oldest = min(asked.values(), default=time.perf_counter())
         ago = datetime.timedelta(seconds=time.perf_counter() - oldest + 0.01)

@@ -1,23 +1,24 @@
-"""How fast what waits in the outbox gets to JetStream: mediabus' relay, and nats-outbox."""
+"""Measure how fast the relay of mediabus, and nats-outbox, publish waiting events."""
 
 import asyncio
 import datetime
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from bench import aims
 from bench.peers import environment
 from bench.report import Section
 from bench.servers import Failed, Stack, event, mediabus, process, stack, until
-from schemas.subjects import EVENTS_STREAM
+from mediabus.schemas.subjects import EVENTS_STREAM
 
 MINE: Final = "mediabus, atomic batches"
 PEER: Final = "nats-outbox, one by one"
 PEER_PACKAGE: Final = "nats-outbox[cli]"
 SLOWER: Final = 20
-"""The peer drains this part of the events, for its pace."""
+"""The peer publishes one of this many events, because it is slow."""
 
-# With ids of their own: JetStream would drop what it has seen within its duplicate window.
+# New ids, because JetStream drops an id that it has seen within its duplicate window.
 FILL_PEER: Final = """
 INSERT INTO outbox_events (event_id, subject, headers, payload, status, retry_count)
 SELECT gen_random_uuid(), subject, '{}', convert_from(payload, 'UTF8')::jsonb, 'pending', 0
@@ -26,7 +27,7 @@ FROM outbox ORDER BY position LIMIT $1
 
 
 async def measure(events: int, runs: int) -> Section:
-    """Both in turns, with ``events`` rows waiting at the start."""
+    """Measure both in turns, with ``events`` rows waiting at the start."""
     section = Section(aims.RELAY)
     missing = await environment.install((PEER_PACKAGE,))
     for reason in missing.values():
@@ -65,7 +66,7 @@ async def _fill(it: Stack, events: int) -> None:
 async def _peer(it: Stack, events: int) -> float:
     variables = {
         **it.environment,
-        "OUTBOX_DATABASE_URL": it.database_url.replace("postgresql:", "postgresql+asyncpg:", 1),
+        "OUTBOX_DATABASE_URL": _sqlalchemy_url(it.database_url),
         "OUTBOX_NATS_URL": it.nats_url,
     }
     tables = (environment.PYTHON, "-m", "bench.peers.nats_outbox_tables")
@@ -77,10 +78,17 @@ async def _peer(it: Stack, events: int) -> float:
     return await _drain(it, (environment.PYTHON, *relay), events, variables)
 
 
+def _sqlalchemy_url(url: str) -> str:
+    """Return the URL for SQLAlchemy, which does not know libpq's options for TLS."""
+    parts = urlsplit(url)
+    options = [(name, value) for name, value in parse_qsl(parts.query) if name[:3] != "ssl"]
+    return parts._replace(scheme="postgresql+asyncpg", query=urlencode(options)).geturl()
+
+
 async def _drain(
     it: Stack, command: tuple[str, ...], events: int, variables: Mapping[str, str]
 ) -> float:
-    """Events a second into the stream, from the first that is seen there."""
+    """Return events per second, from the first one in the stream."""
 
     async def stored() -> int:
         return (await it.bus.js.stream_info(EVENTS_STREAM)).state.messages

@@ -1,4 +1,4 @@
-"""What was measured, beside what was aimed at: on the terminal, as JSON and as Markdown."""
+"""Report the results and the aims: on the terminal, as JSON and as Markdown."""
 
 import dataclasses
 import datetime
@@ -25,7 +25,7 @@ LIBRARIES: Final = (
 
 @dataclasses.dataclass
 class Series:
-    """One figure: a value for each run."""
+    """A figure, with a value for each run."""
 
     unit: str
     values: list[float] = dataclasses.field(default_factory=list)
@@ -37,24 +37,26 @@ class Series:
 
 @dataclasses.dataclass
 class Section:
-    """The figures of one benchmark by their names, and what a reader must know of them."""
+    """The figures of a benchmark by name, and notes for the reader."""
 
     name: str
     figures: dict[str, Series] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, name: str, unit: str, value: float) -> None:
-        """One more run's value."""
+        """Add the value of a run."""
         self.figures.setdefault(name, Series(unit)).values.append(value)
 
     def note(self, text: str) -> None:
-        """Something to be said once."""
+        """Add a note, once."""
         if text not in self.notes:
             self.notes.append(text)
 
     def reached(self, aim: Aim) -> float | None:
-        """What an aim asks for: the median of the runs, or of the ratios within each run. None
-        where it was not measured."""
+        """Return the median of the runs, or of the ratios within each run, for an aim.
+
+        Returns None if it was not measured.
+        """
         figure = self.figures.get(aim.figure)
         if figure is None:
             return None
@@ -69,7 +71,7 @@ class Section:
 
 
 def header(quick: bool) -> dict[str, str]:
-    """The machine, the versions and the moment."""
+    """Return the machine, the versions and the time."""
     revision = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
@@ -95,13 +97,13 @@ def _processor() -> str:
 
 
 def number(value: float) -> str:
-    """As many digits as mean something."""
+    """Format a value with its significant digits."""
     size = abs(value)
     return f"{value:,.0f}" if size >= 1000 else f"{value:,.{1 if size >= 20 else 2}f}"
 
 
 def rows(section: Section) -> list[tuple[str, str, str, str]]:
-    """Name, median, range and unit of each figure."""
+    """Return name, median, range and unit of each figure."""
     return [
         (name, number(series.median), _range(series.values), series.unit)
         for name, series in section.figures.items()
@@ -113,7 +115,7 @@ def _range(values: list[float]) -> str:
 
 
 def aim_rows(section: Section) -> list[tuple[str, str, str, str]]:
-    """What was aimed at in this section, how much, what was reached, and whether that will do."""
+    """Return each aim of a section, its value, the measured one, and whether it is reached."""
     found = []
     for aim in AIMS:
         if aim.section == section.name:
@@ -129,7 +131,7 @@ REACHED: Final = ("aim", "wanted", "reached", "met")
 
 
 def show(console: Console, section: Section) -> None:
-    """The tables of a section on the terminal."""
+    """Print the tables of a section."""
     console.print(_table(section.name, FIGURES, rows(section)))
     if aims := aim_rows(section):
         console.print(_table(None, REACHED, aims))
@@ -148,7 +150,7 @@ def _table(title: str | None, heads: Iterable[str], lines: Sequence[tuple[str, .
 
 
 def as_json(head: dict[str, str], sections: list[Section]) -> str:
-    """Everything, for programs."""
+    """Return all results as JSON."""
     return json.dumps(
         {
             "header": head,
@@ -165,7 +167,7 @@ def as_json(head: dict[str, str], sections: list[Section]) -> str:
 
 
 def as_markdown(head: dict[str, str], sections: list[Section]) -> str:
-    """The tables of ``docs/performance.md``."""
+    """Return the tables of ``docs/performance.md``."""
     parts = ["\n".join(f"- {name}: {value}" for name, value in head.items())]
     for section in sections:
         parts.append(f"### {section.name.capitalize()}")

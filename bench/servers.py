@@ -1,4 +1,4 @@
-"""What every benchmark stands on: real servers, events, and processes beside them.
+"""Real servers, events and processes that every benchmark uses.
 
 NATS and PostgreSQL come from their wheels with the settings of ``mediabus up``: every
 acknowledgement is on disk (``sync_interval: always``, ``fsync`` on).
@@ -16,28 +16,29 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from schemas import codec
-from schemas.envelope import Envelope
-from schemas.events import DownloadCompleted
-from schemas.identity import Actor, Resource, uuid7
-from schemas.subjects import subject_of
-from service.outbox.batch import Outgoing
-from service.runtime.bus import Bus, connect
-from service.runtime.database import Pool, migrate, open_pool
-from service.runtime.embedded import data_dir_lock, embedded_nats, embedded_postgres
-from service.runtime.settings import DatabaseSettings, NatsSettings
-from service.runtime.streams import ensure_streams
+from mediabus.runtime.embedded import data_dir_lock, embedded_nats, embedded_postgres
+from mediabus.runtime.nats.bus import Bus, connect
+from mediabus.runtime.nats.streams import ensure_streams
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.runtime.postgres.schema import migrate
+from mediabus.runtime.settings import DatabaseSettings, NatsSettings
+from mediabus.schemas import codec
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import DownloadCompleted
+from mediabus.schemas.identity import Actor, Resource, uuid7
+from mediabus.schemas.subjects import subject_of
+from mediabus.service.outbox.publish import Outgoing
 
 REPOSITORY: Final = Path(__file__).parent.parent
 ACTOR_HEADERS: Final = {"Mediabus-Actor-Type": "user", "Mediabus-Actor-Id": "42"}
 
 
 class Failed(Exception):
-    """A benchmark cannot go on; the message says why."""
+    """A benchmark failed. The message has the reason."""
 
 
 class Stack(NamedTuple):
-    """Real servers, and connections to them. ``environment`` is for mediabus' own processes."""
+    """Real servers, and connections to them. ``environment`` is for processes of mediabus."""
 
     bus: Bus
     pool: Pool
@@ -49,7 +50,7 @@ class Stack(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def stack() -> AsyncIterator[Stack]:
-    """Servers with nothing in them."""
+    """Start empty servers."""
     with tempfile.TemporaryDirectory(prefix="mediabus-bench-") as folder:
         async with (
             data_dir_lock(Path(folder)) as data_dir,
@@ -71,7 +72,7 @@ async def stack() -> AsyncIterator[Stack]:
 
 
 def mediabus(*arguments: str) -> tuple[str, ...]:
-    """The command of this installation."""
+    """Return the command line of mediabus in this installation."""
     return (str(Path(sys.executable).with_name("mediabus")), *arguments)
 
 
@@ -79,7 +80,7 @@ def mediabus(*arguments: str) -> tuple[str, ...]:
 async def process(
     *command: str, environment: Mapping[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process beside this one; on leaving it is asked to end, and killed where it does not."""
+    """Run another process. On exit, terminate it, and kill it if it does not end."""
     running = await asyncio.create_subprocess_exec(
         *command, env=environment, cwd=REPOSITORY, stdin=asyncio.subprocess.DEVNULL
     )
@@ -96,7 +97,7 @@ async def process(
 
 
 def event(download: UUID | None = None) -> Outgoing:
-    """An event of about 500 bytes, as usual: of this download, or of one that has no other."""
+    """Return a typical event of about 500 bytes, of this download or of a new one."""
     download = download or uuid7()
     envelope = Envelope.of(
         DownloadCompleted(
@@ -114,16 +115,18 @@ def event(download: UUID | None = None) -> Outgoing:
 async def until(
     condition: Callable[[], Awaitable[object]], every: float = 0.02, within: float = 300
 ) -> float:
-    """Waits for a condition that other processes make true, and says when that was seen, by
-    ``time.perf_counter``. Raises TimeoutError."""
+    """Wait for a condition. Return the time at which it held, by ``time.perf_counter``.
+
+    Raises TimeoutError.
+    """
     async with asyncio.timeout(within):
-        while not await condition():  # noqa: ASYNC110 - it asks other processes
+        while not await condition():  # noqa: ASYNC110 - the condition depends on other processes
             await asyncio.sleep(every)
     return time.perf_counter()
 
 
 async def answers(bus: Bus, subject: str) -> bool:
-    """Whether an operation that takes an empty request is served."""
+    """Return whether an operation that accepts an empty request is served."""
     with contextlib.suppress(Exception):
         await bus.nc.request(subject, b"{}", timeout=1)
         return True

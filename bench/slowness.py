@@ -1,9 +1,9 @@
-"""What a slow PostgreSQL costs: events come a hundred times faster than it stores them.
+"""Measure the effects of a slow PostgreSQL: events come 100 times faster than it stores them.
 
     python -m bench.slowness [--seconds 60] [--coming 5000] [--stored 50] [--persisters 2]
 
-A trigger on ``events`` lets so few a second through, over all connections together, and lets go of
-them afterwards. Real servers in a temporary directory, and mediabus' own processes beside them.
+A trigger on ``events`` limits the rows stored in a second, over all connections together. It is
+removed afterwards. Servers and processes of mediabus are real, in a temporary directory.
 """
 
 import argparse
@@ -15,15 +15,15 @@ from collections import defaultdict
 import psutil
 
 from bench.servers import Stack, event, mediabus, process, stack, until
-from schemas.subjects import EVENTS_STREAM
-from service.outbox.batch import publish_all
+from mediabus.schemas.subjects import EVENTS_STREAM
+from mediabus.service.outbox.publish import publish_all
 from tests.support.slowness import memory_of, storing_slowly
 
 AT_ONCE = 500
 
 
 async def publish(it: Stack, coming: int, seconds: int) -> int:
-    """Publishes ``coming`` events a second; answers how many that were."""
+    """Publish ``coming`` events per second. Return the number of events."""
     started = time.perf_counter()
     for number in range(seconds * coming // AT_ONCE):
         await publish_all(it.bus, [event() for _ in range(AT_ONCE)])
@@ -33,8 +33,10 @@ async def publish(it: Stack, coming: int, seconds: int) -> int:
 
 
 async def most_memory() -> dict[str, float]:
-    """The most that any process of each name had, in MB, until this is cancelled. Those of
-    PostgreSQL share buffers, which count for each."""
+    """Record the maximum memory of the processes of each name, in MB, until cancelled.
+
+    Shared buffers count for each process of PostgreSQL.
+    """
     most: dict[str, float] = defaultdict(float)
     with contextlib.suppress(asyncio.CancelledError):
         while True:
@@ -51,7 +53,7 @@ async def _is_stored(it: Stack, events: int) -> bool:
 
 
 async def run(seconds: int, coming: int, stored: int, persisters: int) -> None:
-    """Slow for so long, then caught up; prints what was seen."""
+    """Limit PostgreSQL for some time, let the persisters catch up, and print the results."""
     async with contextlib.AsyncExitStack() as opened:
         it = await opened.enter_async_context(stack())
         for _ in range(persisters):
@@ -78,11 +80,13 @@ async def run(seconds: int, coming: int, stored: int, persisters: int) -> None:
     print(f"published {published}, stored meanwhile {slowly}, behind at the end {behind}")
     print(f"afterwards caught up in {took:.1f} s, {(published - slowly) / took:,.0f} events/s")
     print(f"rows {rows}, lost {published - rows}, delivered again {deliveries - published}")
-    print("most memory, MB: " + ", ".join(f"{name} {mb:.0f}" for name, mb in sorted(most.items())))
+    print(
+        "maximum memory, MB: " + ", ".join(f"{name} {mb:.0f}" for name, mb in sorted(most.items()))
+    )
 
 
 def main() -> None:
-    """Runs and prints."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--coming", type=int, default=5000)

@@ -1,4 +1,4 @@
-"""How long the first minute takes: ``mediabus up`` from nothing and again, and ``--help``."""
+"""Measure the start: ``mediabus up`` with and without existing data, and ``--help``."""
 
 import asyncio
 import os
@@ -11,11 +11,11 @@ from bench.report import Section
 from bench.servers import Failed, mediabus
 
 HELPS = 5
-"""For each run: one is short, and varies."""
+"""Starts per run, because a single one is short and varies."""
 
 
 async def measure(runs: int) -> Section:
-    """Each in turns."""
+    """Measure the starts in turns."""
     section = Section(aims.START)
     for _ in range(runs):
         with tempfile.TemporaryDirectory(prefix="mediabus-bench-") as folder:
@@ -24,12 +24,12 @@ async def measure(runs: int) -> Section:
         for _ in range(HELPS):
             section.add("mediabus --help", "ms", await _run(*mediabus("--help")))
             section.add("python -c pass", "ms", await _run(sys.executable, "-c", "pass"))
-    section.note("Whole processes by the clock; `up` until it says that it is up.")
+    section.note("Whole processes by the clock; `up` until it prints that it is up.")
     return section
 
 
 async def _up(folder: str) -> float:
-    """Seconds until everything works."""
+    """Return the seconds until everything runs."""
     variables = {**os.environ, "MEDIABUS_HTTP_PORT": "0", "MEDIABUS_LOG_LEVEL": "error"}
     started = time.perf_counter()
     running = await asyncio.create_subprocess_exec(
@@ -48,7 +48,7 @@ async def _up(folder: str) -> float:
 
 
 async def _run(*command: str) -> float:
-    """Milliseconds of a command."""
+    """Return the milliseconds of a command."""
     started = time.perf_counter()
     running = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     if await running.wait():

@@ -1,8 +1,8 @@
-"""How fast events get from the stream into ``events``: mediabus, its peers, and the ceiling.
+"""Measure how fast mediabus and its peers store events, compared with the ceiling.
 
 The stream is filled once. Then each contender in turn drains it into the emptied table from a fresh
 durable consumer with explicit acknowledgements. Its consumer is paused until all its processes have
-asked for messages; the clock runs from there until the last message is acknowledged.
+requested messages. The clock runs from the end of the pause to the last acknowledgement.
 """
 
 import contextlib
@@ -22,17 +22,20 @@ from bench.peers import environment
 from bench.peers.row import BATCH, row
 from bench.report import Section
 from bench.servers import Failed, Stack, event, mediabus, process, stack, until
-from consumers.daemon import MOST_IN_DOUBT, durable
-from schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
-from service.outbox.batch import MOST, Outgoing, publish_all
+from mediabus.consumers.daemon import MAX_UNACKNOWLEDGED, durable
+from mediabus.schemas.subjects import EVENTS_STREAM, EVENTS_SUBJECTS
+from mediabus.service.outbox.publish import MAX_BATCH_MESSAGES, Outgoing, publish_all
 
 FLAT: Final = "FLAT"
-"""The same events for mq-bridge, which binds scalar fields only: flat, ``data`` as text."""
+"""The same events, flattened for mq-bridge, which binds only scalar fields: ``data`` is text."""
 
 
 class Contender(NamedTuple):
-    """``commands`` are its processes. ``peer`` is what must be installed for it, None for mediabus.
-    ``one_in`` is the part of the events that it drains: all, or less where it is slow."""
+    """A program that stores the events of the stream.
+
+    ``commands`` are its processes. ``peer`` is the package that it needs; None for mediabus.
+    ``one_in`` is 1, or larger for a slow contender, which stores one of that many events.
+    """
 
     name: str
     commands: Sequence[tuple[str, ...]]
@@ -66,7 +69,7 @@ GUARDED: Final = (aims.ONE, aims.FASTSTREAM)
 
 
 async def measure(events: int, runs: int, names: Sequence[str] = ()) -> Section:
-    """Every contender, or those named, in turns."""
+    """Measure all contenders, or the named ones, in turns."""
     section = Section(aims.ROW)
     chosen = [one for one in CONTENDERS if not names or one.name in names]
     missing = await environment.install(tuple({one.peer for one in chosen if one.peer}))
@@ -96,7 +99,7 @@ def _say(section: Section, chosen: Sequence[Contender], events: int, runs: int) 
     section.note(f"{events:,} events of {len(event().payload)} bytes, {runs} runs in turns.")
     for contender in chosen:
         if contender.one_in > 1:
-            section.note(f"{contender.name}: {events // contender.one_in:,} of them, for its pace.")
+            section.note(f"{contender.name}: {events // contender.one_in:,} of them: it is slow.")
         if contender.stream == FLAT:
             section.note(
                 "mq-bridge reads the same events flattened, with `data` as text: it binds no "
@@ -114,8 +117,8 @@ def _say_cost(section: Section, cost: Mapping[str, Sequence[dict[str, float]]]) 
 
 
 async def _fill(it: Stack, events: Sequence[Outgoing]) -> None:
-    for start in range(0, len(events), MOST):
-        await publish_all(it.bus, events[start : start + MOST])
+    for start in range(0, len(events), MAX_BATCH_MESSAGES):
+        await publish_all(it.bus, events[start : start + MAX_BATCH_MESSAGES])
 
 
 async def _fill_flat(it: Stack, events: Sequence[Outgoing]) -> None:
@@ -141,15 +144,17 @@ def _flat(payload: bytes) -> bytes:
 
 
 async def _empty(it: Stack) -> None:
-    """An empty table, and nothing left for PostgreSQL to write of what was in it."""
+    """Empty the table, and let PostgreSQL finish its pending writes."""
     await it.pool.execute("TRUNCATE events")
     await it.pool.execute("SELECT ensure_events_partition($1)", datetime.datetime.now(datetime.UTC))
     await it.pool.execute("CHECKPOINT")
 
 
 async def _copy(it: Stack, rows: Sequence[tuple[Any, ...]]) -> float:
-    """Events a second by COPY on one connection, a commit for each batch: what PostgreSQL takes
-    from Python where there is no NATS to read, nothing to decode and no promise to keep."""
+    """Return events per second of COPY over one connection, with a commit for each batch.
+
+    This is the upper bound: it reads nothing from NATS, decodes nothing, and is not idempotent.
+    """
     await _empty(it)
     connection = await asyncpg.connect(it.database_url)
     try:
@@ -170,14 +175,14 @@ COLUMNS: Final = (
 
 
 class Drained(NamedTuple):
-    """``cost`` is the µs of CPU that each kind of process took for an event."""
+    """The result of a turn. ``cost`` has the µs of CPU per event, by kind of process."""
 
     events_a_second: float
     cost: dict[str, float]
 
 
 async def _drain(it: Stack, contender: Contender, events: int) -> Drained:
-    """One contender's turn."""
+    """Run the turn of one contender."""
     await _empty(it)
     todo = events // contender.one_in
     await _paused_consumer(it, contender, events - todo + 1)
@@ -226,7 +231,7 @@ async def _paused_consumer(it: Stack, contender: Contender, first: int) -> None:
             filter_subject="flat.>" if contender.stream == FLAT else EVENTS_SUBJECTS,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=30,
-            max_ack_pending=MOST_IN_DOUBT,
+            max_ack_pending=MAX_UNACKNOWLEDGED,
         )
     if first > 1:
         config = config.evolve(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=first)
@@ -235,8 +240,10 @@ async def _paused_consumer(it: Stack, contender: Contender, first: int) -> None:
 
 
 async def _let_go(it: Stack, contender: Contender) -> float:
-    """Ends the pause and says when, by ``time.perf_counter``. A pause that runs out is noticed at
-    once by the requests that wait; one that is lifted only by the next."""
+    """End the pause. Return when it ended, by ``time.perf_counter``.
+
+    Waiting requests notice at once that a pause expires, but not that it is lifted.
+    """
     soon = datetime.timedelta(seconds=0.5)
     deadline, moment = _after(soon), time.perf_counter() + soon.total_seconds()
     await it.bus.js.pause_consumer(contender.stream, contender.durable, deadline)

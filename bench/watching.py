@@ -1,4 +1,4 @@
-"""What watching a download client costs, by the number of its torrents: from ``bench.monitor``."""
+"""Measure the cost of watching a client by the number of its torrents, with ``bench.monitor``."""
 
 import asyncio
 import multiprocessing
@@ -10,14 +10,14 @@ from bench.monitor import PROGRAMS, Asked, Figures, real, scripted
 from bench.report import Section
 
 MOVING = 50
-"""One torrent of so many moves at every look."""
+"""One of this many torrents changes at every poll."""
 
 MOST_REAL = 2_000
-"""Paused torrents that a real client is given; it takes half a minute to take them."""
+"""The most paused torrents for a real client, which needs half a minute to load them."""
 
 
 async def measure(sizes: tuple[int, ...], seconds: float) -> Section:
-    """Each size in a process of its own, so that its memory is its own."""
+    """Measure each size in a separate process, so that it has separate memory."""
     section = Section(aims.MONITOR)
     loop = asyncio.get_running_loop()
     for size in sizes:
@@ -25,14 +25,14 @@ async def measure(sizes: tuple[int, ...], seconds: float) -> Section:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
             found = await loop.run_in_executor(alone, _watch, size, moving, seconds)
         name = f"{size:,} torrents, {moving} move"
-        section.add(f"{name}: first look", "s", found.first_look)
+        section.add(f"{name}: first poll", "s", found.first_poll)
         section.add(f"{name}: CPU", "% of a core", found.cpu)
         section.add(f"{name}: memory", "MB", found.memory)
         section.add(f"{name}: writes", "1/s", found.writes)
-        section.add(f"{name}: told at a look", "bytes", found.told)
+        section.add(f"{name}: written per poll", "bytes", found.sent_bytes)
     await _add_real(section, max(size for size in sizes if size <= MOST_REAL), seconds)
     section.note(
-        f"A scripted client for {seconds:g} s, and real ones where they are installed. Memory is "
+        f"A scripted client for {seconds:g} s, and real ones if they are installed. Memory is "
         "that of the whole process."
     )
     return section
@@ -47,8 +47,8 @@ async def _add_real(section: Section, size: int, seconds: float) -> None:
             name = f"{kind}, {size:,} paused"
             section.add(f"{name}: CPU", "% of a core", found.cpu)
             section.add(f"{name}: memory", "MB", found.memory)
-            section.add(f"{name}: asked at the first look", "bytes", wire.first)
-            section.add(f"{name}: asked at a later look", "bytes", wire.later)
+            section.add(f"{name}: exchanged in the first poll", "bytes", wire.first)
+            section.add(f"{name}: exchanged in a later poll", "bytes", wire.later)
 
 
 def _watch_real(kind: str, size: int, seconds: float) -> tuple[Figures, Asked]:

@@ -1,1 +1,1 @@
-"""Faults under load, and a ledger that says whether anything was lost."""
+"""Inject faults into a mediabus under load, and check with a ledger that no event was lost."""

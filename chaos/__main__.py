@@ -1,8 +1,8 @@
-"""Random faults under load, and a ledger that says whether anything was lost.
+"""Inject random faults into a mediabus under load, and check that no event was lost.
 
     python -m chaos [--seed 1] [--faults 200] [--seconds 900] [--kinds "kill -9,restart"]
 
-The same seed makes the same faults in the same order. Leaves with 1 where anything is wrong.
+The same seed gives the same faults in the same order. The exit code is 1 if a check fails.
 """
 
 import argparse
@@ -23,16 +23,18 @@ from chaos.run import impossible, run
 
 
 def main() -> int:
-    """Runs and prints."""
+    """Run the faults and print the report."""
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # and clean up
-    for name in ("asyncpg", "mediabus"):  # they tell each time that they cannot connect
+    signal.signal(
+        signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)
+    )  # so that the servers are stopped
+    for name in ("asyncpg", "mediabus"):  # they log every failed connection
         logging.getLogger(name).setLevel(logging.CRITICAL)
     seed = random.randrange(10_000) if arguments.seed is None else arguments.seed
     folder = Path(tempfile.mkdtemp(prefix="mediabus-chaos-"))
     print(f"chaos: seed {seed}, up to {arguments.faults} faults, logs in {folder}", flush=True)
-    for kind, why in impossible(folder).items():
-        print(f"  no {kind}: {why}", flush=True)
+    for kind, reason in impossible(folder).items():
+        print(f"  no {kind}: {reason}", flush=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(
             run(
@@ -55,14 +57,16 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seed", type=int, help="of the faults; without it a random one")
+    parser.add_argument("--seed", type=int, help="seed of the faults; random by default")
     parser.add_argument("--faults", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=1800, help="begin no fault after that")
+    parser.add_argument(
+        "--seconds", type=float, default=1800, help="start no fault after this time"
+    )
     parser.add_argument("--kinds", help=f"some of: {', '.join(KINDS)}")
-    parser.add_argument("--operations", type=float, default=150, help="a second")
-    parser.add_argument("--publishes", type=float, default=50, help="a second")
-    parser.add_argument("--json", type=Path, help="also write the report there")
-    parser.add_argument("--keep", action="store_true", help="keep the logs of a good run too")
+    parser.add_argument("--operations", type=float, default=150, help="per second")
+    parser.add_argument("--publishes", type=float, default=50, help="per second")
+    parser.add_argument("--json", type=Path, help="also write the report to this file as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep the logs even if no check fails")
     return parser.parse_args()
 
 

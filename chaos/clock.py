@@ -1,9 +1,10 @@
-"""Another process's clock, moved while it runs.
+"""Move the clock of another process while it runs.
 
-libfaketime replaces functions of the C library, which nats-server, a Go program, never calls. What
-every program calls for the time is the vDSO, a page of code that the kernel maps into it. Here its
-functions are written over with ones that ask the kernel and add an offset to the time of day; the
-monotonic clock stays. Needs Linux on x86-64, and the right to trace the process.
+libfaketime replaces functions of the C library, which nats-server, a Go program, does not call.
+Every program reads the time through the vDSO, a page of code that the kernel maps into each
+process. This module overwrites its functions with ones that call the kernel and add an offset to
+the wall clock. The monotonic clock is unchanged. Requires Linux on x86-64, and permission to trace
+the process.
 """
 
 import os
@@ -23,8 +24,8 @@ PATCHES: Final[Mapping[bytes, str]] = {
     # mov eax, 201; syscall; add rax, offset; test rdi, rdi; je +3; mov [rdi], rax; ret
     b"__vdso_time": "b8c9000000 0f05 4805{offset} 4885ff 7403 488907 c3",
 }
-"""Machine code by function; ``offset`` is seconds, four bytes, signed. clock_gettime's applies to
-clock 0, CLOCK_REALTIME."""
+"""Machine code by function. ``offset`` is in seconds, four bytes, signed. In clock_gettime it is
+added to clock 0 only, CLOCK_REALTIME."""
 
 SYMBOL: Final = struct.Struct("<IBBHQQ")
 """Elf64_Sym: name, info, other, section, value, size."""
@@ -34,13 +35,13 @@ DYNAMIC_SYMBOLS: Final = 11
 
 
 class CannotMoveClock(Exception):
-    """This machine or this process does not let us."""
+    """This machine or this process does not allow to move the clock."""
 
 
 def is_possible() -> str | None:
-    """Why clocks cannot be moved here, or None."""
+    """Return why this machine cannot move clocks; None if it can."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return "clocks are moved on Linux on x86-64 only"
+        return "clocks can be moved on Linux on x86-64 only"
     try:
         move(os.getpid(), 0, stop=False)
     except (CannotMoveClock, OSError) as error:
@@ -49,8 +50,12 @@ def is_possible() -> str | None:
 
 
 def move(pid: int, seconds: int, *, stop: bool = True) -> None:
-    """Sets a process's clock so many seconds off the true one; 0 sets it right again. Raises
-    CannotMoveClock, and OSError where the process is gone."""
+    """Set the clock of a process off by ``seconds``; 0 corrects it.
+
+    Raises:
+        CannotMoveClock: the machine or the process does not allow it.
+        OSError: the process has ended.
+    """
     start, image = _vdso(pid)
     patches = _patches(image, seconds)
     if stop:
@@ -60,13 +65,13 @@ def move(pid: int, seconds: int, *, stop: bool = True) -> None:
 
 
 def _vdso(pid: int) -> tuple[int, bytes]:
-    """Where a process has it, and the original: ours, for its own may be written over."""
+    """Return the address of the vDSO in a process, and the original code from this process."""
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         if line.endswith("[vdso]"):
             start, end = (int(number, 16) for number in line.split()[0].split("-"))
             break
     else:
-        raise ProcessLookupError("a process without a vDSO has ended")
+        raise ProcessLookupError("the process has no vDSO: it has ended")
     if pid == os.getpid():
         with Path("/proc/self/mem").open("rb", buffering=0) as memory:
             memory.seek(start)
@@ -75,14 +80,14 @@ def _vdso(pid: int) -> tuple[int, bytes]:
 
 
 def _patches(image: bytes, seconds: int) -> dict[int, bytes]:
-    """What to write where."""
+    """Return the code to write by offset in the vDSO."""
     offset = struct.pack("<i", seconds).hex()
     patches = {}
     for name, place, size in _functions(image):
         if name in PATCHES:
             code = bytes.fromhex(PATCHES[name].format(offset=offset))
             if len(code) > size:
-                raise CannotMoveClock(f"{name.decode()} has {size} bytes only")
+                raise CannotMoveClock(f"{name.decode()} has only {size} bytes")
             patches[place] = code if seconds else image[place : place + len(code)]
     if patches.keys() and len(patches) == len(PATCHES):
         return patches
@@ -90,7 +95,7 @@ def _patches(image: bytes, seconds: int) -> dict[int, bytes]:
 
 
 def _functions(image: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and size of each in an ELF image."""
+    """Yield the name, offset and size of each function in an ELF image."""
     (sections_at,) = struct.unpack_from("<Q", image, 0x28)
     size, count = struct.unpack_from("<HH", image, 0x3A)
     sections = [SECTION.unpack_from(image, sections_at + n * size) for n in range(count)]
@@ -104,18 +109,18 @@ def _functions(image: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _write_stopped(pid: int, start: int, size: int, patches: Mapping[int, bytes]) -> None:
-    """Writes while none of its threads is in the middle of what is written over."""
+    """Stop the process and write while no thread runs the code to be overwritten."""
     for _ in range(200):
         os.kill(pid, signal.SIGSTOP)
         try:
-            time.sleep(0.002)  # threads stop one after the other
+            time.sleep(0.002)  # threads stop one by one
             if not any(_is_in(task, start, start + size) for task in _threads(pid)):
                 _write(pid, start, patches)
                 return
         finally:
             os.kill(pid, signal.SIGCONT)
         time.sleep(0.001)
-    raise CannotMoveClock("it never leaves its clock's functions")
+    raise CannotMoveClock("the process never leaves the functions of its clock")
 
 
 def _threads(pid: int) -> Iterator[Path]:
@@ -123,9 +128,9 @@ def _threads(pid: int) -> Iterator[Path]:
 
 
 def _is_in(thread: Path, start: int, end: int) -> bool:
-    """Whether a stopped thread is at work there; or may be, as it has not stopped yet."""
-    words = (thread / "syscall").read_text().split()
-    return words == ["running"] or start <= int(words[-1], 16) < end
+    """Return whether a thread runs code in the range, or may because it has not stopped yet."""
+    fields = (thread / "syscall").read_text().split()
+    return fields == ["running"] or start <= int(fields[-1], 16) < end
 
 
 def _write(pid: int, start: int, patches: Mapping[int, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""A disk of a server's own, small enough to be filled."""
+"""A disk for one server, small enough to fill."""
 
 import contextlib
 import os
@@ -15,24 +15,28 @@ class Disk:
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Leaves no byte free."""
+        """Fill the disk completely."""
         with self._ballast.open("ab") as file:
             size, step = file.tell(), os.statvfs(self.folder).f_bavail * 4096
             while step >= 4096:
                 try:
                     os.posix_fallocate(file.fileno(), size, step)
                     size += step
-                except OSError:  # somebody else was quicker
+                except OSError:  # another process took the space
                     step //= 2
 
     def free(self) -> None:
-        """Gives back what was taken."""
+        """Free the space that ``fill`` took."""
         self._ballast.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def mounted(folder: Path, megabytes: int) -> Iterator[Disk]:
-    """Raises OSError or CalledProcessError where this machine does not let us mount."""
+    """Mount a disk in memory.
+
+    Raises:
+        OSError, CalledProcessError: this machine does not allow mounts.
+    """
     folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "chaos", str(folder)]
     subprocess.run(mount, check=True, capture_output=True)
@@ -43,11 +47,11 @@ def mounted(folder: Path, megabytes: int) -> Iterator[Disk]:
 
 
 def is_possible(folder: Path) -> str | None:
-    """Why no disk can be made here, or None."""
+    """Return why this machine cannot mount a disk; None if it can."""
     try:
         with mounted(folder, 1):
             return None
     except subprocess.CalledProcessError as error:
-        return f"no file system can be mounted: {error.stderr.decode().strip()}"
+        return f"cannot mount a file system: {error.stderr.decode().strip()}"
     except OSError as error:
-        return f"no file system can be mounted: {error}"
+        return f"cannot mount a file system: {error}"

@@ -1,4 +1,4 @@
-"""The load upon a real download client: downloads that are paused and resumed through mediabus."""
+"""Load on a real download client: initiate, pause and resume downloads through mediabus."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ from tests.support import daemons, torrents
 PROGRAM: Final = "transmission-daemon"
 USERS: Final = 6
 PAUSE: Final = 1.5
-"""Seconds from one operation of a user to the next, at most twice of it."""
+"""Mean seconds from one operation of a user to the next; at most twice that."""
 
 STEPS: Final = {
     "downloads.pause": "download.paused",
@@ -27,13 +27,13 @@ NOWHERE: Final = "http://127.0.0.1:9/announce"
 
 
 def is_possible() -> str | None:
-    """Why there is no download client here, or None."""
+    """Return why this machine has no download client; None if it has."""
     return None if shutil.which(PROGRAM) else f"{PROGRAM} is not installed"
 
 
 @contextlib.contextmanager
 def client() -> Iterator[daemons.Transmission | None]:
-    """A Transmission at work, where it is installed."""
+    """Run a Transmission if it is installed."""
     if is_possible() is None:
         with daemons.Transmission.started() as running:
             yield running
@@ -42,8 +42,11 @@ def client() -> Iterator[daemons.Transmission | None]:
 
 
 async def use(load: Load) -> None:
-    """Downloads and pauses and resumes, for ever. After an uncertain answer the download is left
-    alone and another one made: only what is known to have been paused owes that it was resumed."""
+    """Initiate, pause and resume downloads until cancelled.
+
+    After an uncertain reply, the user abandons the download and initiates another: the ledger only
+    holds steps that are known to have happened.
+    """
     async with asyncio.TaskGroup() as tasks:
         for _ in range(USERS):
             tasks.create_task(_use(load))
@@ -54,10 +57,10 @@ async def _use(load: Load) -> None:
         with contextlib.suppress(Uncertain):
             download = await _initiated(load)
             while True:
-                for operation, told in STEPS.items():
+                for operation, event_type in STEPS.items():
                     await asyncio.sleep(random.uniform(0, 2 * PAUSE))
                     await load.ask(operation, {"id": download})
-                    load.ledger.note(Step(download, told))
+                    load.ledger.note(Step(download, event_type))
         await asyncio.sleep(PAUSE)
 
 

@@ -1,4 +1,4 @@
-"""The faults: what each kind does to whom, and the plan that a seed makes of them."""
+"""The kinds of faults with their targets, and the plan that a seed generates."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ from chaos.load import Load
 from chaos.units import Unit
 from chaos.verdict import Epoch
 from chaos.world import LINKS, NATS, POSTGRES, PROCESSES, World
-from schemas.subjects import EVENTS_STREAM
-from service.runtime.bus import connect
-from service.runtime.database import Pool
-from service.runtime.settings import NatsSettings
+from mediabus.runtime.nats.bus import connect
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import NatsSettings
+from mediabus.schemas.subjects import EVENTS_STREAM
 
 RELAY: Final = "relay"
-"""The service that relays when the fault comes."""
+"""Target: the service whose relay holds the lease when the fault begins."""
 
 UNITS: Final = (NATS, POSTGRES, RELAY, *PROCESSES)
 HOUR: Final = 3600
@@ -33,7 +33,7 @@ HOUR: Final = 3600
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One of the plan: it begins ``pause`` seconds after the one before, and lasts ``seconds``."""
+    """A planned fault: it begins ``pause`` seconds after the previous one and lasts ``seconds``."""
 
     number: int
     kind: str
@@ -44,16 +44,18 @@ class Fault:
 
 @dataclasses.dataclass
 class Stage:
-    """What a fault has to do with. An epoch ends each time that JetStream loses its end: afterwards
-    its sequences start again."""
+    """The system that faults act on.
+
+    An epoch ends each time JetStream loses the end of its stream and reuses sequences.
+    """
 
     world: World
     load: Load
     pool: Pool
     epochs: list[Epoch] = dataclasses.field(default_factory=list)
 
-    def meant(self, target: str) -> str:
-        """Whom a fault hits that comes now."""
+    def resolve(self, target: str) -> str:
+        """Return the name of the unit that a fault would hit now."""
         return self.world.relaying().name if target == RELAY else target
 
     def unit(self, target: str) -> Unit:
@@ -62,7 +64,7 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def killed(stage: Stage, target: str) -> AsyncIterator[None]:
-    """Gone at once, and started again afterwards."""
+    """Kill the unit with its children, and start it again afterwards."""
     unit = stage.unit(target)
     await asyncio.to_thread(unit.kill)
     yield
@@ -71,7 +73,7 @@ async def killed(stage: Stage, target: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def restarted(stage: Stage, target: str) -> AsyncIterator[None]:
-    """Asked to leave, and started again afterwards."""
+    """Stop the unit gracefully, and start it again afterwards."""
     unit = stage.unit(target)
     await asyncio.to_thread(unit.stop)
     yield
@@ -80,7 +82,7 @@ async def restarted(stage: Stage, target: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def paused(stage: Stage, target: str) -> AsyncIterator[None]:
-    """Stopped in the middle of whatever it does, and going on as if nothing had been."""
+    """Suspend the unit with SIGSTOP, and resume it with SIGCONT."""
     unit = stage.unit(target)
     unit.signal(signal.SIGSTOP)
     yield
@@ -89,7 +91,7 @@ async def paused(stage: Stage, target: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def cut(stage: Stage, target: str) -> AsyncIterator[None]:
-    """Connections end, and none can be made."""
+    """Close all connections, and refuse new ones."""
     link = stage.world.links[target]
     link.cut()
     yield
@@ -98,7 +100,7 @@ async def cut(stage: Stage, target: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def silenced(stage: Stage, target: str) -> AsyncIterator[None]:
-    """Nothing arrives any more, and no connection ends: a cable that is pulled."""
+    """Deliver nothing and close nothing, like a network with an unplugged cable."""
     link = stage.world.links[target]
     link.silence()
     yield
@@ -109,8 +111,10 @@ async def silenced(stage: Stage, target: str) -> AsyncIterator[None]:
 async def worsened(
     stage: Stage, target: str, *, delay: float = 0.0, loss: float = 0.0
 ) -> AsyncIterator[None]:
-    """So many seconds each way, or such a share of packets that are lost and hold up those behind
-    them until they are sent again."""
+    """Delay every chunk by ``delay`` seconds, or lose a share of packets.
+
+    A lost packet holds up those behind it until it is sent again.
+    """
     link = stage.world.links[target]
     link.delay, link.loss = delay, loss
     yield
@@ -119,7 +123,10 @@ async def worsened(
 
 @contextlib.asynccontextmanager
 async def full(stage: Stage, target: str) -> AsyncIterator[None]:
-    """nats-server never again writes to a stream whose disk was full: it has to be restarted."""
+    """Fill the disk of a server, and free it afterwards.
+
+    Restarts nats-server, which does not write to a stream again once its disk was full.
+    """
     disk = stage.world.disks[target]
     await asyncio.to_thread(disk.fill)
     yield
@@ -131,7 +138,7 @@ async def full(stage: Stage, target: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def misdated(stage: Stage, target: str, *, by: int) -> AsyncIterator[None]:
-    """A clock that is set so many seconds off, and right again."""
+    """Set the clock of a unit off ``by`` seconds, and correct it afterwards."""
     await asyncio.to_thread(_move_clock, stage.unit(target), by)
     yield
     await asyncio.to_thread(_move_clock, stage.unit(target), 0)
@@ -139,21 +146,23 @@ async def misdated(stage: Stage, target: str, *, by: int) -> AsyncIterator[None]
 
 def _move_clock(unit: Unit, seconds: int) -> None:
     for process in unit.processes():
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has ended
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # the process has ended
             clock.move(process.pid, seconds)
 
 
 @contextlib.asynccontextmanager
 async def forgetful(stage: Stage, target: str) -> AsyncIterator[None]:
-    """An older copy of JetStream's store comes back, and what was acknowledged meanwhile is gone
-    before any persister has read it. What is published directly has JetStream's own word and no
-    other, so nothing is, meanwhile."""
+    """Restore an older copy of the JetStream store, which loses acknowledged events.
+
+    The persisters are suspended, so that none has read them. Direct publishes pause meanwhile: no
+    outbox holds their events, so JetStream would really lose them.
+    """
     unit, store = stage.world.units[target], stage.world.jetstream
     copy = stage.world.folder / "store.copy"
     persisters = [stage.world.units[name] for name in ("persister 1", "persister 2")]
     async with stage.load.without_publishes():
         await asyncio.to_thread(unit.stop)
-        await _nothing_is_being_stored(stage.pool)
+        await _wait_until_nothing_is_stored(stage.pool)
         for persister in persisters:
             persister.signal(signal.SIGSTOP)
         stored = {row["id"] for row in await stage.pool.fetch("SELECT id FROM events")}
@@ -175,7 +184,7 @@ async def forgetful(stage: Stage, target: str) -> AsyncIterator[None]:
 
 
 async def _last_sequence(nats_url: str) -> int:
-    """That of the newest event in the stream, as soon as the server says it."""
+    """Return the sequence of the newest event, once the server answers."""
     async with connect(NatsSettings(url=nats_url), name="chaos") as bus:
         while True:
             try:
@@ -190,8 +199,8 @@ SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE '%INS
 """
 
 
-async def _nothing_is_being_stored(pool: Pool) -> None:
-    """What the persisters held when NATS went away is in ``events``."""
+async def _wait_until_nothing_is_stored(pool: Pool) -> None:
+    """Wait until the persisters have stored what they had read before NATS stopped."""
     quiet = 0
     while quiet < 4:
         await asyncio.sleep(0.5)
@@ -199,8 +208,11 @@ async def _nothing_is_being_stored(pool: Pool) -> None:
 
 
 class Kind(NamedTuple):
-    """A kind of fault: how long it lasts at the least and at the most, in seconds, and its share of
-    a plan. One that is ``alone`` has no other fault beside it."""
+    """A kind of fault.
+
+    ``shortest`` and ``longest`` are its duration in seconds, ``share`` its weight in a plan. No
+    other fault runs at the same time if it is ``alone``.
+    """
 
     happens: Callable[[Stage, str], AbstractAsyncContextManager[None]]
     targets: Sequence[str]
@@ -226,7 +238,10 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 
 def planned(seed: int, kinds: Sequence[str], opening: Sequence[Fault] = ()) -> Iterator[Fault]:
-    """The faults of a seed, after those of an opening, without an end: the same each time."""
+    """Yield the faults of ``opening``, then those of the seed, without end.
+
+    The same seed gives the same faults.
+    """
     draw = random.Random(seed)
     shares = [KINDS[kind].share for kind in kinds]
     number = len(opening)
@@ -235,6 +250,6 @@ def planned(seed: int, kinds: Sequence[str], opening: Sequence[Fault] = ()) -> I
         number += 1
         name = draw.choices(kinds, shares)[0]
         kind = KINDS[name]
-        # As many short ones as long ones, in orders of magnitude.
+        # Durations are distributed evenly by order of magnitude.
         seconds = kind.shortest * (kind.longest / kind.shortest) ** draw.random()
         yield Fault(number, name, draw.choice(kind.targets), seconds, draw.uniform(0, 2))

@@ -1,4 +1,4 @@
-"""The ledger: what was acknowledged, on disk before it counts."""
+"""The ledger: every acknowledged change and publish, kept on disk."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import msgspec
 
 
 class Operation(msgspec.Struct, frozen=True, tag="operation"):
-    """An acknowledged operation: its correlation id, and how many events it owes."""
+    """An acknowledged operation: its correlation id, and the number of its events."""
 
     id: str
     events: int
@@ -24,53 +24,56 @@ class Published(msgspec.Struct, frozen=True, tag="published"):
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):
-    """An acknowledged step in a download's life, and the type of the event that tells of it.
-    The monitor may have been the one who saw it, so it is not asked whose name is on it."""
+    """An acknowledged change of a download, and the type of its event.
+
+    Its actor is not checked, because the monitor may have recorded the event.
+    """
 
     download: str
-    told_by: str
+    event_type: str
 
 
 Entry = Operation | Published | Step
 
 
 class Ledger:
-    """A file of entries, a line each."""
+    """A file with one entry per line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._waiting: list[bytes] = []
-        self._arrived = asyncio.Event()
+        self._queue: list[bytes] = []
+        self._queued = asyncio.Event()
         self._is_closing = False
 
     def note(self, entry: Entry) -> None:
-        """Takes an entry; it is on the disk soon after."""
-        self._waiting.append(msgspec.json.encode(entry) + b"\n")
-        self._arrived.set()
+        """Queue an entry, which is written to disk soon."""
+        self._queue.append(msgspec.json.encode(entry) + b"\n")
+        self._queued.set()
 
     def entries(self) -> list[Entry]:
-        """What is on the disk."""
+        """Return the entries on disk."""
         lines = self.path.read_bytes().splitlines()
         return [msgspec.json.decode(line, type=Entry) for line in lines]
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Writes what comes, many entries with one fsync; all of them on leaving."""
+        """Write queued entries in the background, many with one fsync; write the rest on exit."""
         with self.path.open("ab", buffering=0) as file:
             writing = asyncio.create_task(self._write(file.fileno()), name="ledger")
             try:
                 yield
             finally:
                 self._is_closing = True
-                self._arrived.set()
+                self._queued.set()
                 await writing
 
     async def _write(self, file: int) -> None:
-        while self._waiting or not self._is_closing:
+        while self._queue or not self._is_closing:
             if not self._is_closing:
-                await self._arrived.wait()
-            self._arrived.clear()
-            lines, self._waiting = self._waiting, []
+                await self._queued.wait()
+            self._queued.clear()
+            lines = self._queue
+            self._queue = []
             await asyncio.to_thread(_put_on_disk, file, lines)
 
 

@@ -1,4 +1,4 @@
-"""The load: users and publishers who never give up, and what was acknowledged to them."""
+"""The load: users and publishers that retry, and a ledger of what was acknowledged to them."""
 
 import asyncio
 import contextlib
@@ -11,32 +11,37 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from chaos.ledger import Ledger, Operation, Published
-from schemas.commands import ACTOR_ID_HEADER, ACTOR_TYPE_HEADER, CORRELATION_HEADER
-from schemas.envelope import Envelope
-from schemas.events import JobExecuted
-from schemas.identity import Actor, Resource
-from service.runtime.bus import Bus, PublishFailed
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import JobExecuted
+from mediabus.schemas.identity import Actor, Resource
+from mediabus.schemas.operations.requests import (
+    ACTOR_ID_HEADER,
+    ACTOR_TYPE_HEADER,
+    CORRELATION_HEADER,
+)
 
 USERS: Final = 24
 SHARED_ITEMS: Final = 6
 PUBLISHERS: Final = 4
 ANSWER_WITHIN: Final = 2.0
-"""Seconds that a user waits for a reply; one who asked a process that was killed waits in vain."""
+"""Seconds that a user waits for a reply. A process that was killed never sends one."""
 
 JOB: Final = Actor("job", "chaos")
 HEADERS: Final = {ACTOR_TYPE_HEADER: "user", ACTOR_ID_HEADER: "42"}
 
 
 class Uncertain(Exception):
-    """No reply, or one that says that something went wrong: it happened, or it did not."""
+    """No reply or an error reply: the operation may or may not have happened."""
 
 
 class Load:
-    """Operations and direct publishes at a steady rate, for as long as it is entered.
+    """Operations and direct publishes at a steady rate.
 
-    ``begun`` counts the operations: their correlation ids are ``operation 1`` and so on.
-    ``answers`` are the moments, of the monotonic clock, at which operations were acknowledged.
-    ``surprises`` are replies that nothing here explains, such as a 404 for what is there."""
+    ``begun`` counts the operations, whose correlation ids are ``operation 1`` and so on.
+    ``answers`` are the times of the monotonic clock at which operations were acknowledged.
+    ``surprises`` are unexpected replies, such as a 404 for an item that exists.
+    """
 
     def __init__(self, bus: Bus, ledger: Ledger, *, operations: float, publishes: float) -> None:
         self.bus = bus
@@ -55,7 +60,7 @@ class Load:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        self._shared = [await self._insist_on_item() for _ in range(SHARED_ITEMS)]
+        self._shared = [await self._create_until_acknowledged() for _ in range(SHARED_ITEMS)]
         async with asyncio.TaskGroup() as tasks:
             works = [tasks.create_task(self._use()) for _ in range(USERS)]
             works += [tasks.create_task(self._publish(number)) for number in range(PUBLISHERS)]
@@ -67,17 +72,21 @@ class Load:
 
     @contextlib.asynccontextmanager
     async def without_publishes(self) -> AsyncIterator[None]:
-        """Nothing is published directly meanwhile, nor is an acknowledgement waited for."""
+        """Pause direct publishes, once the pending ones are acknowledged."""
         self._may_publish.clear()
         try:
-            while self._publishing:  # noqa: ASYNC110 - rarely, and not for long
+            while self._publishing:  # noqa: ASYNC110 - rare and short
                 await asyncio.sleep(0.02)
             yield
         finally:
             self._may_publish.set()
 
     async def ask(self, subject: str, request: Mapping[str, Any]) -> tuple[str, Any]:
-        """An operation's correlation id and reply. Raises Uncertain."""
+        """Call an operation, and return its correlation id and reply.
+
+        Raises:
+            Uncertain: there was no reply, or an error.
+        """
         self.begun += 1
         operation = f"operation {self.begun}"
         headers = {**HEADERS, CORRELATION_HEADER: operation}
@@ -97,14 +106,17 @@ class Load:
         return operation, msgspec.json.decode(reply.data)
 
     async def create(self) -> tuple[str, str]:
-        """Adds a media item: the operation's correlation id, and the item's id. Raises
-        Uncertain."""
+        """Add a media item, and return the ids of the operation and of the item.
+
+        Raises:
+            Uncertain: there was no reply, or an error.
+        """
         request = {"type": "tv_show", "title": "A show"}
         operation, answer = await self.ask("media.create", request)
         self.ledger.note(Operation(operation, 1))
         return operation, str(answer["id"])
 
-    async def _insist_on_item(self) -> str:
+    async def _create_until_acknowledged(self) -> str:
         while True:
             try:
                 _, item = await self.create()
@@ -114,7 +126,7 @@ class Load:
                 return item
 
     async def _use(self) -> None:
-        """Works on an item of one's own, and on those that all share."""
+        """Change an item of this user, and those that all users share."""
         own: str | None = None
         while True:
             await asyncio.sleep(random.uniform(0, 2 * self._user_pause))
@@ -124,7 +136,7 @@ class Load:
                 else:
                     own = await self._work_on(own)
             except Uncertain:
-                own = None  # perhaps it is deleted
+                own = None  # it may be deleted
 
     async def _work_on(self, own: str) -> str | None:
         shared = random.choice(self._shared)
@@ -142,7 +154,7 @@ class Load:
         return own
 
     async def _rename(self, item: str) -> None:
-        title = f"Title {self.begun}"  # none is like another, so each is a change
+        title = f"Title {self.begun}"  # unique, so that each is a change
         await self._perform("media.update", {"id": item, "title": title}, lambda _: 1)
 
     async def _perform(
@@ -152,7 +164,7 @@ class Load:
         self.ledger.note(Operation(operation, events(answer)))
 
     async def _publish(self, publisher: int) -> None:
-        """Publishes numbered events one after the other, each until it is acknowledged."""
+        """Publish numbered events one after the other; retry each until it is acknowledged."""
         number = 0
         while True:
             await asyncio.sleep(random.uniform(0, 2 * self._publisher_pause))
@@ -160,9 +172,9 @@ class Load:
             number += 1
             job = JobExecuted(job_name=f"publisher {publisher}", items_processed=number)
             resource = Resource("publisher", str(publisher))
-            await self._insist_on(Envelope.of(job, actor=JOB, resource=resource))
+            await self._publish_until_acknowledged(Envelope.of(job, actor=JOB, resource=resource))
 
-    async def _insist_on(self, envelope: Envelope) -> None:
+    async def _publish_until_acknowledged(self, envelope: Envelope) -> None:
         self._publishing += 1
         try:
             while True:

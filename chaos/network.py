@@ -1,5 +1,8 @@
-"""The network between one process and one server: a proxy on loopback, which can be cut, fall
-silent, be slow, or lose packets. It needs no privileges and works wherever Python does."""
+"""The network between a process and a server: a proxy on loopback.
+
+It can refuse connections, deliver nothing, delay data or lose packets. It needs no privileges and
+runs on every platform.
+"""
 
 import asyncio
 import contextlib
@@ -11,28 +14,31 @@ from tests.support.ports import free_port
 
 HOST: Final = "127.0.0.1"
 CHUNK: Final = 65_536
-UNDER_WAY: Final = 256
-"""Chunks that a direction holds; a sender with more to say has to wait."""
+MAX_CHUNKS: Final = 256
+"""Chunks buffered per direction. The sender waits when the buffer is full."""
 
 RESENT_AFTER: Final = (0.2, 1.6)
-"""Seconds, shortest and longest, for which a lost packet holds up all behind it: TCP's first
-retransmissions."""
+"""Minimum and maximum seconds that a lost packet holds up those behind it: the first
+retransmissions of TCP."""
 
 
 class Link:
-    """What it does now: ``is_cut`` ends connections and lets none begin; while it is not
-    ``is_heard`` it carries nothing and ends nothing; ``delay`` are seconds each way; ``loss`` is
-    the share of packets."""
+    """A proxy to one server, with the faults that are set.
+
+    ``is_cut`` refuses connections. A silenced link delivers nothing and closes nothing. ``delay``
+    is in seconds per direction, ``loss`` is the share of lost packets, and ``carried`` counts the
+    bytes in both directions.
+    """
 
     def __init__(self, server_port: int) -> None:
         self.port = free_port()
         self.is_cut = False
         self.delay = 0.0
         self.loss = 0.0
-        self.carried = 0  # bytes, both ways
+        self.carried = 0
         self._server_port = server_port
-        self._heard = asyncio.Event()
-        self._heard.set()
+        self._delivers = asyncio.Event()
+        self._delivers.set()
         self._connections: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
@@ -41,12 +47,14 @@ class Link:
             connection.cancel()
 
     def silence(self) -> None:
-        self._heard.clear()
+        self._delivers.clear()
 
     def mend(self) -> None:
-        """As new."""
-        self.is_cut, self.delay, self.loss = False, 0.0, 0.0
-        self._heard.set()
+        """Remove all faults."""
+        self.is_cut = False
+        self.delay = 0.0
+        self.loss = 0.0
+        self._delivers.set()
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -69,7 +77,7 @@ class Link:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
         try:
-            await self._heard.wait()
+            await self._delivers.wait()
             server_reader, server_writer = await asyncio.open_connection(HOST, self._server_port)
             writers.append(server_writer)
             directions = [
@@ -83,14 +91,14 @@ class Link:
                     direction.cancel()
                 await asyncio.gather(*directions, return_exceptions=True)
         except OSError:
-            pass  # the server is away: so is the connection
+            pass  # the server is down: close the connection
         finally:
-            for each in writers:
-                each.transport.abort()
+            for open_writer in writers:
+                open_writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carries one direction: each chunk arrives after the delay, and after those before it."""
-        chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(UNDER_WAY)
+        """Forward one direction in order, each chunk after the delay."""
+        chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MAX_CHUNKS)
         delivering = asyncio.create_task(self._deliver(chunks, writer))
         loop = asyncio.get_running_loop()
         try:
@@ -112,7 +120,7 @@ class Link:
                 await asyncio.sleep(due - loop.time())
             if self.loss and random.random() < self.loss:
                 await asyncio.sleep(random.uniform(*RESENT_AFTER))
-            await self._heard.wait()
+            await self._delivers.wait()
             if not chunk:
                 return
             writer.write(chunk)

@@ -1,4 +1,4 @@
-"""A whole mediabus under load while something happens to it, and what became of its events."""
+"""Run a mediabus under load while faults happen, and check its events afterwards."""
 
 import asyncio
 import contextlib
@@ -19,19 +19,22 @@ from chaos.load import Load
 from chaos.units import Ending
 from chaos.verdict import Verdict, judge_in_time
 from chaos.world import World, server_disks
-from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM
-from service.outbox.leaving import PERSISTER
-from service.runtime.bus import Bus, connect
-from service.runtime.database import AWAY, Pool, open_pool
-from service.runtime.settings import DatabaseSettings, NatsSettings
+from mediabus.runtime.nats.bus import Bus, connect
+from mediabus.runtime.postgres.database import AWAY, Pool, open_pool
+from mediabus.runtime.settings import DatabaseSettings, NatsSettings
+from mediabus.schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM, PERSISTER
 
-SETTLES_WITHIN: Final = 180.0
+DRAIN_TIMEOUT: Final = 180.0
+"""Seconds after the load until every event must be stored."""
 
 
 @dataclasses.dataclass
 class Findings:
-    """What became of everything. Times in seconds; ``uncertain`` are the operations without a
-    reply, or with one that says no more than that something went wrong."""
+    """The result of a run. Times are in seconds.
+
+    ``uncertain`` counts operations without a reply or with an error. ``unstored`` names the events
+    that were still not stored after the timeout.
+    """
 
     verdict: Verdict
     took: float
@@ -40,26 +43,28 @@ class Findings:
     published: int
     dead_letters: int
     longest_unavailable: float
-    ended_by_themselves: list[Ending]
+    unexpected_ends: list[Ending]
     surprises: list[str]
-    unsettled: str | None
+    unstored: str | None
 
     @property
     def are_good(self) -> bool:
-        """Whether nothing is wrong."""
-        wrong = self.dead_letters or self.ended_by_themselves or self.surprises or self.unsettled
+        """Return whether all checks passed."""
+        wrong = self.dead_letters or self.unexpected_ends or self.surprises or self.unstored
         return self.verdict.is_good and not wrong
 
 
-async def endured(
+async def run_under_load(
     folder: Path,
     happening: Callable[[Stage], Awaitable[None]],
     *,
     operations: float,
     publishes: float,
 ) -> Findings:
-    """Runs a world in ``folder`` under so many operations and direct publishes a second for as
-    long as ``happening`` does, and judges what is left of it."""
+    """Run a mediabus in ``folder`` under load while ``happening`` runs, then check its events.
+
+    ``operations`` and ``publishes`` are rates per second.
+    """
     began = time.monotonic()
     ledger = Ledger(folder / "ledger")
     with server_disks(folder) as disks, downloads.client() as client:
@@ -73,28 +78,36 @@ async def endured(
             stage = Stage(world, load, pool)
             async with ledger.open(), load.working(), _downloading(load, client is not None):
                 await happening(stage)
-            await asyncio.to_thread(world.units["monitor"].stop)  # it would go on to see and say
-            unsettled = await _settled(bus, pool)
-            dead = (await bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages
-            verdict = await judge_in_time(pool, ledger.entries(), load.begun, stage.epochs)
+            await asyncio.to_thread(world.units["monitor"].stop)  # it would go on to record events
+            findings = await _findings(stage, bus, ledger)
+    endings = [ending for unit in world.units.values() for ending in unit.endings]
+    took = time.monotonic() - began
+    return dataclasses.replace(findings, took=took, unexpected_ends=endings)
+
+
+async def _findings(stage: Stage, bus: Bus, ledger: Ledger) -> Findings:
+    """Wait until everything is stored, and compare it with the ledger."""
+    load = stage.load
+    unstored = await _wait_until_stored(bus, stage.pool)
+    dead = (await bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages
     return Findings(
-        verdict=verdict,
-        took=time.monotonic() - began,
+        verdict=await judge_in_time(stage.pool, ledger.entries(), load.begun, stage.epochs),
+        took=0.0,  # known at the end
         operations=load.begun,
         uncertain=load.uncertain,
         published=load.published,
         dead_letters=dead,
         longest_unavailable=_longest_gap(load.answers),
-        ended_by_themselves=[each for unit in world.units.values() for each in unit.endings],
+        unexpected_ends=[],  # known once the units have ended
         surprises=load.surprises,
-        unsettled=unsettled,
+        unstored=unstored,
     )
 
 
 @contextlib.asynccontextmanager
-async def _downloading(load: Load, there_is_a_client: bool) -> AsyncIterator[None]:
-    """Users of downloads at work, where they can be."""
-    using = asyncio.create_task(downloads.use(load)) if there_is_a_client else None
+async def _downloading(load: Load, has_client: bool) -> AsyncIterator[None]:
+    """Run the users of downloads if there is a client."""
+    using = asyncio.create_task(downloads.use(load)) if has_client else None
     try:
         yield
     finally:
@@ -106,23 +119,23 @@ def _longest_gap(moments: Sequence[float]) -> float:
     return max((after - before for before, after in itertools.pairwise(moments)), default=0.0)
 
 
-async def _settled(bus: Bus, pool: Pool) -> str | None:
-    """Waits until nothing is on its way; says what still is after too long."""
-    left = "it could not be asked"
+async def _wait_until_stored(bus: Bus, pool: Pool) -> str | None:
+    """Wait until all events are stored; return a description of the rest after the timeout."""
+    left = "NATS or PostgreSQL did not answer"
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SETTLES_WITHIN):
-            while left := await _on_the_way(bus, pool):  # noqa: ASYNC110 - asks servers
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            while left := await _unstored(bus, pool):  # noqa: ASYNC110 - asks servers
                 await asyncio.sleep(0.25)
             return None
     return left
 
 
-async def _on_the_way(bus: Bus, pool: Pool) -> str:
+async def _unstored(bus: Bus, pool: Pool) -> str:
     try:
         waiting = await pool.fetchval("SELECT count(*) FROM outbox", timeout=5)
         consumer = await bus.js.consumer_info(EVENTS_STREAM, PERSISTER)
     except (*AWAY, NatsError, APIError) as error:
-        return f"cannot ask: {error}"
+        return f"NATS or PostgreSQL did not answer: {error}"
     if waiting or consumer.num_pending:
-        return f"{waiting} events in the outbox, {consumer.num_pending} to be read"
+        return f"{waiting} events in the outbox, {consumer.num_pending} in the stream"
     return ""

@@ -1,4 +1,4 @@
-"""A run's report: a table for people, JSON for programs."""
+"""Format the report of a run as Markdown or JSON."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,30 +8,31 @@ import msgspec
 from chaos.faults import KINDS
 from chaos.run import Outcome, Report
 
-SHOWN = 5
-"""Examples of each thing that is wrong."""
+MAX_EXAMPLES = 5
+"""Examples shown for each failed check."""
 
 
 def table(report: Report) -> str:
-    """Markdown: a line a kind of fault, then the figures of the whole run."""
+    """Return Markdown: a row for each kind of fault, then the figures of the run."""
     lines = [
         "| fault | times | operations answer again, median (longest) | events flow again |",
         "|---|--:|--:|--:|",
     ]
     for kind in KINDS:
-        outcomes = [one for one in report.outcomes if one.fault.kind == kind]
+        outcomes = [outcome for outcome in report.outcomes if outcome.fault.kind == kind]
         if kind in report.impossible:
             lines.append(f"| {kind} | 0 | {report.impossible[kind]} | |")
         elif outcomes:
             lines.append(
-                f"| {kind} | {len(outcomes)} | {_times([one.answering for one in outcomes])} "
-                f"| {_times([one.flowing for one in outcomes])} |"
+                f"| {kind} | {len(outcomes)} "
+                f"| {_times([outcome.answering for outcome in outcomes])} "
+                f"| {_times([outcome.flowing for outcome in outcomes])} |"
             )
     return "\n".join([*lines, "", *_figures(report)])
 
 
 def _times(seconds: Sequence[float | None]) -> str:
-    known = [each for each in seconds if each is not None]
+    known = [duration for duration in seconds if duration is not None]
     never = f", {len(seconds) - len(known)} never" if len(known) < len(seconds) else ""
     if not known:
         return f"never{never}"
@@ -54,7 +55,7 @@ def _figures(report: Report) -> list[str]:
         "unasked": len(verdict.unasked),
         "dead letters": findings.dead_letters,
         "longest time without any answer": f"{findings.longest_unavailable:.1f} s",
-        "ended by themselves": len(findings.ended_by_themselves),
+        "unexpected ends": len(findings.unexpected_ends),
     }
     rows = [f"| {name} | {figure} |" for name, figure in figures.items()]
     wrong: dict[str, Sequence[object]] = {
@@ -64,18 +65,22 @@ def _figures(report: Report) -> list[str]:
         "half done": verdict.half_done,
         "unasked": verdict.unasked,
         "surprise": findings.surprises,
-        "did not recover": [_named(one) for one in report.outcomes if one.flowing is None],
-        "still on the way": [findings.unsettled] if findings.unsettled else [],
-        "ended by itself": findings.ended_by_themselves,
+        "did not recover": [
+            _name_of(outcome) for outcome in report.outcomes if outcome.flowing is None
+        ],
+        "not stored in time": [findings.unstored] if findings.unstored else [],
+        "ended unexpectedly": findings.unexpected_ends,
     }
-    words = [f"{what}: {each}" for what, found in wrong.items() for each in found[:SHOWN]]
-    return ["| the run | |", "|---|--:|", *rows, *([""] if words else []), *words]
+    examples = [
+        f"{check}: {example}" for check, found in wrong.items() for example in found[:MAX_EXAMPLES]
+    ]
+    return ["| the run | |", "|---|--:|", *rows, *([""] if examples else []), *examples]
 
 
-def _named(outcome: Outcome) -> str:
+def _name_of(outcome: Outcome) -> str:
     return f"{outcome.fault.number} {outcome.fault.kind}: {outcome.fault.target}"
 
 
 def as_json(report: Report) -> bytes:
-    """All of it."""
+    """Return the whole report as JSON."""
     return msgspec.json.format(msgspec.json.encode(report))

@@ -1,4 +1,4 @@
-"""A run: fault after fault upon a mediabus under load, each followed until it is overcome."""
+"""Run faults against a mediabus under load, and wait for the recovery from each."""
 
 import asyncio
 import contextlib
@@ -12,21 +12,25 @@ from typing import Final
 from chaos import clock, disks, downloads
 from chaos.faults import KINDS, Fault, Stage, planned
 from chaos.load import Uncertain
-from chaos.ordeal import Findings, endured
-from service.runtime.database import AWAY
+from chaos.ordeal import Findings, run_under_load
+from mediabus.runtime.postgres.database import AWAY
 
-SIDE_BY_SIDE: Final = 3
-"""Faults under way at a time, their recovery included."""
+MAX_CONCURRENT_FAULTS: Final = 3
+"""Faults at the same time, including their recovery."""
 
 RECOVERS_WITHIN: Final = 120.0
+"""Seconds from the end of a fault until its recovery counts as failed."""
 IS_STORED: Final = "SELECT true FROM events WHERE correlation_id = $1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a fault went. ``began`` is in seconds of the run; ``answering`` and ``flowing`` are
-    seconds from the fault's end until an operation was answered, and until its event was stored;
-    None where that took too long. ``alone``: no other fault was under way meanwhile."""
+    """The result of a fault.
+
+    ``began`` is in seconds since the start of the run. ``answering`` and ``flowing`` are the
+    seconds from the end of the fault until an operation got a reply, and until its event was
+    stored; None if that took too long. ``alone`` is true if no other fault ran at the same time.
+    """
 
     fault: Fault
     began: float
@@ -37,8 +41,10 @@ class Outcome:
 
 @dataclasses.dataclass
 class Report:
-    """What a run found. ``impossible`` are the kinds of fault that this machine does not let us
-    make, and why."""
+    """The result of a run.
+
+    ``impossible`` maps each kind of fault that this machine does not allow to the reason.
+    """
 
     seed: int
     impossible: dict[str, str]
@@ -47,20 +53,20 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Nothing is wrong, and everything came back."""
+        """Return whether all checks passed and mediabus recovered from every fault."""
         recovered = all(outcome.flowing is not None for outcome in self.outcomes)
         return recovered and self.findings.are_good
 
 
 def impossible(folder: Path) -> dict[str, str]:
-    """The kinds of fault that this machine does not let us make, or what else it lacks, and why."""
+    """Return the kinds of fault that this machine does not allow, each with the reason."""
     found = {}
-    if why := disks.is_possible(folder / "probe"):
-        found["disk full"] = why
-    if why := clock.is_possible():
-        found |= {"clock +1 h": why, "clock -1 h": why}
-    if why := downloads.is_possible():
-        found["download client for the monitor"] = why
+    if reason := disks.is_possible(folder / "probe"):
+        found["disk full"] = reason
+    if reason := clock.is_possible():
+        found |= {"clock +1 h": reason, "clock -1 h": reason}
+    if reason := downloads.is_possible():
+        found["download client for the monitor"] = reason
     return found
 
 
@@ -75,21 +81,24 @@ async def run(
     publishes: float,
     opening: Sequence[Fault] = (),
 ) -> Report:
-    """Runs until the faults or the seconds are through. ``operations`` and ``publishes`` are rates,
-    a second. The faults are those of ``opening``, then those of the seed."""
-    cannot = impossible(folder)
-    plan = planned(seed, [kind for kind in kinds if kind not in cannot], opening)
+    """Run until ``faults`` have happened or ``seconds`` have passed.
+
+    ``operations`` and ``publishes`` are rates per second. The faults of ``opening`` come before
+    those of the seed.
+    """
+    excluded = impossible(folder)
+    plan = planned(seed, [kind for kind in kinds if kind not in excluded], opening)
     outcomes: list[Outcome] = []
 
-    async def happening(stage: Stage) -> None:
-        await _Torment(stage, outcomes).through(plan, faults, seconds)
+    async def inject(stage: Stage) -> None:
+        await _FaultRunner(stage, outcomes).run(plan, faults, seconds)
 
-    findings = await endured(folder, happening, operations=operations, publishes=publishes)
-    return Report(seed, cannot, outcomes, findings)
+    findings = await run_under_load(folder, inject, operations=operations, publishes=publishes)
+    return Report(seed, excluded, outcomes, findings)
 
 
-class _Torment:
-    """Faults, some at a time, each upon a target of its own."""
+class _FaultRunner:
+    """Runs several faults at the same time, each against a different target."""
 
     def __init__(self, stage: Stage, outcomes: list[Outcome]) -> None:
         self._stage = stage
@@ -97,65 +106,65 @@ class _Torment:
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._began = time.monotonic()
 
-    async def through(self, plan: Iterator[Fault], faults: int, seconds: float) -> None:
-        """The plan's first ``faults``, or what there is time for."""
+    async def run(self, plan: Iterator[Fault], faults: int, seconds: float) -> None:
+        """Run the first ``faults`` of the plan, or fewer if ``seconds`` pass first."""
         async with asyncio.TaskGroup() as tasks:
             for fault in plan:
                 if fault.number > faults or self._time() > seconds:
                     return
                 await asyncio.sleep(fault.pause)
-                target = self._stage.meant(fault.target)
+                target = self._stage.resolve(fault.target)
                 alone = KINDS[fault.kind].alone
-                await self._room(target, alone=alone)
-                task = tasks.create_task(self._happen(fault, target))
+                await self._wait_for_turn(target, alone=alone)
+                task = tasks.create_task(self._run_one(fault, target))
                 self._busy[target] = task
-                task.add_done_callback(functools.partial(self._is_over, target))
+                task.add_done_callback(functools.partial(self._release, target))
                 if alone:
                     await task
 
-    def _is_over(self, target: str, _: object) -> None:
+    def _release(self, target: str, _: object) -> None:
         del self._busy[target]
 
     def _time(self) -> float:
         return time.monotonic() - self._began
 
-    async def _room(self, target: str, *, alone: bool) -> None:
-        """Waits until a fault may begin."""
-        most = 1 if alone else SIDE_BY_SIDE
-        while target in self._busy or len(self._busy) >= most:
+    async def _wait_for_turn(self, target: str, *, alone: bool) -> None:
+        """Wait until a fault against the target may begin."""
+        limit = 1 if alone else MAX_CONCURRENT_FAULTS
+        while target in self._busy or len(self._busy) >= limit:
             await asyncio.wait(self._busy.values(), return_when=asyncio.FIRST_COMPLETED)
 
-    async def _happen(self, fault: Fault, target: str) -> None:
+    async def _run_one(self, fault: Fault, target: str) -> None:
         began = self._time()
-        say(fault, f"for {fault.seconds:.1f} s")
+        print_fault(fault, f"for {fault.seconds:.1f} s")
         async with KINDS[fault.kind].happens(self._stage, target):
             await asyncio.sleep(fault.seconds)
         alone = len(self._busy) == 1
         answering, flowing = await self._recovered()
         alone = alone and len(self._busy) == 1
         self._outcomes.append(Outcome(fault, began, answering, flowing, alone))
-        say(fault, f"answering after {shown(answering)}, flowing after {shown(flowing)}")
+        print_fault(fault, f"answering after {shown(answering)}, flowing after {shown(flowing)}")
 
     async def _recovered(self) -> tuple[float | None, float | None]:
-        """Seconds until an operation is answered, and until its event is stored."""
+        """Return the seconds until an operation gets a reply, and until its event is stored."""
         ended = time.monotonic()
         answering: float | None = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RECOVERS_WITHIN):
-                operation = await self._answered()
+                operation = await self._retry_operation()
                 answering = time.monotonic() - ended
-                await self._stored(operation)
+                await self._wait_until_stored(operation)
                 return answering, time.monotonic() - ended
         return answering, None
 
-    async def _answered(self) -> str:
+    async def _retry_operation(self) -> str:
         while True:
             try:
                 return (await self._stage.load.create())[0]
             except Uncertain:
                 await asyncio.sleep(0.05)
 
-    async def _stored(self, operation: str) -> None:
+    async def _wait_until_stored(self, operation: str) -> None:
         while True:
             with contextlib.suppress(*AWAY):
                 if await self._stage.pool.fetchval(IS_STORED, operation, timeout=5):
@@ -163,12 +172,12 @@ class _Torment:
             await asyncio.sleep(0.05)
 
 
-def say(fault: Fault, words: str) -> None:
-    """Tells what happens."""
+def print_fault(fault: Fault, message: str) -> None:
+    """Print a line about a fault with the time."""
     moment = time.strftime("%H:%M:%S")
-    print(f"  {moment} {fault.number:>3} {fault.kind}: {fault.target}: {words}", flush=True)
+    print(f"  {moment} {fault.number:>3} {fault.kind}: {fault.target}: {message}", flush=True)
 
 
 def shown(seconds: float | None) -> str:
-    """A time, or that it was too long."""
+    """Format a time; None means that the recovery failed."""
     return f"more than {RECOVERS_WITHIN:.0f} s" if seconds is None else f"{seconds:.2f} s"

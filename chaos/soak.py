@@ -1,8 +1,8 @@
-"""Load without faults, and the memory of each process as time goes by.
+"""Run load without faults, and measure the memory of each process over time.
 
     python -m chaos.soak [--minutes 30]
 
-Leaves with 1 where an event is lost, or where a process of mediabus keeps growing.
+The exit code is 1 if an event is lost, or if a process of mediabus keeps growing.
 """
 
 import argparse
@@ -19,25 +19,26 @@ import msgspec
 import uvloop
 
 from chaos.faults import Stage
-from chaos.ordeal import Findings, endured
+from chaos.ordeal import Findings, run_under_load
 from chaos.world import PROCESSES
 
-LOOK_EVERY: Final = 5.0
+SAMPLE_EVERY: Final = 5.0
+"""Seconds between two samples of the memory."""
 WARM_AFTER: Final = 120.0
-"""Seconds after which a process has made its connections, prepared its statements and filled its
-caches. Growth counts from there."""
+"""Seconds until a process has opened its connections, prepared its statements and filled its
+caches. Growth is measured from then on."""
 
-GROWS_BY: Final = 10.0
-"""Megabytes an hour that are no growth yet: an allocator's fragments."""
+MAX_GROWTH: Final = 10.0
+"""Megabytes per hour that do not count as growth, because memory allocators fragment."""
 
 Samples = dict[str, list[tuple[float, float]]]
-"""By name: moments, in seconds, and megabytes."""
+"""Pairs of time in seconds and megabytes, by name of the process."""
 
 
 async def soak(
     folder: Path, seconds: float, *, operations: float, publishes: float
 ) -> tuple[Findings, Samples]:
-    """Puts a mediabus in ``folder`` under load and watches it."""
+    """Run a mediabus in ``folder`` under load, and sample its memory."""
     samples: Samples = {}
 
     async def watch(stage: Stage) -> None:
@@ -45,13 +46,13 @@ async def soak(
         while (now := time.monotonic() - began) < seconds:
             for name, unit in stage.world.units.items():
                 samples.setdefault(name, []).append((now, unit.rss() / 1e6))
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(SAMPLE_EVERY)
 
-    return await endured(folder, watch, operations=operations, publishes=publishes), samples
+    return await run_under_load(folder, watch, operations=operations, publishes=publishes), samples
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> float:
-    """Megabytes an hour: the line with the least squares through what came after the warm-up."""
+    """Return the growth in megabytes per hour: a least-squares fit after the warm-up."""
     warm = [sample for sample in samples if sample[0] >= WARM_AFTER] or samples
     mean_x = sum(x for x, _ in warm) / len(warm)
     mean_y = sum(y for _, y in warm) / len(warm)
@@ -60,7 +61,7 @@ def slope(samples: Sequence[tuple[float, float]]) -> float:
 
 
 def table(findings: Findings, samples: Samples) -> str:
-    """Markdown: a line a process, then what became of the events."""
+    """Return Markdown: a row for each process, then the figures of the events."""
     lines = ["| process | MB at first | after 2 min | last | most | MB/hour |"]
     lines.append("|---|--:|--:|--:|--:|--:|")
     for name, taken in samples.items():
@@ -79,12 +80,12 @@ def table(findings: Findings, samples: Samples) -> str:
 
 
 def main() -> int:
-    """Runs and prints."""
+    """Run the load and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--operations", type=float, default=150, help="a second")
-    parser.add_argument("--publishes", type=float, default=50, help="a second")
-    parser.add_argument("--json", type=Path, help="also write the samples there")
+    parser.add_argument("--operations", type=float, default=150, help="per second")
+    parser.add_argument("--publishes", type=float, default=50, help="per second")
+    parser.add_argument("--json", type=Path, help="also write the samples to this file as JSON")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mediabus-soak-"))
     work = soak(
@@ -99,7 +100,7 @@ def main() -> int:
     print(table(findings, samples))
     if arguments.json:
         arguments.json.write_bytes(msgspec.json.encode({"findings": findings, "samples": samples}))
-    grown = [name for name in PROCESSES if slope(samples[name]) > GROWS_BY]
+    grown = [name for name in PROCESSES if slope(samples[name]) > MAX_GROWTH]
     if grown:
         print(f"\ngrowing: {', '.join(grown)}")
     return 0 if findings.are_good and not grown else 1

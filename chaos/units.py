@@ -1,5 +1,4 @@
-"""What runs: one server or one process of mediabus, started, stopped, killed and stopped in time,
-with all the processes that it is made of."""
+"""Start, stop, kill and suspend a server or a process of mediabus, with its child processes."""
 
 import contextlib
 import dataclasses
@@ -13,26 +12,35 @@ from typing import Final
 
 import psutil
 
-LEAVES_WITHIN: Final = 15.0
-LAST_LINES: Final = 20
+STOP_TIMEOUT: Final = 15.0
+"""Seconds that a program has to stop before it is killed."""
+MAX_LAST_LINES: Final = 20
+"""Lines of the log that an ending keeps."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """How a program ended that nobody had told to: ``code`` is its exit code, below 0 the signal;
-    ``words`` are the last lines of its log."""
+    """The unexpected end of a program.
+
+    ``code`` is its exit code, or the negative number of the signal. ``last_lines`` are the end of
+    its log.
+    """
 
     name: str
     code: int
-    words: list[str]
+    last_lines: list[str]
 
     def __str__(self) -> str:
-        return "\n    ".join([f"{self.name}, with {self.code}; its last words:", *self.words])
+        return "\n    ".join(
+            [f"{self.name}, exit code {self.code}; the last lines of its log:", *self.last_lines]
+        )
 
 
 class Unit:
-    """A program that is kept running: ``is_wanted`` says whether it should run now, ``endings``
-    how it ended whenever it did although it should."""
+    """A program that is kept running.
+
+    ``is_wanted`` is true while it should run. ``endings`` are its unexpected ends.
+    """
 
     def __init__(
         self,
@@ -42,7 +50,7 @@ class Unit:
         *,
         user: str | None = None,
         environment: Mapping[str, str] | None = None,
-        leave_by: signal.Signals = signal.SIGTERM,
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.log = log
@@ -51,9 +59,9 @@ class Unit:
         self._command = command
         self._user = user
         self._environment = {**os.environ, **(environment or {})}
-        self._leave_by = leave_by
+        self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
-        self._said_before = 0
+        self._log_start = 0
 
     @property
     def pid(self) -> int:
@@ -65,8 +73,8 @@ class Unit:
         return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
-        """Starts it, and does not wait for more."""
-        self._said_before = self.log.stat().st_size if self.log.exists() else 0
+        """Start the program without waiting until it is ready."""
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -75,18 +83,18 @@ class Unit:
                 stderr=log,
                 user=self._user,
                 env=self._environment,
-                start_new_session=True,  # an interrupt from the keyboard is not for it
+                start_new_session=True,  # Ctrl-C in the terminal must not reach it
             )
         self.is_wanted = True
 
-    def said(self) -> bytes:
-        """Its log since it was started last."""
+    def log_since_start(self) -> bytes:
+        """Return the log since the last start."""
         with self.log.open("rb") as log:
-            log.seek(self._said_before)
+            log.seek(self._log_start)
             return log.read()
 
     def processes(self) -> list[psutil.Process]:
-        """Itself and its children. PostgreSQL has one for each connection."""
+        """Return the process and its children. PostgreSQL has one for each connection."""
         with contextlib.suppress(psutil.NoSuchProcess):
             if not self.has_ended:
                 main = psutil.Process(self.pid)
@@ -94,13 +102,13 @@ class Unit:
         return []
 
     def signal(self, number: signal.Signals) -> None:
-        """Signals it and its children."""
+        """Send a signal to the process and its children."""
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
     def rss(self) -> int:
-        """Bytes of memory that are resident; what its children share with it counts once."""
+        """Return the resident memory in bytes; memory shared with children counts once."""
         total = 0
         for number, process in enumerate(self.processes()):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -109,11 +117,11 @@ class Unit:
         return total
 
     def kill(self) -> None:
-        """Ends it and its children at once: kill -9."""
-        self._is_found_ended()
+        """Kill the process and its children with SIGKILL."""
+        self._note_unexpected_end()
         self.is_wanted = False
         if not self.has_ended:
-            os.kill(self.pid, signal.SIGSTOP)  # or it would have one more child meanwhile
+            os.kill(self.pid, signal.SIGSTOP)  # so that it starts no more children
             self._wait_until_stopped()
         family = self.processes()
         for process in reversed(family):
@@ -121,7 +129,7 @@ class Unit:
                 process.kill()
         if self._process:
             self._process.wait()
-        psutil.wait_procs(family, timeout=LEAVES_WITHIN)
+        psutil.wait_procs(family, timeout=STOP_TIMEOUT)
 
     def _wait_until_stopped(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -130,27 +138,27 @@ class Unit:
                 time.sleep(0.001)
 
     def stop(self) -> None:
-        """Asks it to leave; by force when it stays."""
-        self._is_found_ended()
+        """Ask the program to stop, and kill it if it does not in time."""
+        self._note_unexpected_end()
         self.is_wanted = False
         if self._process and not self.has_ended:
-            self._process.send_signal(self._leave_by)
+            self._process.send_signal(self._stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(LEAVES_WITHIN)
+                self._process.wait(STOP_TIMEOUT)
         self.kill()
 
     def keep(self) -> bool:
-        """Starts it again if it ended although it is wanted, as systemd would, and says so."""
-        if self._is_found_ended():
+        """Restart the program if it ended unexpectedly, and return whether it did."""
+        if self._note_unexpected_end():
             self.start()
             return True
         return False
 
-    def _is_found_ended(self) -> bool:
-        """Whether it ended although it is wanted; notes it then."""
+    def _note_unexpected_end(self) -> bool:
+        """Return whether the program ended unexpectedly, and add that to ``endings``."""
         if not (self.is_wanted and self._process and self._process.poll() is not None):
             return False
         self.is_wanted = False
-        words = self.said().decode(errors="replace").splitlines()[-LAST_LINES:]
-        self.endings.append(Ending(self.name, self._process.returncode, words))
+        last_lines = self.log_since_start().decode(errors="replace").splitlines()[-MAX_LAST_LINES:]
+        self.endings.append(Ending(self.name, self._process.returncode, last_lines))
         return True

@@ -1,4 +1,4 @@
-"""The verdict: the ledger against ``events``."""
+"""Compare the ledger with the table ``events``."""
 
 import asyncio
 import collections
@@ -12,9 +12,10 @@ from uuid import UUID
 import asyncpg
 
 from chaos.ledger import Entry, Operation, Published, Step
-from service.runtime.database import Pool
+from mediabus.runtime.postgres.database import Pool
 
 LATE_WITHIN: Final = 60.0
+"""Seconds that late events have before they count as lost."""
 
 EVENTS = """
 SELECT id, stream_seq, type, resource_type, resource_id, correlation_id, data FROM events
@@ -24,8 +25,10 @@ DOWNLOADS = "SELECT id::text, state FROM downloads"
 
 
 class Epoch(NamedTuple):
-    """Until JetStream lost its end: the ids that were in ``events`` by then, and the sequence of
-    the last event that JetStream has kept."""
+    """The time until JetStream lost the end of its stream.
+
+    ``stored`` are the ids in ``events`` by then, ``kept`` is the last sequence that was not lost.
+    """
 
     stored: set[object]
     kept: int
@@ -38,18 +41,23 @@ LEADS_TO = {
     "download.failed": "failed",
     "download.removed": "removed",
 }
-"""What a download is after each event. One whose initiation was interrupted may fail, and no user
-here removes any."""
+"""State of a download after each event. An interrupted initiation may fail, and no user of the load
+removes downloads."""
 
 FIRST = {"download.initiated", "download.failed"}
 
 
 @dataclasses.dataclass
 class Verdict:
-    """``acknowledged`` and ``stored`` are events. What is wrong is named: ``lost`` was acknowledged
-    and is not stored, ``twice`` is stored twice, ``misordered`` contradicts the event before it of
-    the same resource, ``half_done`` are items whose events do not lead to their row, ``unasked``
-    what nobody asked for."""
+    """The number of events, and the failed checks.
+
+    Attributes:
+        lost: acknowledged and not stored.
+        twice: stored twice.
+        misordered: contradicts the previous event of the same resource.
+        half_done: items whose events do not lead to the state of their row.
+        unasked: events of operations that no user called.
+    """
 
     acknowledged: int = 0
     stored: int = 0
@@ -67,8 +75,11 @@ class Verdict:
 async def judge_in_time(
     pool: Pool, entries: Sequence[Entry], begun: int, epochs: Sequence[Epoch]
 ) -> Verdict:
-    """The verdict as soon as nothing is missing, or when what is only late has had its time: the
-    persister's stragglers, or an operation that its user no longer waits for."""
+    """Return the verdict once nothing is missing, or after the time for late events.
+
+    Late are unacknowledged events that the persister still stores, and operations whose user timed
+    out.
+    """
     deadline = time.monotonic() + LATE_WITHIN
     while True:
         verdict = await judge(pool, entries, begun, epochs)
@@ -80,76 +91,86 @@ async def judge_in_time(
 async def judge(
     pool: Pool, entries: Sequence[Entry], begun: int, epochs: Sequence[Epoch]
 ) -> Verdict:
-    """Compares them as they are at one moment. ``begun`` is how many operations were;
-    ``epochs`` ended whenever JetStream's sequences started again."""
+    """Compare the ledger and the database in one snapshot.
+
+    ``begun`` is the number of operations. An epoch ends when JetStream reuses sequences.
+    """
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
         found = await connection.fetch(EVENTS)
         rows = {row["id"]: row for row in await connection.fetch(ITEMS)}
         states = {row["id"]: row["state"] for row in await connection.fetch(DOWNLOADS)}
-    events = sorted(found, key=lambda event: _place(event, epochs))
+    events = sorted(found, key=lambda event: _sort_key(event, epochs))
     verdict = Verdict(stored=len(events))
-    _settle(verdict, entries, events, begun)
-    lives: dict[tuple[str, str], list[asyncpg.Record]] = collections.defaultdict(list)
+    _check_entries(verdict, entries, events, begun)
+    histories: dict[tuple[str, str], list[asyncpg.Record]] = collections.defaultdict(list)
     for event in events:
-        lives[event["resource_type"], event["resource_id"]].append(event)
-    for (kind, resource), life in lives.items():
+        histories[event["resource_type"], event["resource_id"]].append(event)
+    for (kind, resource), history in histories.items():
         if kind == "media_item":
-            _follow_item(verdict, resource, life, rows.pop(resource, None))
+            _check_item(verdict, resource, history, rows.pop(resource, None))
         elif kind == "download":
-            _follow_download(verdict, resource, life, states[resource])
+            _check_download(verdict, resource, history, states[resource])
         elif kind == "publisher":
-            numbers = [event["data"]["items_processed"] for event in life]
+            numbers = [event["data"]["items_processed"] for event in history]
             verdict.misordered += _descents(resource, numbers)
     verdict.half_done += [f"{row} has no event" for row in rows]
     return verdict
 
 
-def _place(event: asyncpg.Record, epochs: Sequence[Epoch]) -> tuple[int, int]:
-    """Where the event was said. Sequences that JetStream gave again came later."""
+def _sort_key(event: asyncpg.Record, epochs: Sequence[Epoch]) -> tuple[int, int]:
+    """Return the epoch and the sequence. Reused sequences belong to a later epoch."""
     event_id, sequence = event["id"], event["stream_seq"]
-    said_in = (n for n, it in enumerate(epochs) if event_id in it.stored or sequence <= it.kept)
-    return next(said_in, len(epochs)), sequence
+    epoch_numbers = (
+        number
+        for number, epoch in enumerate(epochs)
+        if event_id in epoch.stored or sequence <= epoch.kept
+    )
+    return next(epoch_numbers, len(epochs)), sequence
 
 
-def _settle(
+def _check_entries(
     verdict: Verdict, entries: Iterable[Entry], events: Sequence[asyncpg.Record], begun: int
 ) -> None:
     stored = collections.Counter(event["id"] for event in events)
-    told = collections.Counter(event["correlation_id"] for event in events)
-    said = collections.Counter(
+    by_operation = collections.Counter(event["correlation_id"] for event in events)
+    changes = collections.Counter(
         (event["correlation_id"], event["type"], event["resource_id"])
         for event in events
         if event["correlation_id"]
     )
     steps = collections.Counter((event["resource_id"], event["type"]) for event in events)
-    owed: dict[str, int] = {}
+    expected: dict[str, int] = {}
     published: set[UUID] = set()
-    taken: collections.Counter[tuple[str, str]] = collections.Counter()
+    acknowledged: collections.Counter[tuple[str, str]] = collections.Counter()
     for entry in entries:
         match entry:
             case Operation(operation, number):
-                owed[operation] = number
+                expected[operation] = number
             case Published(event_id):
                 published.add(event_id)
-            case Step(download, told_by):
-                taken[download, told_by] += 1
-    verdict.acknowledged = sum(owed.values()) + len(published) + taken.total()
-    verdict.lost += [f"{n} of {o}" for o, number in owed.items() for n in range(told[o], number)]
+            case Step(download, event_type):
+                acknowledged[download, event_type] += 1
+    verdict.acknowledged = sum(expected.values()) + len(published) + acknowledged.total()
+    verdict.lost += [
+        f"{n} of {o}" for o, number in expected.items() for n in range(by_operation[o], number)
+    ]
     verdict.lost += [str(event_id) for event_id in published if not stored[event_id]]
-    verdict.lost += [f"{each}" for each in (taken - steps).elements()]
+    verdict.lost += [f"{step}" for step in (acknowledged - steps).elements()]
     verdict.twice += [str(event_id) for event_id, count in stored.items() if count > 1]
-    verdict.twice += [str(what) for what, count in said.items() if count > 1]
+    verdict.twice += [str(change) for change, count in changes.items() if count > 1]
     operations = {f"operation {number}" for number in range(1, begun + 1)}
-    verdict.unasked += sorted(told.keys() - operations - {None})
+    verdict.unasked += sorted(by_operation.keys() - operations - {None})
 
 
-def _follow_item(
-    verdict: Verdict, item: str, life: Sequence[asyncpg.Record], row: asyncpg.Record | None
+def _check_item(
+    verdict: Verdict, item: str, history: Sequence[asyncpg.Record], row: asyncpg.Record | None
 ) -> None:
-    """Each event tells what the item was before and after: they must lead from how it was added
-    to how its row is now."""
+    """Check that the events of an item follow from each other and lead to its row.
+
+    Each event has the state of the item before and after it.
+    """
     shown: dict[str, Any] | None = None
-    for event in life:
+    for event in history:
         if shown != _before(event):
             verdict.misordered.append(f"{event['type']} {event['id']} of {item} after {shown}")
         shown = None if event["type"] == "media_item.removed" else _stated(event)
@@ -158,12 +179,12 @@ def _follow_item(
         verdict.half_done.append(f"{item} is {now}, and its events lead to {shown}")
 
 
-def _follow_download(
-    verdict: Verdict, download: str, life: Sequence[asyncpg.Record], state: str
+def _check_download(
+    verdict: Verdict, download: str, history: Sequence[asyncpg.Record], state: str
 ) -> None:
-    """It is initiated, and then paused and resumed in turns."""
+    """Check that a download is initiated, then paused and resumed in turn."""
     shown = None
-    for event in life:
+    for event in history:
         leads_to = LEADS_TO.get(event["type"])
         if leads_to is None or leads_to == shown or (event["type"] in FIRST) is not (shown is None):
             verdict.misordered.append(f"{event['type']} {event['id']} of {download} after {shown}")
@@ -173,7 +194,7 @@ def _follow_download(
 
 
 def _before(event: asyncpg.Record) -> dict[str, Any] | None:
-    """What the item was before an event, as far as that tells; None where it was not there."""
+    """Return the state of the item before an event; None if it did not exist."""
     stated = _stated(event)
     match event["type"]:
         case "media_item.added":

@@ -1,5 +1,7 @@
-"""A whole mediabus to be tormented: two servers, five processes, and a link of its own from each
-process to each server."""
+"""A complete mediabus to inject faults into.
+
+Two servers, five processes, and a network link from each process to each server.
+"""
 
 import asyncio
 import contextlib
@@ -14,9 +16,10 @@ from chaos import disks
 from chaos.disks import Disk
 from chaos.network import Link
 from chaos.units import Unit
-from service.clients import AnyClientSettings
-from service.runtime.database import migrate, open_pool
-from service.runtime.settings import DatabaseSettings, Settings
+from mediabus.runtime.postgres.database import open_pool
+from mediabus.runtime.postgres.schema import migrate
+from mediabus.runtime.settings import DatabaseSettings, Settings
+from mediabus.service.clients import AnyClientSettings
 from tests.support.library import with_clients
 from tests.support.ports import free_port
 from tests.support.processes import clients_toml
@@ -31,12 +34,13 @@ PROCESSES: Final[Mapping[str, str]] = {
     "persister 1": "persist",
     "persister 2": "persist",
 }
-"""By name, the command of ``mediabus``."""
+"""Commands of ``mediabus`` by name of the process."""
 
 LINKS: Final = [f"{name} - {server}" for name in PROCESSES for server in (NATS, POSTGRES)]
 
-RUN: Final = "from service.cli.main import main; main()"
+RUN: Final = "from mediabus.main import main; main()"
 KEEP_EVERY: Final = 0.5
+"""Seconds between two checks whether a program ended unexpectedly."""
 
 NATS_CONF: Final = 'write_deadline: "10s"'
 POSTGRES_CONF: Final = """
@@ -47,11 +51,15 @@ min_wal_size = '32MB'
 restart_after_crash = on
 """
 MEGABYTES: Final = {NATS: 768, POSTGRES: 1536}
+"""Size of the disk of each server."""
 
 
 class World:
-    """``units`` and ``links`` by name; ``disks`` of the servers, where the machine lets us have
-    any. ``nats_url`` and ``database_url`` lead straight to the servers."""
+    """The programs of a mediabus and the network between them.
+
+    ``units`` and ``links`` are by name. ``disks`` are those of the servers, and empty if the
+    machine does not allow mounts. ``nats_url`` and ``database_url`` bypass the links.
+    """
 
     def __init__(
         self,
@@ -63,8 +71,8 @@ class World:
         self._settings = folder / "mediabus.toml"
         self._settings.write_text(clients_toml(with_clients(Settings(), *clients)))
         self.disks = server_disks
-        self._nats = NatsServer(_made(folder / NATS), free_port(), NATS_CONF)
-        self._postgres = PostgresServer(_made(folder / POSTGRES), free_port(), POSTGRES_CONF)
+        self._nats = NatsServer(_created(folder / NATS), free_port(), NATS_CONF)
+        self._postgres = PostgresServer(_created(folder / POSTGRES), free_port(), POSTGRES_CONF)
         self.nats_url, self.database_url = self._nats.url, self._postgres.url
         self.jetstream = folder / NATS / "store"
         ports = {NATS: self._nats.port, POSTGRES: self._postgres.port}
@@ -76,7 +84,7 @@ class World:
                 self._postgres.command(),
                 folder / "postgres.log",
                 user=self._postgres.user(),
-                leave_by=signal.SIGINT,  # a fast shutdown; SIGTERM would wait for the clients
+                stop_signal=signal.SIGINT,  # fast shutdown; SIGTERM waits for clients
             ),
             **{name: self._process(name, command) for name, command in PROCESSES.items()},
         }
@@ -94,13 +102,13 @@ class World:
         return Unit(name, [sys.executable, "-c", RUN, command], log, environment=environment)
 
     def relaying(self) -> Unit:
-        """The service whose relay is at work; any where none is, or two think so."""
+        """Return the service whose relay holds the lease; either if none or both claim it."""
         services = [self.units[name] for name in ("service 1", "service 2")]
-        return max(services, key=lambda unit: _last_word_on_the_lease(unit) == b'"leading"')
+        return max(services, key=lambda unit: _last_lease_message(unit) == b'"lease acquired"')
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Everything started and kept running; ended on leaving."""
+        """Start everything and keep it running; kill it on exit."""
         async with contextlib.AsyncExitStack() as stack:
             for unit in self.units.values():
                 stack.callback(unit.kill)
@@ -124,25 +132,26 @@ class World:
             for unit in self.units.values():
                 if unit.keep():
                     moment = time.strftime("%H:%M:%S")
-                    print(f"  {moment} ended by itself: {unit.endings[-1]}", flush=True)
+                    print(f"  {moment} ended unexpectedly: {unit.endings[-1]}", flush=True)
 
 
-def _made(folder: Path) -> Path:
+def _created(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
 
 
-def _last_word_on_the_lease(unit: Unit) -> bytes:
-    words = b""
-    for line in unit.said().splitlines():
+def _last_lease_message(unit: Unit) -> bytes:
+    """Return the last log message about the lease if it was acquired; empty otherwise."""
+    message = b""
+    for line in unit.log_since_start().splitlines():
         if b'"lease": "relay"' in line or b'"lease":"relay"' in line:
-            words = b'"leading"' if b'"leading"' in line else b""
-    return words
+            message = b'"lease acquired"' if b'"lease acquired"' in line else b""
+    return message
 
 
 @contextlib.contextmanager
 def server_disks(folder: Path) -> Iterator[dict[str, Disk]]:
-    """A disk for each server; none where the machine does not let us."""
+    """Mount a disk for each server; none if the machine does not allow mounts."""
     with contextlib.ExitStack() as stack:
         if disks.is_possible(folder / "probe") is None:
             yield {

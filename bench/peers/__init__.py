@@ -1,6 +1,6 @@
-"""Other ways from the stream to a row, each written as its documentation shows.
+"""Other programs that store messages in PostgreSQL, each used as its documentation shows.
 
-They run in an environment of their own, ``.venv-peers``, with the versions of
-``requirements.txt``. Each reads ``NATS_URL``, ``DATABASE_URL``, ``STREAM`` and ``DURABLE``, and
-acknowledges each message, once its row is committed.
+They run in a separate environment, ``.venv-peers``, with the versions of ``locks/peers.txt``. Each
+reads ``NATS_URL``, ``DATABASE_URL``, ``STREAM`` and ``DURABLE``, and acknowledges a message after
+its row is committed.
 """

@@ -1,4 +1,4 @@
-"""The environment of the peers: made at the first use, and again when a version changes."""
+"""The environment of the peers, created at the first use and when a version changes."""
 
 import asyncio
 import hashlib
@@ -9,38 +9,36 @@ from bench.servers import REPOSITORY
 
 FOLDER: Final = REPOSITORY / ".venv-peers"
 PYTHON: Final = str(FOLDER / "bin" / "python")
-REQUIREMENTS: Final = REPOSITORY / "bench" / "peers" / "requirements.txt"
-EVERYBODY: Final = ("asyncpg", "msgspec", "nats-py", "uvloop")
+LOCK: Final = REPOSITORY / "locks" / "peers.txt"
 
 Reasons = dict[str, str]
-"""Why a peer is not here, by its name; nothing of those that are."""
+"""Why a peer cannot run here, by its name; empty if all can."""
 
 
 async def install(peers: tuple[str, ...]) -> Reasons:
-    """Installs the peers that are missing and says of which that was not possible."""
-    if peers and not FOLDER.exists():
+    """Install the peers, with the hashes of the lock file, and return why that was not possible."""
+    if not peers:
+        return {}
+    if not FOLDER.exists():
         await _run(sys.executable, "-m", "venv", str(FOLDER))
-    reasons = {}
-    for peer in peers:
-        done = FOLDER / f"installed-{peer}-{_digest()}"
-        if not done.exists():
-            wrong = await _run(
-                *(PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check"),
-                *("-c", str(REQUIREMENTS), peer, *EVERYBODY),
-            )
-            if wrong:
-                reasons[peer] = wrong
-                continue
-            done.touch()
-    return reasons
+    done = FOLDER / f"installed-{_digest()}"
+    if not done.exists():
+        wrong = await _run(
+            *(PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check"),
+            *("--no-deps", "--require-hashes", "--requirement", str(LOCK)),
+        )
+        if wrong:
+            return dict.fromkeys(peers, wrong)
+        done.touch()
+    return {}
 
 
 def _digest() -> str:
-    return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
 
 
 async def _run(*command: str) -> str:
-    """What a command says first where it fails; nothing where it does not."""
+    """Run a command. Return the first line of its error, or an empty string."""
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )

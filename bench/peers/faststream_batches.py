@@ -17,7 +17,7 @@ pools: list[asyncpg.Pool] = []
 
 @asynccontextmanager
 async def database() -> AsyncIterator[None]:
-    """A pool while the application runs."""
+    """Open a pool while the application runs."""
     async with asyncpg.create_pool(DATABASE_URL, min_size=1) as pool:
         pools.append(pool)
         yield
@@ -33,7 +33,7 @@ app = FastStream(broker, lifespan=database, logger=None)
     pull_sub=PullSub(batch_size=BATCH, timeout=1.0, batch=True),
 )
 async def store(message: NatsMessage) -> None:
-    """A batch; FastStream acknowledges its messages once this returns."""
+    """Store a batch. FastStream acknowledges its messages afterwards."""
     batch = message.raw_message
     rows = [row(one.data, one.metadata.sequence.stream) for one in batch]
     await pools[0].executemany(INSERT, rows)

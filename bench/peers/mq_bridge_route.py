@@ -1,7 +1,7 @@
-"""A route of mq-bridge (Rust) from the stream to the table: ``insert`` or ``copy``, 4 writers.
+"""Run a route of mq-bridge (Rust) from stream to table: ``insert`` or ``copy``, 4 writers.
 
-It binds scalar fields of a message only, so its stream holds the events flat, ``data`` as text.
-It names its durable consumer itself.
+It binds only scalar fields of a message, so its stream has flattened events, with ``data`` as text.
+It chooses the name of its durable consumer.
 """
 
 import sys

@@ -9,7 +9,7 @@ from bench.peers.row import BATCH, DATABASE_URL, DURABLE, INSERT, NATS_URL, STRE
 
 
 async def main() -> None:
-    """Stores for ever."""
+    """Store messages until cancelled."""
     connection = await asyncpg.connect(DATABASE_URL)
     client = await nats.connect(NATS_URL)
     subscription = await client.jetstream().pull_subscribe(

@@ -1,4 +1,4 @@
-"""Makes the tables of nats-outbox anew."""
+"""Drop and create the tables of nats-outbox."""
 
 import os
 
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 
 async def main() -> None:
-    """Makes them."""
+    """Replace the tables."""
     engine = create_async_engine(os.environ["OUTBOX_DATABASE_URL"])
     await drop_tables(engine)
     await create_tables(engine)

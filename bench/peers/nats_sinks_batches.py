@@ -1,4 +1,4 @@
-"""The runner of nats-sinks with a sink of one's own: it has none for PostgreSQL."""
+"""Run nats-sinks with a sink for PostgreSQL, which it lacks."""
 
 from collections.abc import Sequence
 
@@ -12,19 +12,19 @@ from bench.peers.row import BATCH, DATABASE_URL, DURABLE, INSERT, NATS_URL, STRE
 
 
 class PostgresSink:
-    """Batches into ``events``; the runner acknowledges them afterwards."""
+    """A sink that stores batches in ``events``. The runner acknowledges them afterwards."""
 
     async def start(self) -> None:
-        """Opens the pool."""
+        """Open the pool."""
         self._pool = await asyncpg.create_pool(DATABASE_URL, min_size=1)
 
     async def write_batch(self, messages: Sequence[NatsEnvelope]) -> None:
-        """Commits before it returns."""
+        """Store a batch and commit."""
         rows = [row(message.data, message.stream_sequence) for message in messages]
         await self._pool.executemany(INSERT, rows)
 
     async def stop(self) -> None:
-        """Closes the pool."""
+        """Close the pool."""
         await self._pool.close()
 
 

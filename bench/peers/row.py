@@ -1,4 +1,4 @@
-"""An event as a row of ``events``, for those peers that leave the decoding to their user."""
+"""Convert an event to a row of ``events``, for peers that leave decoding to the user."""
 
 import os
 from datetime import datetime
@@ -22,7 +22,7 @@ ON CONFLICT DO NOTHING
 
 
 def row(body: bytes, stream_seq: int | None) -> tuple[Any, ...]:
-    """The arguments of INSERT, of a CloudEvent in JSON."""
+    """Return the arguments of INSERT for a CloudEvent in JSON."""
     event = msgspec.json.decode(body)
     kind, _, resource = event.get("subject", "").partition("/")
     return (
