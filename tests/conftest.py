@@ -1,4 +1,4 @@
-"""Servers for every test: one PostgreSQL a run with a database a test, one NATS a test."""
+"""Servers for tests: one PostgreSQL per run with a database per test, and one NATS per test."""
 
 import asyncio
 import contextlib
@@ -15,10 +15,11 @@ import asyncpg
 import hypothesis
 import pytest
 
-from service.runtime.bus import Bus, connect
-from service.runtime.database import Pool, migrate, open_pool
-from service.runtime.settings import DatabaseSettings, HttpSettings, NatsSettings, Settings
-from service.runtime.streams import ensure_streams
+from mediabus.runtime.nats.bus import Bus, connect
+from mediabus.runtime.nats.streams import ensure_streams
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.runtime.postgres.schema import migrate
+from mediabus.runtime.settings import DatabaseSettings, HttpSettings, NatsSettings, Settings
 from tests.support.ports import free_port
 from tests.support.servers import NatsServer, PostgresServer, nats_server
 
@@ -37,15 +38,22 @@ _server: PostgresServer | None = None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts PostgreSQL, in the process that the workers come from."""
-    global _server  # noqa: PLW0603 - pytest hands nothing of one's own from hook to hook
-    if hasattr(config, "workerinput") or config.option.collectonly:
+    """Start PostgreSQL in the parent process of the workers."""
+    global _server  # noqa: PLW0603 - pytest passes no data between hooks
+    if hasattr(config, "workerinput") or config.option.collectonly or not _needs_servers(config):
         return
     directory = Path(tempfile.mkdtemp(prefix="mediabus-postgres-"))
     _server = PostgresServer(directory, free_port())
     _server.start()
     os.environ[POSTGRES_URL] = _server.url
     asyncio.run(_make_template(_server.url))
+
+
+def _needs_servers(config: pytest.Config) -> bool:
+    """Unit tests need no server: `pytest tests/unit` runs in seconds, also without the wheels."""
+    unit_tests = Path(__file__).parent / "unit"
+    asked = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
+    return not all(path.is_relative_to(unit_tests) for path in asked)
 
 
 async def _make_template(url: str) -> None:
@@ -56,7 +64,7 @@ async def _make_template(url: str) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Ends PostgreSQL and removes its data."""
+    """Stop PostgreSQL and remove its data."""
     if _server and not hasattr(config, "workerinput"):
         _server.stop()
         shutil.rmtree(_server.directory)
@@ -90,8 +98,16 @@ def _no_process_is_left_behind() -> Iterator[None]:
 
 def _children() -> set[int]:
     """Our child processes, but not those that are dead and only wait to be asked about."""
-    listed = (file.read_text() for file in Path("/proc/self/task").glob("*/children"))
+    listed = [_read(file) for file in Path("/proc/self/task").glob("*/children")]
     return {int(pid) for line in listed for pid in line.split() if not _is_dead(pid)}
+
+
+def _read(file: Path) -> str:
+    """What it holds; nothing, if its thread has ended since."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def _is_dead(pid: str) -> bool:

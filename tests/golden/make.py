@@ -1,5 +1,8 @@
-"""Writes down what this version says, for later ones to understand: `python -m tests.golden.make
-tests/golden/VERSION`, once, when a version is released. What is there is never made anew."""
+"""Record what this version writes, for later versions to read.
+
+Run `python -m tests.golden.make tests/golden/VERSION` once, when a version is released. Existing
+files are never written again.
+"""
 
 import asyncio
 import datetime
@@ -15,17 +18,21 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-import consumers
-import service
-from consumers.persister.store import EventStore
-from schemas import codec, letter
-from schemas.envelope import Envelope
-from schemas.events import EVENT_TYPES
-from schemas.examples import DOWNLOAD, EVENT, MEDIA_ITEM, TIME, example
-from schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Phase
-from schemas.subjects import subject_of
-from service.runtime.database import Pool, migrate, migrations, open_pool
-from service.runtime.settings import DatabaseSettings
+import mediabus.consumers
+import mediabus.runtime
+import mediabus.service
+from mediabus.consumers.persister.store import EventStore
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.runtime.postgres.schema import migrate, migrations
+from mediabus.runtime.settings import DatabaseSettings
+from mediabus.schemas import codec
+from mediabus.schemas import dead_letter_headers as letter
+from mediabus.schemas.docs.contracts import async_api
+from mediabus.schemas.docs.examples import DOWNLOAD, EVENT, MEDIA_ITEM, TIME, example
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import EVENT_TYPES
+from mediabus.schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Phase
+from mediabus.schemas.subjects import subject_of
 from tests.support.history import delivery, rows
 from tests.support.servers import postgres_server
 
@@ -193,6 +200,7 @@ def main(directory: Path) -> None:
     ]
     (directory / "events.jsonl").write_bytes(b"\n".join(map(codec.encode, events)) + b"\n")
     (directory / "schema.sql").write_text(migrations()[1])
+    (directory / "asyncapi.json").write_text(_contracts())
     for name, lines in (
         ("subjects", subjects),
         ("rows", stored),
@@ -203,6 +211,40 @@ def main(directory: Path) -> None:
     ):
         encoded = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
         (directory / f"{name}.jsonl").write_bytes(encoded)
+
+
+def _contracts() -> str:
+    """Return what programs in other languages may rely on, a part a line, without prose."""
+    document = _without_prose(msgspec.json.decode(msgspec.json.encode(async_api())))
+    parts = {"channels": document["channels"], **document["components"]}
+    blocks = [
+        f'"{name}":{{\n{_lines(part)}\n}}' for name, part in parts.items() if name != "channels"
+    ]
+    return (
+        f'{{"asyncapi":"{document["asyncapi"]}","channels":{{\n{_lines(parts["channels"])}\n}},'
+        f'"components":{{{",".join(blocks)}}}}}\n'
+    )
+
+
+def _lines(part: dict[str, Any]) -> str:
+    return ",\n".join(
+        f"{msgspec.json.encode(name).decode()}:{msgspec.json.encode(value).decode()}"
+        for name, value in part.items()
+    )
+
+
+def _without_prose(value: Any) -> Any:
+    match value:
+        case dict():
+            prose = {"description", "summary"}
+            return {
+                key: _without_prose(inner)
+                for key, inner in value.items()
+                if key not in prose or isinstance(inner, dict)
+            }
+        case list():
+            return [_without_prose(inner) for inner in value]
+    return value
 
 
 def _events() -> Iterator[Envelope]:
@@ -242,8 +284,8 @@ async def _asked_of_postgresql(
 
 
 def _statements() -> Iterator[dict[str, str]]:
-    """What is said to PostgreSQL: constants beside their users."""
-    for package in (service, consumers):
+    """The SQL statements: constants next to their users."""
+    for package in (mediabus.service, mediabus.consumers, mediabus.runtime):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             for name, value in vars(importlib.import_module(module.name)).items():
                 sql = value.strip() if name.isupper() and isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""The connection to NATS comes back from whatever happens to it, and says what is wrong."""
+"""The connection to NATS recovers from any failure, and reports the reason."""
 
 import asyncio
 import contextlib
@@ -16,13 +16,14 @@ from nats.aio.msg import Msg
 from nats.errors import BadHeaderError
 from nats.errors import Error as NatsError
 
-from schemas.events import JobExecuted
-from schemas.subjects import EVENTS_STREAM
-from service.runtime import bus as connections
-from service.runtime.api import Endpoint, Headers, serving
-from service.runtime.bus import Bus, CannotConnect, PublishFailed, connect
-from service.runtime.nats_client import NatsClient, NotAllowed
-from service.runtime.settings import NatsSettings
+from mediabus.runtime.api.serve import Endpoint, Headers, serving
+from mediabus.runtime.nats import bus as connections
+from mediabus.runtime.nats.bus import Bus, CannotConnect, PublishFailed, connect
+from mediabus.runtime.nats.client import NatsClient, NotAllowed
+from mediabus.runtime.settings import NatsSettings
+from mediabus.schemas.events import JobExecuted
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.subjects import EVENTS_STREAM
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.servers import NatsServer, nats_server
@@ -42,7 +43,7 @@ class Ear:
         self.heard.append(message)
 
     async def hears(self, subject: str = "test.word") -> bool:
-        """Whether something said now, by somebody else, is heard."""
+        """Return whether a message from another connection is received."""
         await speak(self._port, subject.encode())
         return any(message.subject == subject for message in self.heard)
 
@@ -76,10 +77,10 @@ async def speak(port: int, subject: bytes, headers: bytes = b"") -> None:
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchdog's time, shorter."""
-    monkeypatch.setattr(connections, "DEAF_AFTER", 2.0)
+    monkeypatch.setattr(connections, "PING_TIMEOUT", 2.0)
 
 
-async def test_it_waits_for_a_server_that_starts_later(tmp_path: Path) -> None:
+async def test_connecting_waits_for_a_server_that_starts_later(tmp_path: Path) -> None:
     port = free_port()
     opened = asyncio.Event()
 
@@ -95,16 +96,16 @@ async def test_it_waits_for_a_server_that_starts_later(tmp_path: Path) -> None:
         assert await asyncio.wait_for(task, 10)
 
 
-async def test_it_gives_up_when_told_to_and_says_what_to_do() -> None:
+async def test_connecting_stops_at_the_deadline_with_advice() -> None:
     url = f"nats://somebody:secret@{HOST}:{free_port()}"
-    with pytest.raises(CannotConnect, match="is mediabus running") as failure:
+    with pytest.raises(CannotConnect, match="Start it with `mediabus up`") as failure:
         async with asyncio.timeout(10), connect(NatsSettings(url=url), name="test", wait=0.5):
             pass
     assert "secret" not in str(failure.value)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_it_comes_back_with_its_subscriptions(nats: NatsServer, bus: Bus, how: str) -> None:
+async def test_a_reconnect_keeps_subscriptions(nats: NatsServer, bus: Bus, how: str) -> None:
     async with ear(bus) as it:
         assert await eventually(it.hears)
         getattr(nats, how)()
@@ -115,9 +116,7 @@ async def test_it_comes_back_with_its_subscriptions(nats: NatsServer, bus: Bus, 
         assert await eventually(it.hears)
 
 
-async def test_publishing_while_nats_is_away_fails_at_once_and_is_not_done_later(
-    nats: NatsServer, bus: Bus
-) -> None:
+async def test_publishing_without_nats_fails_at_once(nats: NatsServer, bus: Bus) -> None:
     nats.stop()
     await eventually(lambda: not bus.is_connected)
     with pytest.raises(PublishFailed, match="not connected"):
@@ -150,7 +149,7 @@ def guarded(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
 
 
-async def test_a_forbidden_publish_says_so(guarded: NatsServer) -> None:
+async def test_a_forbidden_publish_names_the_subject(guarded: NatsServer) -> None:
     settings = NatsSettings(url=guarded.url, user="guest", password="guest")
     async with connect(settings, name="test", wait=10) as bus:
         began = time.monotonic()
@@ -161,7 +160,7 @@ async def test_a_forbidden_publish_says_so(guarded: NatsServer) -> None:
         assert time.monotonic() - began < 4  # and not after a timeout of 5 s and one of 20 s
 
 
-async def test_a_wrong_password_is_said_while_it_waits(guarded: NatsServer) -> None:
+async def test_a_wrong_password_is_logged_while_waiting(guarded: NatsServer) -> None:
     settings = NatsSettings(url=guarded.url, user="guest", password="wrong")
     with pytest.raises(CannotConnect, match="Authorization Violation"):
         async with asyncio.timeout(10), connect(settings, name="test", wait=0.5):
@@ -169,7 +168,7 @@ async def test_a_wrong_password_is_said_while_it_waits(guarded: NatsServer) -> N
 
 
 @pytest.mark.parametrize("space", [b"\f", b"\v", b"\x1c", b"\x85", b"\0"])
-async def test_a_subject_with_white_space_in_it_is_heard_and_so_is_what_follows(
+async def test_a_subject_with_white_space_is_received(
     nats: NatsServer, bus: Bus, space: bytes
 ) -> None:
     """NATS takes anything but blank and tab; nats-py would look for the rest of the line in it."""
@@ -184,17 +183,13 @@ async def test_a_subject_with_white_space_in_it_is_heard_and_so_is_what_follows(
     "headers",
     [b"NATS/1.0", b"NATS/1.0 \xff\xfe\xff\r\n\r\n", b"NATS/1.0 100 \xff\r\n\r\n", b"\xff"],
 )
-async def test_headers_that_are_none_are_heard_and_so_is_what_follows(
-    nats: NatsServer, bus: Bus, headers: bytes
-) -> None:
+async def test_malformed_headers_are_received(nats: NatsServer, bus: Bus, headers: bytes) -> None:
     async with ear(bus) as it:
         await speak(nats.port, b"test.dune", headers=headers)
         await eventually(it.hears, within=2)
 
 
-async def test_a_subject_that_is_not_utf8_is_heard_and_so_is_what_follows(
-    nats: NatsServer, bus: Bus
-) -> None:
+async def test_a_subject_that_is_not_utf8_is_received(nats: NatsServer, bus: Bus) -> None:
     """nats-py decodes subjects strictly, and its read loop would end here without a word."""
     async with ear(bus) as it:
         await speak(nats.port, b"test.d\xffne")
@@ -202,8 +197,8 @@ async def test_a_subject_that_is_not_utf8_is_heard_and_so_is_what_follows(
     assert it.heard[0].subject == r"test.d\xffne"
 
 
-async def test_what_was_sent_before_a_flush_is_at_the_server_after_it(nats: NatsServer) -> None:
-    """nats-py's ping overtakes what it is to wait for: whoever speaks then is not always heard."""
+async def test_messages_have_arrived_after_a_flush(nats: NatsServer) -> None:
+    """A ping of nats-py overtakes pending writes, so a message sent then can be lost."""
     said = bytearray()
     ended = asyncio.Event()
 
@@ -237,7 +232,7 @@ async def pass_on(
 
 
 @pytest.mark.usefixtures("_soon")
-async def test_a_connection_that_went_deaf_hears_again(bus: Bus) -> None:
+async def test_an_unresponsive_connection_is_replaced(bus: Bus) -> None:
     """Where nats-py's read loop has ended the connection says that it is there."""
     async with ear(bus) as it:
         reading = bus.nc._reading_task
@@ -247,9 +242,7 @@ async def test_a_connection_that_went_deaf_hears_again(bus: Bus) -> None:
         await eventually(it.hears, within=20)
 
 
-async def test_an_answer_after_the_patience_for_it_has_ended_costs_nothing(
-    nats: NatsServer, bus: Bus
-) -> None:
+async def test_a_reply_after_the_timeout_is_ignored(nats: NatsServer, bus: Bus) -> None:
     """nats-py's read loop ends on it."""
     connection = bus.connection
     with standing_still(nats), pytest.raises(NatsError):
@@ -259,7 +252,7 @@ async def test_an_answer_after_the_patience_for_it_has_ended_costs_nothing(
 
 
 @pytest.mark.usefixtures("_soon")
-def test_a_connection_that_ends_under_a_publish_or_a_ping_is_made_anew(nats: NatsServer) -> None:
+def test_a_connection_lost_during_publish_or_ping_is_reopened(nats: NatsServer) -> None:
     """On uvloop, as the processes run: it has an error of its own for what has just ended."""
 
     async def publish() -> None:
@@ -284,7 +277,7 @@ def test_a_connection_that_ends_under_a_publish_or_a_ping_is_made_anew(nats: Nat
     uvloop.run(publish())
 
 
-async def test_a_server_that_stood_still_is_heard_again(nats: NatsServer, bus: Bus) -> None:
+async def test_a_server_that_was_stopped_is_reached_again(nats: NatsServer, bus: Bus) -> None:
     async with ear(bus) as it:
         with standing_still(nats):
             await eventually(lambda: not bus.is_connected, within=20)
@@ -296,7 +289,7 @@ def state(thread: Path) -> str:
     return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
-async def test_a_service_that_starts_while_nats_stands_still_answers_afterwards(
+async def test_a_service_that_starts_while_nats_is_stopped_answers_later(
     nats: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus.nc, "flush", functools.partial(bus.nc.flush, timeout=1))
@@ -309,7 +302,7 @@ async def test_a_service_that_starts_while_nats_stands_still_answers_afterwards(
         assert reply.data == b"who?"
 
 
-async def echo(body: bytes, _: Headers) -> bytes:
+async def echo(body: bytes, headers: Headers, proven: Actor | None = None) -> bytes:  # noqa: ARG001 - as an endpoint is called
     return body
 
 
@@ -324,7 +317,7 @@ def standing_still(server: NatsServer) -> Iterator[None]:
         os.kill(server.pid, signal.SIGCONT)
 
 
-async def test_a_header_is_one_line_whatever_is_in_it(bus: Bus) -> None:
+async def test_a_header_is_always_one_line(bus: Bus) -> None:
     heard = await bus.nc.subscribe("test.headers")
     headers = {" X-Reason ": " one\r\nX-Other: two\n ", "X-Empty": "", " ": "nameless"}
     await bus.nc.publish("test.headers", headers=headers)
@@ -334,8 +327,8 @@ async def test_a_header_is_one_line_whatever_is_in_it(bus: Bus) -> None:
         await bus.nc.publish("test.headers", headers={"X-Reason\r\nX-Other": "two"})
 
 
-async def test_an_error_of_the_server_ends_the_connection_but_not_for_good(bus: Bus) -> None:
-    """A message that is too large with its headers: the server says so and hangs up."""
+async def test_a_server_error_causes_a_reconnect(bus: Bus) -> None:
+    """A message that is too large with its headers: the server reports it and hangs up."""
     large = {"X-Large": "x" * 1000}
     async with ear(bus) as it:
         with contextlib.suppress(NatsError):
@@ -346,9 +339,7 @@ async def test_an_error_of_the_server_ends_the_connection_but_not_for_good(bus: 
         await eventually(it.hears)
 
 
-async def test_leaving_does_not_wait_for_a_server_that_takes_nothing(
-    nats: NatsServer, nats_url: str
-) -> None:
+async def test_closing_does_not_wait_for_a_stuck_server(nats: NatsServer, nats_url: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(NatsSettings(url=nats_url), name="test"))
         with standing_still(nats):
@@ -356,9 +347,7 @@ async def test_leaving_does_not_wait_for_a_server_that_takes_nothing(
             await asyncio.wait_for(stack.aclose(), 5)
 
 
-async def test_whoever_waits_for_a_server_that_takes_nothing_can_be_cancelled(
-    nats: NatsServer, bus: Bus
-) -> None:
+async def test_waiting_for_a_stuck_server_can_be_cancelled(nats: NatsServer, bus: Bus) -> None:
     """nats-py keeps the cancellation to itself: a relay would go on without its lease."""
 
     async def publish() -> None:
@@ -382,11 +371,11 @@ async def write_more_than_it_takes(bus: Bus) -> None:
 
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_server_that_takes_nothing_is_left_for_another(
-    nats: NatsServer, tmp_path: Path
-) -> None:
-    """Where nats-py tries the stuck one first it forgets to close that connection, and the garbage
-    collector says so."""
+async def test_a_stuck_server_is_replaced_by_another(nats: NatsServer, tmp_path: Path) -> None:
+    """If nats-py tries the stuck server first, it forgets to close that connection.
+
+    The garbage collector then warns about it.
+    """
     with nats_server(tmp_path) as other:
         settings = NatsSettings(url=f"{nats.url},{other.url}")
         async with connect(settings, name="test") as bus:

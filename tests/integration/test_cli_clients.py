@@ -1,5 +1,7 @@
-"""`mediabus clients` and `mediabus top`, beside a real client with a real download, and `top` on a
-terminal."""
+"""`mediabus clients` and `mediabus top` with a real client and a real download.
+
+`top` also runs on a terminal.
+"""
 
 import asyncio
 import base64
@@ -13,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from schemas.status import ItemId, Phase
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
-from service.runtime.settings import Settings
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import Settings
+from mediabus.schemas.status import ItemId, Phase
 from tests.support import daemons, torrents
 from tests.support.commands import PROGRAM, environment, mediabus
 from tests.support.eventually import eventually
@@ -51,17 +53,17 @@ async def test_clients_and_downloads_are_shown(settings: Settings, tmp_path: Pat
     assert sum(told[1]["downloads"].values()) == 1
     assert "no: authentication" in table.out
     assert "slow.bin" in top.out
-    assert "out of reach: away" in top.out
+    assert "unreachable: away" in top.out
     found = {it["name"]: it for it in map(json.loads, doctor.out.splitlines())}
     assert (found["client home"]["ok"], found["client away"]["ok"]) == (True, False)
     assert "authentication" in found["client away"]["found"]
 
 
-async def test_doctor_sees_that_nobody_watches_a_client(
+async def test_doctor_reports_a_client_without_a_monitor(
     pool: Pool, bus: Bus, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that a monitor watched until it ended, and one of the settings that none ever did."""
-    monkeypatch.setattr("service.monitor.monitor.FORGOTTEN_AFTER", 1.0)
+    monkeypatch.setattr("mediabus.service.monitor.monitor.FORGOTTEN_AFTER", 1.0)
     config = tmp_path / "mediabus.toml"
     client = "[[clients]]\nkind = 'aria2'\nurl = 'http://127.0.0.1:1'\n"
     config.write_text(f"{client}name = 'never'\n{client}name = 'off'\nenabled = false\n")
@@ -136,19 +138,19 @@ async def on_a_terminal(*args: str) -> AsyncIterator[Terminal]:
         os.close(theirs)
 
 
-async def test_top_shows_downloads_as_they_change_and_leaves_the_terminal_as_it_was(
+async def test_top_shows_changes_and_restores_the_terminal(
     pool: Pool, bus: Bus, nats: NatsServer
 ) -> None:
     script, client = scripted()
     script.show("a", "downloading", title="Dune", progress=0.25)
     async with monitored(pool, bus, client), on_a_terminal("--nats", nats.url, "top") as terminal:
-        await eventually(lambda: terminal.shows("1 under way", "Dune", "25.0%"), within=30)
+        await eventually(lambda: terminal.shows("1 in progress", "Dune", "25.0%"), within=30)
         assert terminal.written.count(HIDES_CURSOR) > terminal.written.count(SHOWS_CURSOR)
         script.show("b", "paused", title="Alien")
         script.show("a", "downloading", title="Dune", progress=0.75, download_rate=2_000_000)
-        await eventually(lambda: terminal.shows("2 under way, 2.0 MB/s", "Alien", "75.0%"))
+        await eventually(lambda: terminal.shows("2 in progress, 2.0 MB/s", "Alien", "75.0%"))
         del script.items[ItemId("a")]
-        await eventually(lambda: terminal.shows("1 under way") and not terminal.shows("Dune"))
+        await eventually(lambda: terminal.shows("1 in progress") and not terminal.shows("Dune"))
         assert terminal.shows("Alien")
         terminal.press(CTRL_C)
         await eventually(terminal.has_ended)

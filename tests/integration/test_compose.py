@@ -1,4 +1,4 @@
-"""compose.yaml, without Docker: what it says is valid, and every command in it does its work."""
+"""compose.yaml is valid and every command in it works, tested without Docker."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,9 @@ import functools
 import json
 import os
 import re
+import shlex
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,10 +20,12 @@ from typing import Any
 import aiohttp
 import asyncpg
 import jsonschema
-import nats
 import pytest
 import yaml
+from nats.js.errors import NotFoundError
 
+from mediabus.runtime.nats.bus import CannotConnect, connect
+from mediabus.runtime.settings import NatsSettings
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.servers import PostgresServer, postgres_server
@@ -29,11 +33,10 @@ from tests.support.servers import PostgresServer, postgres_server
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 DAEMONS = ("service", "monitor", "persist")
-PASSWORD = "0123e45 of a test"
 
 
 def compose() -> dict[str, Any]:
-    """compose.yaml as Compose sees it where no variable is set."""
+    """Return compose.yaml as Compose reads it when no variable is set."""
     text = re.sub(r"(?<!\$)\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "compose.yaml").read_text())
     tree: dict[str, Any] = yaml.safe_load(text.replace("$$", "$"))
     return tree
@@ -42,24 +45,37 @@ def compose() -> dict[str, Any]:
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
 
 
-@pytest.fixture
-def secrets(tmp_path: Path) -> Path:
-    """A folder with every secret that compose.yaml names."""
-    folder = tmp_path / "secrets"
-    folder.mkdir()
-    for name in compose()["secrets"]:
-        (folder / name).write_text(f"{PASSWORD}\n")
-    return folder
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that deploy/secrets.sh makes, with `mediabus secure` of this checkout."""
+    deploy = tmp_path_factory.mktemp("compose") / "deploy"
+    deploy.mkdir()
+    return make_secrets(deploy)
+
+
+def make_secrets(deploy: Path) -> Path:
+    """Run deploy/secrets.sh with the command of compose.yaml, and return the folder it fills."""
+    script = deploy / "secrets.sh"
+    script.write_bytes((ROOT / "deploy" / "secrets.sh").read_bytes())
+    command = shlex.join([str(PROGRAMS / "mediabus"), *SERVICES["secure"]["command"][1:]])
+    command = command.replace("/keys", "secrets").replace("/etc/nats", str(deploy / "secrets"))
+    command = command.replace("--store=/data", f"--store={deploy / 'store'}")
+    environment = {"PATH": os.defpath, "MEDIABUS_SECURE": command}
+    subprocess.run(["sh", str(script)], check=True, env=environment, stdout=subprocess.DEVNULL)
+    return deploy / "secrets"
 
 
 def here(value: str, secrets: Path) -> str:
-    """What a container finds at a path, on this machine."""
-    return value.replace("/run/secrets", str(secrets)).replace("/etc/mediabus/", f"{ROOT}/deploy/")
+    """Return the path on this machine of a file in a container."""
+    for name, secret in compose()["secrets"].items():
+        if value == f"/run/secrets/{name}":
+            return str(secrets / Path(secret["file"]).name)
+    return value.replace("/etc/mediabus/", f"{ROOT}/deploy/")
 
 
 @contextlib.contextmanager
 def process(command: list[str], environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A command with nothing but its environment; killed when the test is over."""
+    """Run a command with only this environment; kill it when the test ends."""
     variables = {"PATH": f"{PROGRAMS}:{os.defpath}"} | environment
     if coverage := os.environ.get("COVERAGE_PROCESS_CONFIG"):
         variables["COVERAGE_PROCESS_CONFIG"] = coverage
@@ -72,7 +88,7 @@ def process(command: list[str], environment: dict[str, str]) -> Iterator["subpro
 
 
 def environment_of(name: str, secrets: Path, **other: str) -> dict[str, str]:
-    """A service's environment, with the paths of this machine, and other values as given."""
+    """Return a service's environment with the paths of this machine and the given values."""
     written = {
         key: here(f"{value}", secrets) for key, value in SERVICES[name]["environment"].items()
     }
@@ -81,39 +97,43 @@ def environment_of(name: str, secrets: Path, **other: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def composed_nats(secrets: Path, directory: Path) -> Iterator[str]:
-    """nats-server, started by the command and with the configuration of the deployment."""
-    port = free_port()
-    text = (ROOT / "deploy" / "nats.conf").read_text()
-    directory.mkdir()
-    config = directory / "nats.conf"
-    config.write_text(text.replace('"/data"', json.dumps(str(directory))))
-    flags = ["--addr=127.0.0.1", f"--port={port}", f"--http_port={free_port()}"]
-    service = SERVICES["nats"]
-    written = [here(word, secrets) for word in (*service["entrypoint"], *service["command"])]
-    command = [word.replace("/etc/nats/nats.conf", str(config)) for word in written]
-    with process([*command, *flags], environment_of("nats", secrets)):
-        yield f"nats://127.0.0.1:{port}"
+def composed_nats(secrets: Path) -> Iterator[str]:
+    """Run nats-server with the configuration of the deployment, on free ports."""
+    port, health = free_port(), free_port()
+    local = secrets / "local.conf"
+    written = local.read_text()
+    assert '"127.0.0.1:8222"' in written
+    local.write_text(written.replace("8222", str(health)))
+    command = [str(PROGRAMS / "nats-server"), "--config", str(secrets / "nats.conf")]
+    try:
+        with process([*command, "--addr=127.0.0.1", f"--port={port}"], {}):
+            yield f"tls://127.0.0.1:{port}"
+    finally:
+        local.write_text(written)
 
 
 @contextlib.asynccontextmanager
-async def composed_postgres() -> AsyncIterator[str]:
-    """PostgreSQL with the user, the database and the password that its image would make. Its data
-    lies where another user may go, which pytest's folders are not for long."""
+async def composed_postgres(secrets: Path) -> AsyncIterator[str]:
+    """Run PostgreSQL with the user, database and roles that its image makes.
+
+    Its data is outside of pytest's folders, which other users cannot enter.
+    """
     wanted = SERVICES["postgres"]["environment"]
     with (
         tempfile.TemporaryDirectory(prefix="mediabus-compose-") as folder,
         postgres_server(Path(folder)) as server,
     ):
-        await _make_database(server, wanted["POSTGRES_USER"], wanted["POSTGRES_DB"])
+        await _make_database(server, wanted["POSTGRES_USER"], wanted["POSTGRES_DB"], secrets)
         yield f"{server.port}"
 
 
-async def _make_database(server: PostgresServer, user: str, database: str) -> None:
+async def _make_database(server: PostgresServer, user: str, database: str, secrets: Path) -> None:
+    password = (secrets / "owner.password").read_text()
     connection = await asyncpg.connect(server.url)
     try:
-        await connection.execute(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
+        await connection.execute(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'")
         await connection.execute(f"CREATE DATABASE {database} OWNER {user}")
+        await connection.execute((secrets / "roles.sql").read_text())
         with (server.data / "pg_hba.conf").open("w") as rules:
             rules.write("host all postgres 127.0.0.1/32 trust\n")
             rules.write("host all all 127.0.0.1/32 scram-sha-256\n")
@@ -129,24 +149,25 @@ async def is_ready(url: str) -> bool:
     return False
 
 
-def test_it_follows_the_specification() -> None:
+def test_compose_file_matches_the_specification() -> None:
     schema = json.loads((ROOT / "tests" / "support" / "compose-spec.json").read_text())
     jsonschema.Draft7Validator(schema).validate(compose())
 
 
-def test_nothing_is_published_but_nats_and_that_on_this_machine_alone() -> None:
+def test_only_nats_and_the_pages_are_published_and_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"nats": ["127.0.0.1:4222:4222"]}
+    assert published == {"nats": ["127.0.0.1:4222:4222"], "web": ["127.0.0.1:8321:8321"]}
 
 
-def test_every_service_keeps_its_logs_small_and_its_privileges_few() -> None:
+def test_services_limit_logs_and_privileges() -> None:
     for name, service in SERVICES.items():
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
         assert "no-new-privileges:true" in service["security_opt"], name
-        assert service["restart"] == ("no" if name == "migrate" else "unless-stopped"), name
+        once = name == "migrate" or "profiles" in service
+        assert service["restart"] == ("no" if once else "unless-stopped"), name
 
 
-def test_the_processes_wait_for_the_schema_and_their_servers() -> None:
+def test_processes_wait_for_the_schema_and_servers() -> None:
     for name in DAEMONS:
         needs = {one: rule["condition"] for one, rule in SERVICES[name]["depends_on"].items()}
         assert needs == {
@@ -156,75 +177,94 @@ def test_the_processes_wait_for_the_schema_and_their_servers() -> None:
         }
 
 
-def test_every_file_that_it_mounts_is_there_and_no_secret_is_committed(tmp_path: Path) -> None:
+def test_mounted_files_exist_and_secrets_are_ignored_by_git(tmp_path: Path) -> None:
     mounts = [one for service in SERVICES.values() for one in service.get("volumes", [])]
     local = [mount.partition(":")[0] for mount in mounts if mount.startswith("./")]
-    assert local
-    assert [path for path in local if not (ROOT / path).is_file()] == []
-    (tmp_path / "deploy").mkdir()
-    maker = tmp_path / "deploy" / "secrets.sh"
-    maker.write_bytes((ROOT / "deploy" / "secrets.sh").read_bytes())
-    for _ in range(2):  # the second time it keeps what it made
-        subprocess.run(["sh", str(maker)], check=True, stdout=subprocess.DEVNULL)
-        made = [(tmp_path / secret["file"]).read_text() for secret in compose()["secrets"].values()]
-        assert all(re.fullmatch("[0-9a-f]{48}", password) for password in made)
-        assert len({*made}) == len(made)
+    committed = [path for path in local if not path.startswith("./deploy/secrets")]
+    assert [path for path in committed if not (ROOT / path).is_file()] == []
+    made = make_secrets(tmp_path)
+    needed = [path for path in local if path.startswith("./deploy/secrets/")]
+    needed += [secret["file"] for secret in compose()["secrets"].values()]
+    assert len(needed) > 12
+    assert [path for path in needed if not (made / Path(path).name).is_file()] == []
+    before = {path.name: path.read_bytes() for path in made.iterdir() if path.suffix != ".conf"}
+    make_secrets(tmp_path)  # the second time it keeps what it made
+    assert {name: (made / name).read_bytes() for name in before} == before
     assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_its_nats_configuration_is_valid() -> None:
-    config = str(ROOT / "deploy" / "nats.conf")
-    variables = {"NATS_PASSWORD": f"'{PASSWORD}'"}
-    subprocess.run([PROGRAMS / "nats-server", "-t", "-c", config], check=True, env=variables)
+def test_secrets_are_private(secrets: Path) -> None:
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+    read_by_mediabus = [path for path in secrets.iterdir() if path.suffix == ".nk"]
+    assert len(read_by_mediabus) > 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in read_by_mediabus} == {0o600}
 
 
-async def answer_to(url: str, password: str) -> bytes | None:
-    """What NATS says to somebody with this password, first of all; None while it is not there."""
-    host, _, port = url.removeprefix("nats://").partition(":")
-    who = json.dumps({"user": "mediabus", "pass": password, "verbose": False, "pedantic": False})
-    try:
-        reader, writer = await asyncio.open_connection(host, int(port))
-    except OSError:
-        return None
-    with contextlib.closing(writer):
-        assert (await reader.readline()).startswith(b"INFO ")
-        writer.write(f"CONNECT {who}\r\nPING\r\n".encode())
-        return await reader.readline()
+def test_services_get_only_their_own_secrets() -> None:
+    given = {name: {*service.get("secrets", [])} for name, service in SERVICES.items()}
+    at_clients = {"qbittorrent_password"}
+    assert given == {
+        "nats": set(),
+        "postgres": {"owner_password"},
+        "migrate": {"owner_password"},
+        "service": {"nats_ca", "service_key", "operations_password"} | at_clients,
+        "monitor": {"nats_ca", "monitor_key", "operations_password"} | at_clients,
+        "persist": {"nats_ca", "persister_key", "persister_password"},
+        "web": {"nats_ca", "web_key", "web_password"},
+        "cli": {"nats_ca", "viewer_key"},
+        "secure": set(),
+    }
+    for name, service in SERVICES.items():
+        read = {f"{value}" for value in service["environment"].values()}
+        files = {path.removeprefix("/run/secrets/") for path in read if "/run/secrets/" in path}
+        assert files == given[name], name
 
 
-async def test_nats_lets_in_only_who_knows_the_password(secrets: Path, tmp_path: Path) -> None:
-    with composed_nats(secrets, tmp_path / "store") as url:
-        assert await eventually(functools.partial(answer_to, url, PASSWORD)) == b"PONG\r\n"
-        assert b"Authorization Violation" in (await answer_to(url, "wrong") or b"")
-        nc = await nats.connect(url, user="mediabus", password=PASSWORD)
-        try:
-            await nc.jetstream().account_info()  # raises without JetStream
-            assert nc.max_payload == 8 * 1024 * 1024
-        finally:
-            await nc.close()
+def test_services_have_limits_and_the_database_is_internal() -> None:
+    for name, service in SERVICES.items():
+        assert service["mem_limit"], name
+        assert service["pids_limit"] == 256, name
+        assert service["cap_drop"] == ["ALL"], name
+    assert compose()["networks"]["database"] == {"internal": True}
+    assert SERVICES["postgres"]["networks"] == ["database"]
 
 
-async def test_every_command_works_with_its_environment_until_sigterm(
-    secrets: Path, tmp_path: Path
-) -> None:
+async def test_nats_requires_a_key(secrets: Path) -> None:
+    with composed_nats(secrets) as url:
+        authority = str(secrets / "ca.pem")
+        key = NatsSettings(url=url, nkey_seed_file=str(secrets / "service.nk"), tls_ca=authority)
+        async with connect(key, name="test", wait=20) as bus:
+            with pytest.raises(NotFoundError):  # there is JetStream, and nothing in it yet
+                await bus.js.stream_info("EVENTS")
+            assert bus.nc.max_payload == 8 * 1024 * 1024
+        with pytest.raises(CannotConnect):
+            async with connect(NatsSettings(url=url, tls_ca=authority), name="test", wait=2):
+                pass
+
+
+async def test_commands_run_with_their_environment_until_sigterm(secrets: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        nats_url = stack.enter_context(composed_nats(secrets, tmp_path / "store"))
-        port = await stack.enter_async_context(composed_postgres())
-        written = SERVICES["migrate"]["environment"]["MEDIABUS_DATABASE_URL"]
-        servers = {
-            "MEDIABUS_NATS_URL": nats_url,
-            "MEDIABUS_DATABASE_URL": written.replace("@postgres:5432/", f"@127.0.0.1:{port}/"),
-        }
+        nats_url = stack.enter_context(composed_nats(secrets))
+        port = await stack.enter_async_context(composed_postgres(secrets))
+
+        def environment(name: str, **other: str) -> dict[str, str]:
+            """Return the environment of a service, with the addresses of this machine."""
+            written = environment_of(name, secrets, **other)
+            if "MEDIABUS_NATS_URL" in written:
+                written["MEDIABUS_NATS_URL"] = nats_url
+            database = written.get("MEDIABUS_DATABASE_URL", "")
+            here = database.replace("@postgres:5432/", f"@127.0.0.1:{port}/")
+            return written | ({"MEDIABUS_DATABASE_URL": here} if here else {})
+
         migrate = stack.enter_context(
-            process(SERVICES["migrate"]["command"], environment_of("migrate", secrets, **servers))
+            process(SERVICES["migrate"]["command"], environment("migrate"))
         )
         assert await asyncio.to_thread(migrate.wait, 60) == 0
         ports = {name: str(free_port()) for name in DAEMONS}
         running = [
             stack.enter_context(
                 process(
-                    SERVICES[name]["command"],
-                    environment_of(name, secrets, **servers, MEDIABUS_HTTP_PORT=ports[name]),
+                    SERVICES[name]["command"], environment(name, MEDIABUS_HTTP_PORT=ports[name])
                 )
             )
             for name in DAEMONS
@@ -233,6 +273,8 @@ async def test_every_command_works_with_its_environment_until_sigterm(
             url = f"http://127.0.0.1:{ports[name]}/readyz"
             await eventually(functools.partial(is_ready, url), within=60)
             assert await asyncio.to_thread(is_healthy, ports[name])
+        looking = stack.enter_context(process(SERVICES["cli"]["command"], environment("cli")))
+        assert await asyncio.to_thread(looking.wait, 60) in {0, 1}  # 1: it has no client to watch
         for one in running:
             one.send_signal(signal.SIGTERM)
         began = time.monotonic()
@@ -242,7 +284,7 @@ async def test_every_command_works_with_its_environment_until_sigterm(
 
 
 def is_healthy(port: str) -> bool:
-    """What the image's own health check says."""
+    """Return the result of the image's health check."""
     text = (ROOT / "Dockerfile").read_text()
     check = re.search(r"^HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", text, re.MULTILINE)
     assert check
@@ -253,7 +295,7 @@ def is_healthy(port: str) -> bool:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
-def test_the_image_runs_its_command_as_whom_it_is_told() -> None:
+def test_entrypoint_runs_the_command_as_puid_and_pgid() -> None:
     entrypoint = ["sh", str(ROOT / "deploy" / "entrypoint.sh")]
     script = 'echo "$(id -u) $(id -g) $(id -G)"; grep -E "^(CapEff|NoNewPrivs)" /proc/self/status'
     command = [*entrypoint, "sh", "-c", script]

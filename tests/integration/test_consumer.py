@@ -1,21 +1,25 @@
-"""A consumer of one's own: each event once, again after a fault, and never in anybody's way."""
+"""A consumer of a user: each event once, again after a fault, and never in anybody's way."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
 
-from consumers import daemon
-from consumers.daemon import Delivery, consume, durable, run
-from consumers.dead_letters import DeadLetter, DeadLetters
-from consumers.verdict import MOST_DELIVERIES, RetryLater
-from schemas.envelope import Envelope
-from schemas.events import JobExecuted, JobFailed
-from schemas.identity import Actor
-from service.runtime import pull
-from service.runtime.bus import Bus
-from service.runtime.settings import NatsSettings
+from mediabus.consumers import daemon
+from mediabus.consumers.consume import consume
+from mediabus.consumers.daemon import Delivery, durable, run
+from mediabus.consumers.dead_letters import DeadLetters
+from mediabus.consumers.verdict import MAX_DELIVERIES, RetryLater
+from mediabus.runtime.nats import pull
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.refusals import ConsumerRefused
+from mediabus.runtime.settings import NatsSettings
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import JobExecuted, JobFailed
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.dead_letters import DeadLetter
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer
 
@@ -27,8 +31,8 @@ Handle = Callable[[Envelope], Awaitable[None]]
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses before another try that a test can wait for."""
-    monkeypatch.setattr("consumers.verdict.FIRST_DELAY", 0.01)
-    monkeypatch.setattr("consumers.verdict.LONGEST_DELAY", 0.02)
+    monkeypatch.setattr("mediabus.consumers.verdict.FIRST_DELAY", 0.01)
+    monkeypatch.setattr("mediabus.consumers.verdict.MAX_DELAY", 0.02)
 
 
 @contextlib.asynccontextmanager
@@ -109,7 +113,7 @@ async def test_a_consumer_may_want_some_events_only_and_only_new_ones(
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_a_consumer_goes_on_where_it_was_though_it_would_now_begin_elsewhere(
+async def test_a_consumer_resumes_even_if_from_start_changed(
     bus: Bus, nats_url: str, first: bool
 ) -> None:
     handled = Handled()
@@ -126,9 +130,7 @@ async def is_there(bus: Bus) -> bool:
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_what_a_handler_fails_at_comes_again_and_holds_nobody_up(
-    bus: Bus, nats_url: str
-) -> None:
+async def test_a_failed_event_is_redelivered_and_delays_no_other(bus: Bus, nats_url: str) -> None:
     handled = Handled(lambda job, times: OSError("away") if job == "b" and times < 4 else None)
     async with consuming(bus, nats_url, handled):
         await say(bus, "a", "b", "c")
@@ -138,7 +140,7 @@ async def test_what_a_handler_fails_at_comes_again_and_holds_nobody_up(
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_what_fails_for_good_is_buried_with_its_last_error_and_its_neighbours_are_not(
+async def test_only_the_failing_event_is_dead_lettered_with_its_error(
     bus: Bus, nats_url: str
 ) -> None:
     handled = Handled(lambda job, times: OSError(f"away {times}") if job == "b" else None)
@@ -146,17 +148,15 @@ async def test_what_fails_for_good_is_buried_with_its_last_error_and_its_neighbo
         await say(bus, "a", "b", "c")
         await settled(bus)
         [letter] = await DeadLetters(bus).newest(10)
-    assert (letter.consumer, letter.kind, letter.deliveries) == ("mine", "failed", MOST_DELIVERIES)
-    assert letter.reason == f"OSError: away {MOST_DELIVERIES}, {MOST_DELIVERIES} times"
-    assert handled.jobs.count("b") == MOST_DELIVERIES
+    assert (letter.consumer, letter.kind, letter.deliveries) == ("mine", "failed", MAX_DELIVERIES)
+    assert letter.reason == f"OSError: away {MAX_DELIVERIES}, {MAX_DELIVERIES} times"
+    assert handled.jobs.count("b") == MAX_DELIVERIES
     assert [handled.jobs.count(job) for job in "ac"] == [1, 1]
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_what_is_not_the_events_fault_is_tried_for_longer_than_that(
-    bus: Bus, nats_url: str
-) -> None:
-    enough = MOST_DELIVERIES + 3
+async def test_retry_later_redelivers_without_limit(bus: Bus, nats_url: str) -> None:
+    enough = MAX_DELIVERIES + 3
     handled = Handled(lambda _, times: RetryLater("disk full") if times < enough else None)
     async with consuming(bus, nats_url, handled):
         await say(bus, "a")
@@ -165,9 +165,7 @@ async def test_what_is_not_the_events_fault_is_tried_for_longer_than_that(
     assert await DeadLetters(bus).count() == 0
 
 
-async def test_an_invalid_message_is_buried_unseen_and_its_neighbours_are_handled(
-    bus: Bus, nats_url: str
-) -> None:
+async def test_an_invalid_message_is_dead_lettered_unhandled(bus: Bus, nats_url: str) -> None:
     handled = Handled()
     await say(bus, "a")
     await bus.js.publish("events.system.job.executed.-", b'{"specversion": "1.0"}')
@@ -258,3 +256,61 @@ async def test_a_batch_that_fails_as_a_whole_is_tried_again_as_a_whole(bus: Bus)
         await asyncio.wait([work])
     assert batches[0] == ["a", "b"]
     assert await DeadLetters(bus).count() == 0
+
+
+@pytest.mark.parametrize(
+    "subjects", ["event.media.>", "events", "events..>", "events.>.a", "events. .>", "", "media.>"]
+)
+async def test_subjects_that_no_event_can_have_are_refused(nats_url: str, subjects: str) -> None:
+    consuming = consume("mine", Handled(), subjects=subjects, settings=NatsSettings(url=nats_url))
+    with pytest.raises(ConsumerRefused, match="matches no event"):
+        await asyncio.wait_for(consuming, 5)
+
+
+async def test_the_name_of_the_persister_is_refused(nats_url: str) -> None:
+    consuming = consume("persister", Handled(), settings=NatsSettings(url=nats_url))
+    with pytest.raises(ConsumerRefused, match="choose another name"):
+        await asyncio.wait_for(consuming, 5)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        ConsumerConfig(durable_name="mine", ack_policy=AckPolicy.NONE),
+        ConsumerConfig(durable_name="mine", deliver_subject="theirs"),
+    ],
+)
+async def test_a_consumer_with_another_configuration_is_named(
+    bus: Bus, nats_url: str, theirs: ConsumerConfig
+) -> None:
+    await bus.js.add_consumer("EVENTS", theirs)
+    consuming = consume("mine", Handled(), settings=NatsSettings(url=nats_url))
+    with pytest.raises(ConsumerRefused, match=r"'mine' of stream EVENTS: .*can not .*another name"):
+        await asyncio.wait_for(consuming, 10)
+
+
+async def test_a_limit_of_consumers_is_logged_once_and_waited_for(
+    bus: Bus, nats_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = (await bus.js.stream_info("EVENTS")).config
+    await bus.js.delete_stream("EVENTS")
+    await bus.js.add_stream(config.evolve(max_consumers=1))
+    await bus.js.add_consumer("EVENTS", ConsumerConfig(durable_name="theirs"))
+    handled = Handled()
+    task = asyncio.create_task(consume("mine", handled, settings=NatsSettings(url=nats_url)))
+    try:
+        await eventually(lambda: "consumer not created, will retry" in caplog.text)
+        [said] = [one for one in caplog.records if one.name == "mediabus.pull"]
+        assert "maximum consumers limit reached" in said.__dict__["reason"]
+        await bus.js.delete_consumer("EVENTS", "theirs")
+
+        async def is_known() -> bool:
+            return (await bus.js.stream_info("EVENTS")).state.consumer_count > 0
+
+        await eventually(is_known)
+        await bus.publish(JobExecuted(job_name="heard"), actor=JOB)
+        await eventually(lambda: handled.jobs == ["heard"])
+        assert len([one for one in caplog.records if one.name == "mediabus.pull"]) == 1
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

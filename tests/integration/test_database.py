@@ -9,17 +9,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.runtime import database
-from service.runtime.database import (
-    CannotLogIn,
-    DatabaseTooOld,
-    Pool,
+from mediabus.runtime.postgres import database, preconditions, schema
+from mediabus.runtime.postgres.database import CannotLogIn, Pool, open_pool
+from mediabus.runtime.postgres.preconditions import DatabaseTooOld, DatabaseUnfit
+from mediabus.runtime.postgres.schema import (
+    installation_id,
     migrate,
     migrations,
-    open_pool,
     wait_until_migrated,
 )
-from service.runtime.settings import DatabaseSettings, SettingsError
+from mediabus.runtime.settings import DatabaseSettings, SettingsError
 from tests.support.eventually import eventually
 from tests.support.nobody import nobody
 from tests.support.servers import PostgresServer, postgres_server
@@ -64,20 +63,43 @@ async def test_many_processes_may_migrate_at_once(empty_url: str) -> None:
     assert sorted(done) == [*([[]] * 5), ALL]
 
 
-async def test_a_migration_that_fails_leaves_nothing_half_done_and_can_be_tried_again(
+async def test_a_failed_migration_is_rolled_back_and_can_be_repeated(
     empty: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = migrations()
     # Everything in it succeeds; that it was applied cannot be written down.
     unwritable = "CREATE TABLE half (id int); ALTER TABLE mediabus_migrations RENAME number TO no"
     broken = known | {99: unwritable}
-    monkeypatch.setattr(database, "migrations", lambda: broken)
+    monkeypatch.setattr(schema, "migrations", lambda: broken)
     with pytest.raises(asyncpg.UndefinedColumnError):
         await migrate(empty)
     assert await applied(empty) == ALL
     assert await empty.fetchval("SELECT to_regclass('half')") is None
     broken[99] = "CREATE TABLE half (id int)"
     assert await migrate(empty) == [99]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "CREATE TABLE events (id int)",
+        "CREATE VIEW outbox AS SELECT 1",
+        "CREATE TABLE mediabus_installation (id int)",
+    ],
+)
+async def test_a_table_of_another_program_is_named_and_left_alone(empty: Pool, theirs: str) -> None:
+    await empty.execute(theirs)
+    with pytest.raises(DatabaseUnfit, match=r"already exists, .* a database of its own"):
+        await migrate(empty)
+    assert len(await applied(empty)) < len(ALL)
+
+
+async def test_each_database_is_an_installation_of_its_own(empty: Pool, pool: Pool) -> None:
+    await migrate(empty)
+    first = await installation_id(empty)
+    assert await migrate(empty) == []
+    assert await installation_id(empty) == first
+    assert await installation_id(pool) != first
 
 
 async def test_a_schema_that_others_make_is_waited_for(empty: Pool) -> None:
@@ -88,7 +110,7 @@ async def test_a_schema_that_others_make_is_waited_for(empty: Pool) -> None:
     await asyncio.wait_for(waiting, 5)
 
 
-async def test_a_schema_that_may_not_be_read_is_waited_for_with_the_reason(
+async def test_an_unreadable_schema_is_waited_for_with_the_reason(
     pool: Pool, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with nobody(pool, database_url) as settings, open_pool(settings) as denied:
@@ -101,12 +123,12 @@ async def test_a_schema_that_may_not_be_read_is_waited_for_with_the_reason(
 @pytest.mark.parametrize(
     ("place", "refusal", "said"),
     [
-        ("127.0.0.1:99999/x", SettingsError, "no URL of PostgreSQL: postgresql://user@host"),
-        ("127.0.0.1:port/x", SettingsError, "no URL of PostgreSQL: postgresql://user@host"),
-        (None, CannotLogIn, 'database "no_such" does not exist: look at MEDIABUS_DATABASE_URL'),
+        ("127.0.0.1:99999/x", SettingsError, "not a PostgreSQL URL such as postgresql://user@host"),
+        ("127.0.0.1:port/x", SettingsError, "not a PostgreSQL URL such as postgresql://user@host"),
+        (None, CannotLogIn, 'database "no_such" does not exist. Check MEDIABUS_DATABASE_URL'),
     ],
 )
-async def test_where_no_pool_can_be_opened_it_is_said_what_to_look_at(
+async def test_a_pool_that_cannot_be_opened_raises_with_advice(
     database_url: str, place: str | None, refusal: type[Exception], said: str
 ) -> None:
     there = f"{database_url.rpartition('/')[0]}/no_such"
@@ -117,7 +139,7 @@ async def test_where_no_pool_can_be_opened_it_is_said_what_to_look_at(
     assert "secret" not in str(refused.value)
 
 
-async def test_a_schema_newer_than_this_program_is_good_enough_and_told(
+async def test_a_newer_schema_is_accepted_and_logged(
     pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
     await pool.execute("INSERT INTO mediabus_migrations (number) VALUES (1000)")
@@ -130,12 +152,12 @@ async def test_a_schema_newer_than_this_program_is_good_enough_and_told(
     assert caplog.messages == [newer, newer]
 
 
-async def test_a_migration_does_not_hold_up_those_who_are_at_work(
+async def test_a_migration_does_not_block_other_sessions(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for a reader, and a writer behind it would wait too: so it steps aside."""
     known = migrations() | {9999: "ALTER TABLE media_items ADD COLUMN note text"}
-    monkeypatch.setattr(database, "migrations", lambda: known)
+    monkeypatch.setattr(schema, "migrations", lambda: known)
     async with pool.acquire() as reader, reader.transaction():
         await reader.fetch("SELECT * FROM media_items")
         migrating = asyncio.create_task(migrate(pool))
@@ -144,6 +166,29 @@ async def test_a_migration_does_not_hold_up_those_who_are_at_work(
             await pool.execute("UPDATE media_items SET title = title", timeout=20)
         assert not migrating.done()
     assert await asyncio.wait_for(migrating, 30) == [9999]
+
+
+async def test_a_migration_logs_who_holds_its_lock(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = migrations() | {9999: "ALTER TABLE media_items ADD COLUMN note text"}
+    monkeypatch.setattr(schema, "migrations", lambda: known)
+    async with pool.acquire() as reader, reader.transaction():
+        await reader.fetch("SELECT * FROM media_items")
+        pid = await reader.fetchval("SELECT pg_backend_pid()")
+        migrating = asyncio.create_task(migrate(pool))
+        await eventually(lambda: "migration 9999 waits for a lock" in caplog.text)
+    assert await asyncio.wait_for(migrating, 30) == [9999]
+    [held] = {one.__dict__["held_by"] for one in caplog.records if "held_by" in one.__dict__}
+    assert f"pid {pid} (postgres, mediabus, idle in transaction" in held
+    assert "media_items" in held
+
+
+async def test_no_advisory_lock_keeps_a_migration_waiting(empty: Pool) -> None:
+    """Every login may take those: the number here is that of the first release."""
+    async with empty.acquire() as reader:
+        await reader.execute("SELECT pg_advisory_lock(x'6D65646961627573'::bigint)")
+        assert await asyncio.wait_for(migrate(empty), 30) == ALL
 
 
 WAITING_FOR_A_LOCK = """
@@ -157,8 +202,8 @@ async def test_a_migration_may_take_longer_than_a_statement(
 ) -> None:
     """And so may the wait for another process that migrates."""
     known = migrations() | {9999: "SELECT pg_sleep(4)"}
-    monkeypatch.setattr(database, "migrations", lambda: known)
-    monkeypatch.setattr(database, "STATEMENT_WITHIN", 3.0)
+    monkeypatch.setattr(schema, "migrations", lambda: known)
+    monkeypatch.setattr(database, "STATEMENT_TIMEOUT", 3.0)
 
     async def one() -> list[int]:
         async with open_pool(DatabaseSettings(url=empty_url), size=2) as pool:
@@ -170,13 +215,13 @@ async def test_a_migration_may_take_longer_than_a_statement(
 async def test_a_server_that_is_too_old_is_refused_by_its_version(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "NEEDS_SERVER", 99)
+    monkeypatch.setattr(preconditions, "NEEDS_SERVER", 99)
     with pytest.raises(DatabaseTooOld, match="is too old: mediabus needs 99 or newer"):
         async with open_pool(DatabaseSettings(url=database_url)):
             pass
 
 
-async def test_without_a_url_it_is_said_where_to_put_one() -> None:
+async def test_without_a_url_the_error_names_the_setting() -> None:
     with pytest.raises(SettingsError, match="MEDIABUS_DATABASE_URL"):
         async with open_pool(DatabaseSettings()):
             pass
@@ -206,7 +251,7 @@ async def test_a_server_that_starts_later_is_waited_for(own: PostgresServer) -> 
     assert await asyncio.wait_for(asking, 10)
 
 
-async def test_a_server_that_goes_away_while_its_schema_is_waited_for_is_waited_for_too(
+async def test_a_server_lost_during_the_wait_for_a_schema_is_waited_for(
     own: PostgresServer,
 ) -> None:
     async with open_pool(DatabaseSettings(url=own.url)) as pool:

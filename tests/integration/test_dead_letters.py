@@ -8,25 +8,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from consumers.daemon import consume
-from consumers.dead_letters import (
-    DeadLetter,
+from mediabus.consumers.consume import consume
+from mediabus.consumers.dead_letters import (
     DeadLetters,
-    NoSuchLetter,
+    NoSuchDeadLetter,
     TooLarge,
-    Wanted,
     tally,
 )
-from consumers.verdict import Rejected
-from schemas import codec, letter
-from schemas.envelope import Envelope
-from schemas.events import JobExecuted
-from schemas.identity import Actor, uuid7
-from service.outbox.batch import Outgoing, publish_all
-from service.runtime.bus import Bus, PublishFailed
-from service.runtime.settings import NatsSettings
-from service.runtime.streams import ensure_streams
+from mediabus.consumers.verdict import Rejected
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.runtime.nats.streams import ensure_streams
+from mediabus.runtime.settings import NatsSettings
+from mediabus.schemas import codec
+from mediabus.schemas import dead_letter_headers as letter
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import JobExecuted
+from mediabus.schemas.identity import Actor, uuid7
+from mediabus.schemas.operations.dead_letters import DeadLetter, DeadLetterFilter
+from mediabus.service.outbox.publish import Outgoing, publish_all
 from tests.support.eventually import eventually
+from tests.support.stream import messages
 
 JOB = Actor("job", "nightly")
 
@@ -66,7 +67,7 @@ async def letters(bus: Bus, count: int) -> list[DeadLetter]:
     return await eventually(there)
 
 
-async def test_a_letter_shows_the_message_as_it_came_and_why_it_is_dead(
+async def test_a_dead_letter_has_the_original_message_and_the_reason(
     bus: Bus, nats_url: str
 ) -> None:
     async with consuming(nats_url, Picky()):
@@ -80,14 +81,14 @@ async def test_a_letter_shows_the_message_as_it_came_and_why_it_is_dead(
     assert await DeadLetters(bus).get(found.number) == (found, b"not an event")
 
 
-async def test_an_event_of_an_atomic_batch_can_be_buried(bus: Bus, nats_url: str) -> None:
+async def test_an_event_of_an_atomic_batch_is_dead_lettered(bus: Bus, nats_url: str) -> None:
     """The server keeps a batch's headers with each message, and would refuse them elsewhere."""
     await publish_all(bus, [Outgoing(uuid7(), "events.a.b.c.-", b"{}") for _ in range(3)])
     async with consuming(nats_url, Picky()):
         assert len(await letters(bus, 3)) == 3
 
 
-async def test_a_place_that_is_given_again_in_a_stream_made_anew_is_another_letter(
+async def test_a_reused_sequence_in_a_new_stream_is_another_dead_letter(
     bus: Bus, nats_url: str
 ) -> None:
     """The server that took the first letter a moment ago must not take the second one for it."""
@@ -95,15 +96,13 @@ async def test_a_place_that_is_given_again_in_a_stream_made_anew_is_another_lett
     async with consuming(nats_url, Picky()):
         await letters(bus, 1)
     await bus.js.delete_stream("EVENTS")
-    await ensure_streams(bus, bus.settings)
+    await ensure_streams(bus, NatsSettings())
     await bus.js.publish("events.a.b.c.-", b"another")
     async with consuming(nats_url, Picky()):
         assert [found.stream_seq for found in await letters(bus, 2)] == [1, 1]
 
 
-async def test_a_retried_event_arrives_although_jetstream_saw_its_id_a_moment_ago(
-    bus: Bus, nats_url: str
-) -> None:
+async def test_a_retried_event_passes_the_duplicate_window(bus: Bus, nats_url: str) -> None:
     picky = Picky()
     async with consuming(nats_url, picky):
         published = await bus.publish(JobExecuted(job_name="scan"), actor=JOB)
@@ -117,27 +116,76 @@ async def test_a_retried_event_arrives_although_jetstream_saw_its_id_a_moment_ag
 
 
 async def test_a_retry_that_is_repeated_is_stored_once(bus: Bus, nats_url: str) -> None:
+    """As where the connection ended before the dead letter was deleted."""
     async with consuming(nats_url, Picky()):
         await bus.publish(JobExecuted(job_name="scan"), actor=JOB)
         [found] = await letters(bus, 1)
     dead = DeadLetters(bus)
+    headers = {**found.headers, "Nats-Msg-Id": await dead._retry_id(found)}
+    body = (await dead.get(found.number))[1]
+    await bus.js.publish(found.subject, body, headers=headers)
     await dead.retry(found.number)
-    headers = {**found.headers, "Nats-Msg-Id": f"{found.message_id}.retry.{found.number}"}
-    again = await bus.js.publish(found.subject, b"{}", headers=headers)
-    assert again.duplicate
+    assert await dead.count() == 0
+    assert len(await messages(bus)) == 2
 
 
-async def test_a_letter_stays_while_it_cannot_be_retried(bus: Bus, nats_url: str) -> None:
+@pytest.mark.parametrize("taken", ["that of 0.1.0", "that of this release"])
+async def test_a_retry_is_stored_even_if_its_message_id_is_used(
+    bus: Bus, nats_url: str, taken: str
+) -> None:
+    """JetStream reports a duplicate, which does not prove success."""
+    async with consuming(nats_url, Picky()):
+        sent = await bus.publish(JobExecuted(job_name="scan"), actor=JOB)
+        [found] = await letters(bus, 1)
+    dead = DeadLetters(bus)
+    old = f"{found.message_id}.retry.{found.number}"
+    message_id = old if taken == "that of 0.1.0" else await dead._retry_id(found)
+    await bus.js.publish("events.a.b.c.-", b"{}", headers={"Nats-Msg-Id": message_id})
+    await dead.retry(found.number)
+    assert await dead.count() == 0
+    *_, last = await messages(bus)
+    assert codec.decode(last.data or b"").id == sent.id
+    assert letter.first_id((last.headers or {})["Nats-Msg-Id"]) == str(sent.id)
+
+
+async def test_the_message_id_of_a_retry_cannot_be_guessed(bus: Bus, nats_url: str) -> None:
+    async with consuming(nats_url, Picky()):
+        for _ in range(2):
+            await bus.js.publish("events.a.b.c.-", b"no event")
+        both = await letters(bus, 2)
+    ids = [(await DeadLetters(bus)._retry_id(one)).rpartition(".")[2] for one in both]
+    assert len({*ids}) == 2
+    assert all(len(one) == 32 for one in ids)
+
+
+async def test_a_dead_letter_is_kept_even_if_its_message_id_is_used(
+    bus: Bus, nats_url: str
+) -> None:
+    await bus.js.publish("events.a.b.c.-", b"no event")
+    [raw] = await messages(bus)
+    assert raw.time
+    for digits in ("microseconds", "auto"):
+        guess = f"mine.EVENTS.1.{raw.time.isoformat(timespec=digits)}"
+        await bus.js.publish("dead_letters.mine.x", b"", headers={"Nats-Msg-Id": guess})
+    taken = await DeadLetters(bus).count()
+    async with consuming(nats_url, Picky()):
+        await letters(bus, taken + 1)
+        found = (await DeadLetters(bus).newest(1))[0]
+    assert (found.consumer, found.stream_seq) == ("mine", 1)
+    assert (await DeadLetters(bus).get(found.number))[1] == b"no event"
+
+
+async def test_a_failed_retry_keeps_the_dead_letter(bus: Bus, nats_url: str) -> None:
     async with consuming(nats_url, Picky()):
         await bus.publish(JobExecuted(job_name="scan"), actor=JOB)
         [found] = await letters(bus, 1)
     await bus.js.delete_stream("EVENTS")
-    with pytest.raises(PublishFailed, match=f"dead letter {found.number} stays"):
+    with pytest.raises(PublishFailed, match=f"cannot retry dead letter {found.number}"):
         await DeadLetters(bus).retry(found.number)
     assert await letters(bus, 1) == [found]
 
 
-async def test_discarded_letters_are_gone_and_the_newest_are_found_behind_the_gap(
+async def test_newest_skips_discarded_dead_letters(
     bus: Bus,
 ) -> None:
     for number in range(40):
@@ -157,13 +205,13 @@ async def test_discarded_letters_are_gone_and_the_newest_are_found_behind_the_ga
         await dead.discard(number)
     assert [one.number for one in await dead.newest(3)] == [5, 4, 3]
     assert [one.number for one in await dead.all()] == [1, 2, 3, 4, 5]
-    with pytest.raises(NoSuchLetter, match="no dead letter 6: `mediabus dead list` has them"):
+    with pytest.raises(NoSuchDeadLetter, match="dead letter 6 does not exist: list them"):
         await dead.discard(6)
-    with pytest.raises(NoSuchLetter):
+    with pytest.raises(NoSuchDeadLetter):
         await dead.get(6)
 
 
-async def test_a_message_too_large_for_its_headers_is_buried_with_its_body_left_in_the_stream(
+async def test_a_dead_letter_of_a_large_message_refers_to_the_stream(
     bus: Bus, nats_url: str
 ) -> None:
     body = msgspec.json.encode("x" * (bus.nc.max_payload - 50))
@@ -175,37 +223,35 @@ async def test_a_message_too_large_for_its_headers_is_buried_with_its_body_left_
 
 
 @pytest.mark.parametrize("first", [None, "events.d.e.f.-", "events.a.b.c.-"])
-async def test_a_body_that_left_the_stream_is_not_taken_for_another_message(
+async def test_a_dead_letter_whose_body_left_the_stream_is_not_retried(
     bus: Bus, nats_url: str, first: str | None
 ) -> None:
-    """The stream was made anew, and counts from one again."""
+    """The stream was created again and reuses its sequence numbers."""
     body = msgspec.json.encode("x" * (bus.nc.max_payload - 50))
     await bus.js.publish("events.a.b.c.-", body)
     async with consuming(nats_url, Picky()):
         [found] = await letters(bus, 1)
     await bus.js.delete_stream("EVENTS")
     if first:
-        await ensure_streams(bus, bus.settings)
+        await ensure_streams(bus, NatsSettings())
         await bus.js.publish(first, b"another", headers={"Nats-Msg-Id": "another"})
-    with pytest.raises(NoSuchLetter, match="nothing is left of it but this letter"):
+    with pytest.raises(NoSuchDeadLetter, match="dead letter 1 has no body"):
         await DeadLetters(bus).retry(found.number)
     assert await letters(bus, 1) == [found]
 
 
-async def test_a_message_that_no_retry_fits_stays_and_the_connection_too(
-    bus: Bus, nats_url: str
-) -> None:
+async def test_a_message_too_large_to_retry_keeps_its_dead_letter(bus: Bus, nats_url: str) -> None:
     await bus.js.publish("events.a.b.c.-", b"x" * (bus.nc.max_payload - 20))
     async with consuming(nats_url, Picky()):
         [found] = await letters(bus, 1)
     reconnects = bus.nc.stats["reconnects"]
-    with pytest.raises(TooLarge, match=f"dead letter {found.number} stays"):
+    with pytest.raises(TooLarge, match=f"cannot retry dead letter {found.number}"):
         await DeadLetters(bus).retry(found.number)
     assert await letters(bus, 1) == [found]
     assert bus.nc.stats["reconnects"] == reconnects
 
 
-async def test_what_is_retried_again_and_again_keeps_its_first_id(bus: Bus, nats_url: str) -> None:
+async def test_repeated_retries_keep_the_first_message_id(bus: Bus, nats_url: str) -> None:
     async with consuming(nats_url, Picky()):
         published = await bus.publish(JobExecuted(job_name="scan"), actor=JOB)
         for number in (1, 2, 3):
@@ -221,7 +267,9 @@ async def has_number(bus: Bus, number: int) -> bool:
     return [one.number for one in await DeadLetters(bus).all()] == [number]
 
 
-async def test_letters_are_chosen_and_counted_by_consumer_kind_type_and_reason(bus: Bus) -> None:
+async def test_dead_letters_are_filtered_and_counted(
+    bus: Bus,
+) -> None:
     for consumer, kind, subject, reason in (
         ("mine", "failed", "events.downloads.download.paused.1", "ValueError: no"),
         ("mine", "failed", "events.downloads.download.paused.2", "ValueError: never"),
@@ -245,7 +293,7 @@ async def test_letters_are_chosen_and_counted_by_consumer_kind_type_and_reason(b
     dead = DeadLetters(bus)
 
     async def numbers(**wanted: str) -> list[int]:
-        return [one.number for one in await dead.all(Wanted(**wanted))]
+        return [one.number for one in await dead.all(DeadLetterFilter(**wanted))]
 
     assert await numbers() == [1, 2, 3, 4, 5, 6]
     assert await numbers(consumer="mine") == [1, 2, 3, 4]
@@ -253,12 +301,12 @@ async def test_letters_are_chosen_and_counted_by_consumer_kind_type_and_reason(b
     assert await numbers(type="download.paused", consumer="mine", kind="failed") == [1, 2]
     assert await numbers(type="download.*") == [1, 2, 3, 4, 5]
     assert await numbers(reason="valueerror") == [1, 2, 5]
-    assert [one.number for one in await dead.newest(2, Wanted(reason="value"))] == [5, 2]
+    assert [one.number for one in await dead.newest(2, DeadLetterFilter(reason="value"))] == [5, 2]
     counted = [(one.consumer, one.kind, one.type, one.count) for one in tally(await dead.all())]
     assert counted[0] == ("mine", "failed", "download.paused", 2)
     assert {one[3] for one in counted[1:]} == {1}
     assert tally(await dead.all())[0].reason == "ValueError: never"
 
 
-async def test_no_letters_are_an_empty_list(bus: Bus) -> None:
+async def test_an_empty_stream_lists_no_dead_letters(bus: Bus) -> None:
     assert await DeadLetters(bus).newest(10) == []

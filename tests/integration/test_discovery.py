@@ -1,5 +1,6 @@
-"""What was added in the client itself: of which media item it is, and what is no news."""
+"""Discovery of downloads that were added outside mediabus."""
 
+import asyncio
 import contextlib
 import datetime
 from collections.abc import AsyncIterator
@@ -7,22 +8,23 @@ from typing import ClassVar
 
 import pytest
 
-from schemas.commands import InitiateDownload
-from schemas.identity import Actor, uuid7
-from schemas.status import ClientName, DownloadStatus, ItemId, Phase, Protocol
-from service.clients.port import NzbFile, Source
-from service.clients.reach import allowed_hosts
-from service.clients.sessions import Sessions
-from service.downloads.status import Statuses
-from service.monitor.discovery import ADDING_LASTS, Discovery
-from service.monitor.lifecycle import Hold
-from service.operations.initiate import Initiate
-from service.outbox.outbox import Outbox, open_outbox
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.url_policy import allowed_hosts
+from mediabus.schemas.identity import Actor, uuid7
+from mediabus.schemas.operations.requests import InitiateDownload
+from mediabus.schemas.status import ClientName, DownloadStatus, ItemId, Phase, Protocol
+from mediabus.service.clients.port import Magnet, NzbFile, Source
+from mediabus.service.clients.sessions import Sessions
+from mediabus.service.downloads.bucket import Statuses
+from mediabus.service.monitor.follow.discovery import ADDING_LASTS, Discovery
+from mediabus.service.monitor.follow.lifecycle import Hold
+from mediabus.service.operations.fetching import Fetches
+from mediabus.service.operations.initiate import Initiate, Urls
+from mediabus.service.outbox.outbox import Outbox, open_outbox
 from tests.support.eventually import eventually
 from tests.support.monitored import INSERT, has, monitored, said
-from tests.support.scripted import ScriptedSettings, scripted
+from tests.support.scripted import AlwaysListed, ScriptedSettings, scripted
 
 CREATE = "INSERT INTO media_items (id, type, title, year) VALUES ($1, $2, $3, $4)"
 OF_WHAT = """
@@ -63,20 +65,23 @@ class UsenetSettings(ScriptedSettings, frozen=True, kw_only=True, tag="scripted_
 async def discovering(
     pool: Pool, bus: Bus, protocol: Protocol = "torrent"
 ) -> AsyncIterator[tuple[Outbox, Discovery]]:
-    """Tells of a stranger at once."""
+    """Discover untracked downloads without delay."""
     async with open_outbox(pool, bus) as outbox:
-        yield outbox, Discovery(pool, outbox, protocol=protocol, after=0.0, names=["script"])
+        yield (
+            outbox,
+            Discovery(pool, outbox, AlwaysListed(), protocol=protocol, after=0.0, names=["script"]),
+        )
 
 
 async def meet(discovery: Discovery, name: str) -> Hold | None:
-    """A stranger is seen."""
+    """Show an untracked download."""
     seen = DownloadStatus(
         client=ClientName("script"), item=ItemId(name), title=name, phase=Phase.DOWNLOADING
     )
-    return await discovery.take(seen, datetime.datetime.now(datetime.UTC))
+    return await discovery.consider(seen, datetime.datetime.now(datetime.UTC))
 
 
-async def test_a_stranger_is_of_a_media_item_only_beyond_doubt(pool: Pool, bus: Bus) -> None:
+async def test_untracked_download_is_linked_only_if_unambiguous(pool: Pool, bus: Bus) -> None:
     """Neither of another year, nor of one of two that it may be, nor of another kind."""
     for media_item in LIBRARY:
         await pool.execute(CREATE, uuid7(), *media_item)
@@ -87,10 +92,10 @@ async def test_a_stranger_is_of_a_media_item_only_beyond_doubt(pool: Pool, bus: 
     assert await said(pool) == [("download.discovered", "download_monitor")] * len(NAMES)
 
 
-async def test_what_mediabus_itself_is_adding_is_not_discovered(
+async def test_download_being_added_by_mediabus_is_not_discovered(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client shows it before it has answered how it calls it."""
+    """The client lists the download before it replies with its id."""
     script, _ = scripted()
     settings = UsenetSettings(name="script", url="")
     async with discovering(pool, bus, "usenet") as (outbox, discovery):
@@ -101,7 +106,10 @@ async def test_what_mediabus_itself_is_adding_is_not_discovered(
             return ItemId("new")
 
         monkeypatch.setattr(script, "add", add)
-        sessions, nowhere = Sessions([(settings, script)]), allowed_hosts([])
+        sessions, nowhere = (
+            Sessions([(settings, script)]),
+            Urls(Fetches(asyncio.get_running_loop()), allowed_hosts([])),
+        )
         initiate = Initiate(pool, outbox, sessions, Statuses(bus), nowhere)
         request = InitiateDownload(title="It", nzb=b"<nzb/>")
         await initiate.initiate(request, Actor("user", "42"))
@@ -112,16 +120,48 @@ async def test_what_mediabus_itself_is_adding_is_not_discovered(
     assert types == ["download.initiated", "download.discovered"]
 
 
-async def test_what_was_cut_off_long_ago_hides_no_stranger(pool: Pool, bus: Bus) -> None:
+async def test_id_that_changes_while_adding_is_followed(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client answers with the id that the download had before."""
+    before, after = ItemId("1" * 40), ItemId("2" * 40)
+    script, settings = scripted()
+    async with discovering(pool, bus) as (outbox, discovery):
+
+        async def add(source: Source, *, title: str, category: str | None) -> ItemId:
+            assert (source, title, category) == (Magnet(link), "It", None)
+            seen = DownloadStatus(
+                client=ClientName("script"),
+                item=after,
+                title=title,
+                phase=Phase.DOWNLOADING,
+                aliases=(before,),
+            )
+            await discovery.consider(seen, datetime.datetime.now(datetime.UTC))
+            return before
+
+        monkeypatch.setattr(script, "add", add)
+        link = f"magnet:?xt=urn:btih:{before}"
+        nowhere = Urls(Fetches(asyncio.get_running_loop()), allowed_hosts([]))
+        sessions = Sessions([(settings, script)])
+        initiate = Initiate(pool, outbox, sessions, Statuses(bus), nowhere)
+
+        shown = await initiate.initiate(
+            InitiateDownload(title="It", magnet=link), Actor("user", "42")
+        )
+
+    assert shown.client_item == after
+    assert await said(pool) == [("download.initiated", "42")]
+
+
+async def test_old_interrupted_initiation_does_not_prevent_discovery(pool: Pool, bus: Bus) -> None:
     await pool.execute(INSERT, uuid7(), "initiating", None, None, "initiate")
     async with discovering(pool, bus) as (_, discovery):
         await meet(discovery, "other")
     assert await said(pool) == [("download.discovered", "download_monitor")]
 
 
-async def test_what_was_complete_when_its_client_was_first_met_is_not_completed_again(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_download_complete_at_first_poll_is_not_completed_again(pool: Pool, bus: Bus) -> None:
     script, settings = scripted()
     script.show("old", "completed")
     async with monitored(pool, bus, settings):

@@ -10,22 +10,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import nats
 import psutil
 import pytest
+from nats.errors import Error as NatsError
 
-from service.runtime.bus import CannotConnect, connect
-from service.runtime.embedded import (
+from chaos.disks import is_possible, mounted
+from mediabus.runtime.embedded import (
     ServerFailed,
+    child,
     data_dir_lock,
     embedded_nats,
     embedded_postgres,
 )
-from service.runtime.settings import NatsSettings, SettingsError
+from mediabus.runtime.nats.bus import CannotConnect, connect
+from mediabus.runtime.settings import NatsSettings, SettingsError
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 UP = """
 import asyncio, sys
 from pathlib import Path
-from service.runtime.embedded import data_dir_lock, embedded_nats, embedded_postgres
+from mediabus.runtime.embedded import data_dir_lock, embedded_nats, embedded_postgres
 
 async def main():
     async with (
@@ -50,8 +53,10 @@ asyncio.run(main())
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A directory of the test's own. Not pytest's, whose folders each new run closes to others
-    again: where root runs the tests, PostgreSQL is one of them."""
+    """A directory of the test, outside of pytest's folders.
+
+    Each new run closes those to other users. If root runs the tests, PostgreSQL is another user.
+    """
     with tempfile.TemporaryDirectory(prefix="mediabus-embedded-") as folder:
         yield Path(folder).resolve()
 
@@ -67,13 +72,13 @@ async def up(data_dir: Path) -> AsyncIterator[tuple[str, str]]:
         yield url, dsn
 
 
-async def publish(url: str) -> int:
+async def publish(url: str, body: bytes = b"") -> int:
     """Stores one more message, and says how many there are."""
     nc = await nats.connect(url)
     try:
         js = nc.jetstream()
         await js.add_stream(name="KEPT", subjects=["kept"])
-        return (await js.publish("kept", b"")).seq
+        return (await js.publish("kept", body, timeout=2)).seq
     finally:
         await nc.close()
 
@@ -89,12 +94,13 @@ async def fetch(dsn: str, query: str) -> object:
 def servers_on(data_dir: Path) -> list[psutil.Process]:
     """nats-server and the postmaster that work in this directory."""
     folders = (str(data_dir / "nats" / "nats-server.conf"), str(data_dir / "postgres"))
-    found = []
+    found = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if any(folder in process.cmdline() for folder in folders):
-                found.append(process)
-    return found
+                found[process.pid] = process, process.ppid()
+    # A child that PostgreSQL has just forked still has the command line of its parent.
+    return [process for process, parent in found.values() if parent not in found]
 
 
 def files_with(folder: Path, secrets: set[str]) -> list[Path]:
@@ -109,7 +115,7 @@ PLAIN = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(path for path in sys.
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs; a dead one of a killed parent may wait for somebody to ask about it."""
+    """Whether it runs; a dead one of a killed parent may wait to be reaped."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.status() != psutil.STATUS_ZOMBIE
     return False
@@ -149,7 +155,7 @@ def _killed(processes: list[psutil.Process]) -> list[psutil.Process]:
     return processes
 
 
-async def test_what_they_got_is_there_at_the_next_start_which_is_quick(home: Path) -> None:
+async def test_a_quick_restart_keeps_the_data(home: Path) -> None:
     async with up(home) as (url, dsn):
         assert await publish(url) == 1
         await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -162,7 +168,7 @@ async def test_what_they_got_is_there_at_the_next_start_which_is_quick(home: Pat
     assert took < 3
 
 
-async def test_postgresql_is_durable_and_speaks_to_nobody_else(home: Path) -> None:
+async def test_postgresql_is_durable_and_reachable_by_socket_only(home: Path) -> None:
     async with up(home) as (_, dsn):
         assert await fetch(dsn, "SHOW fsync") == "on"
         assert await fetch(dsn, "SHOW synchronous_commit") == "on"
@@ -170,7 +176,7 @@ async def test_postgresql_is_durable_and_speaks_to_nobody_else(home: Path) -> No
         assert await fetch(dsn, "SHOW unix_socket_permissions") == "0700"
 
 
-async def test_nobody_gets_in_without_the_password(home: Path) -> None:
+async def test_a_login_without_the_password_is_refused(home: Path) -> None:
     async with up(home) as (url, dsn):
         nobody = NatsSettings(url=f"nats://{url.rpartition('@')[2]}")
         with pytest.raises(CannotConnect, match="Authorization Violation"):
@@ -195,7 +201,7 @@ async def test_nobody_gets_in_without_the_password(home: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in holding} == {0o600}
 
 
-async def test_a_cluster_from_before_there_were_passwords_gets_one(home: Path) -> None:
+async def test_an_old_cluster_without_passwords_gets_one(home: Path) -> None:
     async with embedded_postgres(home) as dsn:
         await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
     rules = home / "postgres" / "pg_hba.conf"
@@ -207,10 +213,10 @@ async def test_a_cluster_from_before_there_were_passwords_gets_one(home: Path) -
             await fetch(f"postgresql://postgres@/postgres?host={dsn.partition('host=')[2]}", "")
 
 
-async def test_nats_is_told_to_be_sparing_with_memory(
+async def test_nats_runs_with_early_garbage_collection(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless whoever runs it says so."""
+    """Unless GOGC is set in the environment."""
     monkeypatch.delenv("GOGC", raising=False)
     async with embedded_nats(home):
         [server] = servers_on(home)
@@ -221,7 +227,7 @@ async def test_nats_is_told_to_be_sparing_with_memory(
         assert server.environ()["GOGC"] == "100"
 
 
-async def test_nats_gives_way_to_who_has_its_port_and_then_keeps_the_new_one(
+async def test_nats_takes_another_port_and_keeps_it(
     home: Path,
 ) -> None:
     async with embedded_nats(home) as first:
@@ -234,15 +240,15 @@ async def test_nats_gives_way_to_who_has_its_port_and_then_keeps_the_new_one(
         assert third == second
 
 
-async def test_a_port_that_was_asked_for_is_taken_or_refused(home: Path) -> None:
+async def test_a_configured_port_is_used_or_refused(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"port {port} .* is taken"):
+        with pytest.raises(SettingsError, match=f"port {port} .* is in use"):
             async with embedded_nats(home, port):
                 pass
 
 
-async def test_a_server_that_is_killed_comes_back_at_the_same_place(
+async def test_a_killed_server_is_restarted_at_the_same_address(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "mediabus.embedded")
@@ -257,10 +263,10 @@ async def test_a_server_that_is_killed_comes_back_at_the_same_place(
             return len(now) == 2 and now.isdisjoint(process.pid for process in before)
 
         await eventually(others_run, within=30)
-        await eventually(lambda: caplog.text.count("is back") == 2, within=30)
+        await eventually(lambda: caplog.text.count("server restarted") == 2, within=30)
         assert await publish(url) == 2
         assert await fetch(dsn, "SELECT answer FROM kept") == 42
-    assert caplog.text.count("died: starting it again") == 2
+    assert caplog.text.count("server died, restarting") == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of such a death")
@@ -271,7 +277,7 @@ async def test_they_end_with_a_process_that_was_killed(home: Path) -> None:
         await eventually(lambda: not servers_on(home / "data"))
 
 
-async def test_what_a_killed_process_left_running_is_ended_and_its_data_used(
+async def test_servers_of_a_killed_process_are_ended_and_their_data_used(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with up_as_a_process(home / "data", path="/nonexistent") as started:  # no setpriv
@@ -286,12 +292,12 @@ async def test_what_a_killed_process_left_running_is_ended_and_its_data_used(
             assert [is_alive(one) for one in left] == [False, False]
             assert await publish(url_again) == 2
             assert await fetch(dsn_again, "SELECT answer FROM kept") == 42
-    assert caplog.text.count("was left running: ending it") == 2
+    assert caplog.text.count("stopping a server of an earlier run") == 2
 
 
 async def test_a_data_directory_serves_one_at_a_time(home: Path) -> None:
     async with data_dir_lock(home):
-        with pytest.raises(SettingsError, match=f"in use by .* process {os.getpid()}: end that"):
+        with pytest.raises(SettingsError, match=rf"in use by .* process {os.getpid()}\. Stop that"):
             async with data_dir_lock(home):
                 pass
     async with data_dir_lock(home):
@@ -307,7 +313,7 @@ async def test_sigterm_ends_a_process_and_its_servers_quickly(home: Path) -> Non
     open_connection.terminate()
 
 
-async def test_whoever_is_cancelled_while_they_start_leaves_nothing(home: Path) -> None:
+async def test_a_start_that_is_cancelled_leaves_no_process(home: Path) -> None:
     for seconds in (0.01, 0.05, 0.2, 0.6):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), up(home):
@@ -324,15 +330,15 @@ async def test_a_directory_may_have_any_name(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["long".ljust(150, "x"), "a, b"])
-async def test_where_no_socket_can_be_it_is_elsewhere(home: Path, name: str) -> None:
+async def test_a_socket_with_an_unusable_path_is_elsewhere(home: Path, name: str) -> None:
     (home / name).mkdir()
     async with embedded_postgres(home / name) as dsn:
         assert await fetch(dsn, "SELECT 1") == 1
-        assert is_there(dsn.partition("host=")[2])
-    assert not is_there(dsn.partition("host=")[2])
+        assert is_there(dsn.partition("host=")[2].partition("&")[0])
+    assert not is_there(dsn.partition("host=")[2].partition("&")[0])
 
 
-async def test_a_server_that_does_not_start_says_why(home: Path) -> None:
+async def test_a_server_that_does_not_start_reports_the_reason(home: Path) -> None:
     async with embedded_postgres(home):
         pass
     (home / "postgres" / "PG_VERSION").write_text("9.6\n")
@@ -341,14 +347,153 @@ async def test_a_server_that_does_not_start_says_why(home: Path) -> None:
             pass
 
 
-async def test_a_making_that_was_interrupted_begins_again(home: Path) -> None:
+@contextlib.contextmanager
+def sleeper(user: int) -> Iterator[int]:
+    """A process of the user that runs PostgreSQL; yields its number."""
+    process = subprocess.Popen(["sleep", "60"], user=user if os.geteuid() == 0 else None)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_lock_files_with_a_reused_pid_do_not_block_a_start(
+    home: Path,
+) -> None:
+    """As in a container, where each start gives the same numbers."""
+    async with up(home) as (_, dsn):
+        await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+        lines = (home / "postgres" / "postmaster.pid").read_text().splitlines()
+    with sleeper((home / "postgres").stat().st_uid) as pid:
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (home / "postgres" / name).write_text("\n".join([str(pid), *lines[1:]]) + "\n")
+            os.chown(home / "postgres" / name, (home / "postgres").stat().st_uid, -1)
+        async with up(home) as (_, dsn):
+            assert await fetch(dsn, "SELECT answer FROM kept") == 42
+
+
+async def test_a_cluster_that_another_container_serves_is_left_alone(home: Path) -> None:
+    """Its process cannot be seen from here, but its socket can."""
+    async with up(home):
+        pass
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home / "postgres" / ".s.PGSQL.5432"))
+        listener.listen()
+        with pytest.raises(ServerFailed, match=r"already running on .*another container"):
+            async with embedded_postgres(home):
+                pass
+        assert (home / "postgres" / ".s.PGSQL.5432").exists()
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def with_lost_and_found(folder: Path) -> None:
+    (folder / "lost+found").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("make", [empty, with_lost_and_found])
+async def test_an_existing_empty_folder_of_postgresql_is_used(
+    home: Path, make: Callable[[Path], None]
+) -> None:
+    make(home / "postgres")
+    async with embedded_postgres(home) as dsn:
+        await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+    async with embedded_postgres(home) as dsn:
+        assert await fetch(dsn, "SELECT answer FROM kept") == 42
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+async def test_a_mount_point_for_postgresql_is_filled(home: Path) -> None:
+    reason = is_possible(home / "disk")
+    if reason:
+        pytest.skip(reason)
+    with mounted(home / "postgres", 200):
+        for _ in range(2):
+            async with embedded_postgres(home) as dsn:
+                assert await fetch(dsn, "SELECT 1") == 1
+
+
+async def test_foreign_files_in_the_folder_of_postgresql_are_kept(
+    home: Path,
+) -> None:
+    (home / "postgres").mkdir()
+    (home / "postgres" / "base").mkdir()
+    with pytest.raises(SettingsError, match=r"no PostgreSQL cluster .*restore it from a backup"):
+        async with embedded_postgres(home):
+            pass
+    assert [path.name for path in (home / "postgres").iterdir()] == ["base"]
+
+
+async def test_secrets_emptied_by_a_power_cut_are_created_again(home: Path) -> None:
+    async with up(home) as (url, dsn):
+        assert await publish(url) == 1
+        await fetch(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+    for name in ("postgres.passwords", "nats/password", "nats/port", "postgres/pg_hba.conf"):
+        (home / name).write_text("")
+    async with up(home) as (url, dsn):
+        assert await publish(url) == 2
+        assert await fetch(dsn, "SELECT answer FROM kept") == 42
+        nobody = NatsSettings(url=f"nats://{url.rpartition('@')[2]}")
+        with pytest.raises(CannotConnect, match="Authorization Violation"):
+            async with connect(nobody, name="nobody", wait=1):
+                pass
+
+
+@pytest.mark.parametrize("how", ["symlink", "hardlink", "folder", "pipe"])
+async def test_a_lock_file_that_is_a_symlink_is_refused(home: Path, how: str) -> None:
+    theirs, lock = home / "theirs", home / "mediabus.lock"
+    theirs.write_text("kept")
+    match how:
+        case "symlink":
+            lock.symlink_to(theirs)
+        case "hardlink":
+            lock.hardlink_to(theirs)
+        case "folder":
+            lock.mkdir()
+        case _:
+            os.mkfifo(lock)
+    with pytest.raises(SettingsError, match=r"mediabus\.lock is not a regular file .* remove it"):
+        async with data_dir_lock(home):
+            pass
+    assert theirs.read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["nats/port", "logs/nats-server.log"])
+async def test_symlinks_in_the_data_directory_are_not_followed(home: Path, name: str) -> None:
+    theirs = home / "theirs"
+    theirs.write_text("kept")
+    (home / name).parent.mkdir()
+    (home / name).symlink_to(theirs)
+    async with embedded_nats(home):
+        pass
+    assert theirs.read_text() == "kept"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+async def test_a_read_only_data_directory_is_called_that(home: Path) -> None:
+    reason = is_possible(home / "disk")
+    if reason:
+        pytest.skip(reason)
+    with mounted(home / "data", 1):
+        await asyncio.to_thread(
+            subprocess.run, ["mount", "-o", "remount,ro", str(home / "data")], check=True
+        )
+        with pytest.raises(SettingsError, match=r"data_dir: cannot write in .*: Read-only file"):
+            async with data_dir_lock(home / "data"):
+                pass
+
+
+async def test_an_interrupted_creation_starts_again(home: Path) -> None:
     (home / "postgres.new").mkdir()
     (home / "postgres.new" / "PG_VERSION").write_text("18\n")
     async with embedded_postgres(home) as dsn:
         assert await fetch(dsn, "SELECT 1") == 1
 
 
-async def test_without_the_wheels_the_error_says_what_to_do(
+async def test_without_the_wheels_the_error_has_advice(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
@@ -366,7 +511,7 @@ async def test_without_the_wheels_the_error_says_what_to_do(
 def python_for_nobody() -> str:
     """An interpreter that an ordinary user may run, with our packages; else the test is skipped."""
     for python in (sys.executable, "/usr/bin/python3"):
-        command = [*AS_NOBODY, python, "-c", "import service.runtime.embedded, psutil"]
+        command = [*AS_NOBODY, python, "-c", "import mediabus.runtime.embedded, psutil"]
         if not subprocess.run(command, check=False, cwd=ROOT, env=PLAIN).returncode:
             return python
     pytest.skip("no Python here that an ordinary user may run with our packages")
@@ -384,3 +529,27 @@ async def test_an_ordinary_user_needs_no_help(home: Path) -> None:
     async with up(data) as (url, _):  # root afterwards: PostgreSQL runs as the owner
         assert await publish(url) == 1
         assert NOBODY in {one.uids().real for one in servers_on(data)}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+async def test_nats_is_started_again_once_its_full_disk_has_room(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By itself it would never store again: its write error stays."""
+    reason = is_possible(home / "disk")
+    if reason:
+        pytest.skip(reason)
+    monkeypatch.setattr(child, "CHECK_EVERY", 0.2)
+    caplog.set_level(logging.INFO, "mediabus.embedded")
+    with mounted(home / "data", 60) as disk:
+        async with data_dir_lock(home / "data") as path, embedded_nats(path) as url:
+            assert await publish(url) == 1
+            [before] = servers_on(path)
+            disk.fill()
+            with pytest.raises(NatsError):
+                await publish(url, b"x" * 100_000)
+            await eventually(lambda: "nats-server is unhealthy" in caplog.text)
+            assert is_alive(before)
+            disk.free()
+            await eventually(lambda: "server restarted" in caplog.text, within=20)
+            assert await publish(url, b"x" * 100_000) == 2

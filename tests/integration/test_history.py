@@ -5,7 +5,7 @@ import contextlib
 import datetime
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -14,17 +14,27 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from consumers.daemon import Delivery
-from consumers.history import History, page_query, serve_history
-from consumers.persister.store import EventStore
-from schemas.commands import CountHistory, Counts, HistoryEvent, ListHistory, Page, Problem
-from schemas.envelope import Envelope
-from schemas.events import JobFailed, MediaItemRemoved
-from schemas.identity import Actor, Resource, uuid7
-from service.runtime.api import AT_A_TIME
-from service.runtime.bus import Bus
-from service.runtime.database import Pool, migrate, open_pool
-from service.runtime.settings import DatabaseSettings
+from mediabus.consumers.daemon import Delivery
+from mediabus.consumers.history.query import History, page_query, serve_history
+from mediabus.consumers.persister.store import EventStore
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.runtime.postgres.schema import migrate
+from mediabus.runtime.settings import DatabaseSettings, Settings
+from mediabus.schemas import codec
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import JobFailed, MediaItemRemoved, MediaItemUpdated
+from mediabus.schemas.identity import Actor, Resource, uuid7
+from mediabus.schemas.operations.requests import (
+    CountHistory,
+    Counts,
+    HistoryEvent,
+    ListHistory,
+    Page,
+    Problem,
+)
+from mediabus.wiring.parts import parts_of, working
+from mediabus.wiring.registry import PERSIST
 from tests.support.eventually import eventually
 from tests.support.servers import postgres_server
 
@@ -57,9 +67,11 @@ async def served(bus: Bus, pool: Pool) -> AsyncIterator[Bus]:
         yield bus
 
 
-async def ask(bus: Bus, subject: str, request: dict[str, Any] | bytes = b"") -> Msg:
+async def ask(
+    bus: Bus, subject: str, request: dict[str, Any] | bytes = b"", *, within: float = 5
+) -> Msg:
     body = request if isinstance(request, bytes) else msgspec.json.encode(request)
-    return await bus.nc.request(subject, body, timeout=5)
+    return await bus.nc.request(subject, body, timeout=within)
 
 
 async def page(bus: Bus, **request: object) -> Page[HistoryEvent]:
@@ -79,7 +91,7 @@ def problem_of(reply: Msg) -> Problem:
     return wrong
 
 
-async def test_an_event_reads_as_it_was_published(served: Bus, pool: Pool) -> None:
+async def test_an_event_is_read_as_it_was_published(served: Bus, pool: Pool) -> None:
     [published] = await store(pool, [removed("dune", 5)])
     [read] = (await page(served)).items
     assert (read.id, read.time, read.type) == (published.id, published.time, published.type)
@@ -106,7 +118,7 @@ async def test_an_event_reads_as_it_was_published(served: Bus, pool: Pool) -> No
         ({"type": "never.happened"}, []),
     ],
 )
-async def test_each_filter_lets_its_events_through_and_no_others(
+async def test_each_filter_returns_only_matching_events(
     served: Bus, pool: Pool, wanted: dict[str, Any], minutes: list[int]
 ) -> None:
     events = [removed("dune", 1), removed("alien", 2), job_failed(3), removed("dune", 4, NIGHTLY)]
@@ -116,9 +128,7 @@ async def test_each_filter_lets_its_events_through_and_no_others(
     assert msgspec.json.decode(counted.data, type=Counts).total == len(minutes)
 
 
-async def test_pages_neither_repeat_nor_skip_events_of_one_moment_and_of_many_months(
-    served: Bus, pool: Pool
-) -> None:
+async def test_pages_neither_repeat_nor_skip_events(served: Bus, pool: Pool) -> None:
     same_moment = [removed(f"twin {number}", 0) for number in range(25)]
     months = [removed(f"old {number}", 60 * 24 * 20 * number) for number in range(20)]
     await store(pool, same_moment + months)
@@ -136,7 +146,7 @@ async def test_pages_neither_repeat_nor_skip_events_of_one_moment_and_of_many_mo
     assert seen == sorted(seen, key=lambda event: (event.time, event.id), reverse=True)
 
 
-async def test_the_last_page_says_so_even_when_it_is_full(served: Bus, pool: Pool) -> None:
+async def test_the_last_page_has_no_cursor_even_when_it_is_full(served: Bus, pool: Pool) -> None:
     await store(pool, [removed("dune", number) for number in range(4)])
     first = await page(served, limit=2)
     last = await page(served, limit=2, after=first.next)
@@ -145,7 +155,7 @@ async def test_the_last_page_says_so_even_when_it_is_full(served: Bus, pool: Poo
     assert last.next is None
 
 
-async def test_a_page_of_large_events_is_short_and_none_is_missed(served: Bus, pool: Pool) -> None:
+async def test_a_page_of_large_events_is_short_and_complete(served: Bus, pool: Pool) -> None:
     large = [removed("x", number, repeated=250_000) for number in range(5)]
     stored = await store(pool, [*large[:4], removed("y", 9, repeated=900_000)])
     seen, after, pages = [], None, 0
@@ -166,6 +176,55 @@ async def test_numbers_keep_every_digit(served: Bus, pool: Pool) -> None:
     await store(pool, [odd])
     reply = await ask(served, "history.get", {"id": str(odd.id)})
     assert exact in reply.data
+
+
+HUGE: Final = b'{"list":[' + b"1e300," * 30_000 + b"0]}"
+"""Of 180 kB, and 9 MB when PostgreSQL writes the numbers out."""
+
+INSERT_HUGE: Final = """
+INSERT INTO events (id, occurred_at, category, type, severity, source, data)
+VALUES ($1, $2, 'other', 'x.y', 'info', 's', $3::text::jsonb)
+"""
+
+
+async def test_a_page_continues_past_huge_events(served: Bus, pool: Pool) -> None:
+    """As the first release stored them: such an event is shown by its size."""
+    [new, old] = await store(pool, [removed("new", 1), removed("old", 3)])
+    huge = uuid7()
+    await pool.execute(INSERT_HUGE, huge, NOW - datetime.timedelta(minutes=2), HUGE.decode())
+    seen: list[HistoryEvent] = []
+    after: str | None = None
+    for _ in range(3):
+        part = await page(served, after=after, limit=500)
+        seen += part.items
+        after = part.next
+        if after is None:
+            break
+    assert [event.id for event in seen] == [new.id, huge, old.id]
+    assert msgspec.json.decode(seen[1].data)["mediabus_omitted_bytes"] > 9_000_000
+    wrong = problem_of(await ask(served, "history.get", {"id": str(huge)}))
+    assert (wrong.code, wrong.reason) == (400, "too_large")
+    assert "Read it from the table events in PostgreSQL" in wrong.message
+
+
+@pytest.mark.parametrize("event_type", ["x.y", "media_item.updated"])
+async def test_an_event_with_huge_numbers_is_returned_unchanged(
+    served: Bus, pool: Pool, event_type: str
+) -> None:
+    known = MediaItemUpdated(title="t", media_type="movie", monitored=True, changes=HUGE_CHANGES)
+    data = HUGE if event_type == "x.y" else msgspec.json.encode(known)
+    odd = codec.decode(
+        b'{"specversion":"1.0","id":"%s","source":"s","type":"%s","time":"%s","data":%s}'
+        % (str(uuid7()).encode(), event_type.encode(), NOW.isoformat().encode(), data)
+    )
+    await store(pool, [odd])
+    [item] = (await page(served)).items
+    assert bytes(item.data) == data
+    reply = await ask(served, "history.get", {"id": str(odd.id)})
+    assert data in reply.data
+
+
+HUGE_CHANGES: Final[dict[str, tuple[Any, Any]]] = {"metadata": ({}, {"list": [1e300] * 20_000})}
 
 
 async def test_counts_by_type(served: Bus, pool: Pool) -> None:
@@ -214,17 +273,18 @@ async def test_a_bad_request_is_answered_with_what_is_wrong_with_it(
     assert (wrong.code, wrong.reason, wrong.field) == (400, reason, field)
 
 
-async def test_services_are_found_as_the_micro_protocol_says(served: Bus) -> None:
+async def test_services_are_found_by_the_micro_protocol(served: Bus) -> None:
     reply = await ask(served, "$SRV.INFO.mediabus-history")
     info = msgspec.json.decode(reply.data)
     assert {endpoint["subject"] for endpoint in info["endpoints"]} == {
         "history.list",
         "history.count",
         "history.get",
+        "history.timeline",
     }
 
 
-async def test_a_database_that_is_away_is_said_to_be_and_answers_when_it_is_back(
+async def test_an_unreachable_database_is_reported_until_it_is_back(
     bus: Bus, tmp_path: Path
 ) -> None:
     with postgres_server(tmp_path / "postgres") as server:
@@ -249,9 +309,7 @@ async def test_a_fault_of_ours_is_answered_without_its_details(
     assert "UndefinedTableError" in caplog.text
 
 
-async def test_requests_are_answered_side_by_side_and_those_received_before_leaving(
-    bus: Bus, pool: Pool
-) -> None:
+async def test_requests_run_concurrently_and_finish_before_shutdown(bus: Bus, pool: Pool) -> None:
     await store(pool, [removed("dune", 1)])
 
     async def nobody_serves() -> bool:
@@ -271,13 +329,44 @@ async def test_requests_are_answered_side_by_side_and_those_received_before_leav
             await bus.nc.flush()
             reply = await ask(bus, "history.count", b"[]")  # is not behind those
             assert problem_of(reply).code == 400
-            stuck += [asyncio.create_task(ask(bus, "history.count")) for _ in range(AT_A_TIME)]
+            stuck += [asyncio.create_task(ask(bus, "history.count")) for _ in range(40)]
             await bus.nc.flush()
             closing = asyncio.create_task(stack.aclose())
             await eventually(nobody_serves)
         replies = await asyncio.gather(*stuck)
         await closing
     assert {msgspec.json.decode(reply.data, type=Counts).total for reply in replies} == {1}
+
+
+async def test_requests_beyond_the_queue_are_refused_as_busy(bus: Bus, settings: Settings) -> None:
+    """Hundreds of slow counts from any client: storing has connections of its own."""
+    async with (
+        working(settings, 0, parts_of(settings, (PERSIST,))),
+        open_pool(settings.database, size=2) as pool,
+    ):
+        await eventually(lambda: is_served(bus), within=30)
+        for month in range(3):
+            moment = NOW - datetime.timedelta(days=28 * month)
+            await pool.execute("SELECT ensure_events_partition($1)", moment)
+        await pool.execute(FILL, timeout=60)
+        asking = [asyncio.create_task(ask(bus, "history.count", within=60)) for _ in range(300)]
+        for number in range(20):
+            await bus.publish(JobFailed(job_name=f"{number}"), actor=NIGHTLY)
+        await eventually(lambda: pool.fetchval(STORED), within=20)
+        replies = await asyncio.gather(*asking)
+    problems = [problem_of(one) for one in replies if one.headers]
+    assert {(one.code, one.reason) for one in problems} <= {(503, "busy"), (503, "too_slow")}
+    assert [one.reason for one in problems].count("busy") >= 200
+
+
+STORED = "SELECT count(*) = 20 FROM events WHERE type = 'job.failed'"
+
+
+async def is_served(bus: Bus) -> bool:
+    try:
+        return not (await ask(bus, "history.count")).headers
+    except NoRespondersError:
+        return False
 
 
 FILL = """
@@ -316,7 +405,7 @@ async def rows_read(pool: Pool, request: ListHistory) -> int:
     """How many rows PostgreSQL looks at for a page, once it has prepared for many like it."""
     statement, args = page_query(request)
     async with pool.acquire() as connection, connection.transaction():
-        for _ in range(7):  # from the sixth on, it may settle for one plan for all arguments
+        for _ in range(7):  # from the sixth on, it may use one plan for all arguments
             before: int = await connection.fetchval(READ_SO_FAR)
             assert await connection.fetch(statement, *args)
         after: int = await connection.fetchval(READ_SO_FAR)

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from service.runtime import lease
-from service.runtime.database import Pool, migrate, open_pool
-from service.runtime.lease import while_leading
-from service.runtime.settings import DatabaseSettings
+from mediabus.runtime.postgres import lease
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.runtime.postgres.lease import while_leading
+from mediabus.runtime.postgres.schema import migrate
+from mediabus.runtime.settings import DatabaseSettings
 from tests.support.eventually import eventually
 from tests.support.servers import PostgresServer, postgres_server
 
@@ -110,7 +111,7 @@ async def test_one_that_lost_its_lease_stops_working(pool: Pool) -> None:
         await eventually(lambda: not them.leading, within=3)
 
 
-async def test_what_fails_in_the_work_is_not_kept_quiet(pool: Pool) -> None:
+async def test_an_exception_of_the_work_is_raised(pool: Pool) -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
@@ -131,7 +132,7 @@ async def own() -> AsyncIterator[tuple[PostgresServer, Pool]]:
             yield server, pool
 
 
-async def test_a_database_that_is_away_for_a_moment_costs_nobody_the_lease(
+async def test_a_short_outage_of_the_database_keeps_the_lease(
     own: tuple[PostgresServer, Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "BEAT_EVERY", 0.05)  # so that beats fall into the outage
@@ -145,7 +146,17 @@ async def test_a_database_that_is_away_for_a_moment_costs_nobody_the_lease(
         assert them.terms == ["a"]
 
 
-async def test_a_database_that_is_away_for_long_ends_the_work_until_it_is_back(
+async def test_a_revoked_privilege_stops_the_work_until_it_is_granted(pool: Pool) -> None:
+    """And not the process: any error of PostgreSQL can be fixed by an operator."""
+    async with candidates(pool, "a") as them:
+        await eventually(lambda: them.leading)
+        await pool.execute("ALTER TABLE leases RENAME TO elsewhere")
+        await eventually(lambda: not them.leading)
+        await pool.execute("ALTER TABLE elsewhere RENAME TO leases")
+        await eventually(lambda: them.leading, within=20)
+
+
+async def test_a_long_outage_of_the_database_stops_the_work(
     own: tuple[PostgresServer, Pool],
 ) -> None:
     server, pool = own

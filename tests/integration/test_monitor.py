@@ -1,4 +1,4 @@
-"""The monitor on real servers, beside a client that shows what no real one can be brought to."""
+"""The monitor on real servers, with a client that shows what no real one can be brought to."""
 
 import asyncio
 import datetime
@@ -14,35 +14,37 @@ from nats.js.api import ConsumerInfo
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
-from schemas.commands import CancelDownload, DownloadById, InitiateDownload
-from schemas.identity import Actor, uuid7
-from schemas.status import ClientName, ItemId, Phase
-from schemas.subjects import DOWNLOAD_STATUS_STREAM
-from service.clients.port import Magnet, Source
-from service.clients.reach import allowed_hosts
-from service.clients.sessions import Sessions
-from service.downloads import table
-from service.downloads.row import Transition
-from service.downloads.shown import read
-from service.downloads.status import Statuses
-from service.monitor import discovery, watcher
-from service.monitor.lifecycle import SETTLES_WITHIN, next_step
-from service.operations.downloads import Downloads
-from service.operations.initiate import Initiate
-from service.outbox.outbox import open_outbox
-from service.runtime import metrics
-from service.runtime.bus import Bus
-from service.runtime.database import Pool, migrate, open_pool
-from service.runtime.settings import DatabaseSettings
-from service.runtime.streams import download_status
+from mediabus.runtime import metrics
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.streams import download_status
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.runtime.postgres.schema import migrate
+from mediabus.runtime.settings import DatabaseSettings
+from mediabus.runtime.url_policy import allowed_hosts
+from mediabus.schemas.identity import Actor, uuid7
+from mediabus.schemas.operations.requests import CancelDownload, DownloadById, InitiateDownload
+from mediabus.schemas.status import ClientName, ItemId, Phase
+from mediabus.schemas.subjects import DOWNLOAD_STATUS_STREAM
+from mediabus.service.clients.port import Magnet, Source
+from mediabus.service.clients.sessions import Sessions
+from mediabus.service.downloads import table
+from mediabus.service.downloads.bucket import Statuses, read
+from mediabus.service.downloads.row import Transition
+from mediabus.service.monitor.follow import discovery
+from mediabus.service.monitor.follow.lifecycle import SETTLES_WITHIN, next_step
+from mediabus.service.monitor.watch import watcher
+from mediabus.service.operations.downloads import Downloads
+from mediabus.service.operations.fetching import Fetches
+from mediabus.service.operations.initiate import Initiate, Urls
+from mediabus.service.outbox.outbox import open_outbox
 from tests.support.eventually import eventually
 from tests.support.monitored import INSERT, has, is_shown, monitored, said
 from tests.support.scripted import scripted
 from tests.support.servers import postgres_server
 
 
-async def test_a_download_that_may_not_go_on_stops_no_other(pool: Pool, bus: Bus) -> None:
-    """Its media item is being downloaded anew: only one may be active."""
+async def test_download_that_cannot_resume_does_not_block_others(pool: Pool, bus: Bus) -> None:
+    """Another download of its media item is active, and only one may be."""
     script, settings = scripted()
     media_item = uuid7()
     create = "INSERT INTO media_items (id, type, title) VALUES ($1, 'tv_show', 'It')"
@@ -59,9 +61,7 @@ async def test_a_download_that_may_not_go_on_stops_no_other(pool: Pool, bus: Bus
     assert await said(pool) == [("download.completed", "download_monitor")]
 
 
-async def test_whatever_a_client_calls_its_downloads_they_are_discovered(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_downloads_with_any_title_are_discovered(pool: Pool, bus: Bus) -> None:
     script, settings = scripted()
     for item, title in (("nul", "a\0b"), ("blank", " "), ("empty", ""), ("fine", "fine")):
         script.show(item, "downloading", title=title)
@@ -77,9 +77,7 @@ async def test_whatever_a_client_calls_its_downloads_they_are_discovered(
     }
 
 
-async def test_garbage_in_the_bucket_stops_no_monitor_and_is_swept_away(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_invalid_values_in_the_bucket_are_replaced(pool: Pool, bus: Bus) -> None:
     """Before it starts, and while it watches."""
     script, settings = scripted()
     script.show("mine", "downloading")
@@ -129,7 +127,7 @@ async def is_gone(bucket: KeyValue, key: str) -> bool:
     return False
 
 
-async def test_an_answer_that_fails_half_way_removes_nothing(pool: Pool, bus: Bus) -> None:
+async def test_incomplete_reply_removes_no_download(pool: Pool, bus: Bus) -> None:
     script, settings = scripted()
     script.version_fails = 2
     for item in ("a", "b"):
@@ -143,9 +141,7 @@ async def test_an_answer_that_fails_half_way_removes_nothing(pool: Pool, bus: Bu
     assert ("download.removed", "download_monitor") not in await said(pool)
 
 
-async def test_what_was_cut_off_before_its_client_named_it_fails_after_a_while(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_interrupted_initiation_fails_after_timeout(pool: Pool, bus: Bus) -> None:
     _, settings = scripted()
     await pool.execute(INSERT, uuid7(), "initiating", None, None, "initiate")
     async with monitored(pool, bus, settings):
@@ -153,9 +149,7 @@ async def test_what_was_cut_off_before_its_client_named_it_fails_after_a_while(
     assert await said(pool) == [("download.failed", "42")]
 
 
-async def test_a_cancel_that_meets_another_change_is_still_told_in_its_asker_s_name(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_concurrent_cancel_is_attributed_to_its_requester(pool: Pool, bus: Bus) -> None:
     script, settings = scripted()
     download = uuid7()
     await pool.execute(INSERT, download, "active", "it", None, None)
@@ -182,7 +176,7 @@ async def test_a_cancel_that_meets_another_change_is_still_told_in_its_asker_s_n
     assert await said(pool) == [("download.paused", "pauser"), ("download.cancelled", "canceller")]
 
 
-async def test_what_a_restart_of_the_client_did_is_not_told_and_what_a_person_did_is(
+async def test_only_a_change_by_a_user_emits_an_event_not_by_a_restart(
     pool: Pool, bus: Bus
 ) -> None:
     script, settings = scripted()
@@ -204,7 +198,7 @@ async def test_what_a_restart_of_the_client_did_is_not_told_and_what_a_person_di
         script.show("ran", "downloading")
         await eventually(lambda: has(pool, "active", "ran"))
         assert await said(pool) == [("download.resumed", "download_monitor")]
-    # What was done while none watched is told, for the client was not restarted.
+    # Changes while no monitor ran are reported, because the client was not restarted.
     await pool.execute("UPDATE downloads SET updated_at = now() - interval '1 minute'")
     script.show("rested", "paused")
     async with monitored(pool, bus, settings):
@@ -212,9 +206,7 @@ async def test_what_a_restart_of_the_client_did_is_not_told_and_what_a_person_di
     assert [kind for kind, _ in await said(pool)] == ["download.resumed", "download.paused"]
 
 
-async def test_a_completed_download_stays_so_whatever_its_client_says_later(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_completed_download_stays_completed(pool: Pool, bus: Bus) -> None:
     script, settings = scripted()
     await pool.execute(INSERT, uuid7(), "completed", "it", None, None)
     await pool.execute("UPDATE downloads SET completed_at = '2026-01-01Z'")
@@ -233,11 +225,11 @@ async def test_a_completed_download_stays_so_whatever_its_client_says_later(
     assert await said(pool) == []
 
 
-async def test_a_row_that_came_back_to_its_state_takes_no_step_that_was_due_before(
-    pool: Pool, bus: Bus
-) -> None:
-    """The monitor is about to tell of a pause that was asked for; meanwhile it has been told, and
-    the download resumed."""
+async def test_stale_step_is_refused_although_the_state_is_the_same(pool: Pool, bus: Bus) -> None:
+    """The monitor is about to report a requested pause.
+
+    In the meantime, it was reported and the download was resumed.
+    """
     script, settings = scripted()
     download = uuid7()
     await pool.execute(INSERT, download, "active", "it", None, None)
@@ -257,7 +249,7 @@ async def test_a_row_that_came_back_to_its_state_takes_no_step_that_was_due_befo
     assert await said(pool) == [("download.paused", "42"), ("download.resumed", "42")]
 
 
-async def test_postgresql_may_go_away_under_the_monitor(bus: Bus) -> None:
+async def test_monitor_survives_postgresql_restart(bus: Bus) -> None:
     script, settings = scripted()
     with (
         tempfile.TemporaryDirectory(prefix="mediabus-postgres-") as folder,
@@ -276,8 +268,8 @@ async def test_postgresql_may_go_away_under_the_monitor(bus: Bus) -> None:
                 await eventually(lambda: completed(pool), within=20)
 
 
-async def test_what_operations_did_while_none_watched_is_no_news(pool: Pool, bus: Bus) -> None:
-    """The bucket still shows what was before, and the client is slow to answer."""
+async def test_operations_without_monitor_emit_no_further_event(pool: Pool, bus: Bus) -> None:
+    """The bucket has older statuses, and the client is slow to reply."""
     script, settings = scripted()
     download = uuid7()
     await pool.execute(INSERT, download, "active", "it", None, None)
@@ -296,9 +288,7 @@ async def test_what_operations_did_while_none_watched_is_no_news(pool: Pool, bus
     assert await said(pool) == [("download.paused", "42")]
 
 
-async def test_what_was_cancelled_is_no_stranger_where_the_bucket_still_shows_it(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_cancelled_download_still_in_bucket_is_not_discovered(pool: Pool, bus: Bus) -> None:
     """A monitor that starts sees it there until the client has been missing it for long enough."""
     script, settings = scripted()
     download = uuid7()
@@ -317,7 +307,7 @@ async def test_what_was_cancelled_is_no_stranger_where_the_bucket_still_shows_it
     assert await said(pool) == [("download.cancelled", "42")]
 
 
-async def test_what_is_cancelled_while_it_is_added_does_not_stay_in_its_client(
+async def test_download_cancelled_while_added_is_removed_from_client(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, settings = scripted()
@@ -331,7 +321,10 @@ async def test_what_is_cancelled_while_it_is_added_does_not_stay_in_its_client(
         return item
 
     monkeypatch.setattr(script, "add", add)
-    magnet, nowhere = f"magnet:?xt=urn:btih:{item}", allowed_hosts([])
+    magnet, nowhere = (
+        f"magnet:?xt=urn:btih:{item}",
+        Urls(Fetches(asyncio.get_running_loop()), allowed_hosts([])),
+    )
     sessions = Sessions([(settings, script)])
     async with open_outbox(pool, bus) as outbox:
         downloads = Downloads(pool, outbox, sessions, Statuses(bus))
@@ -342,10 +335,10 @@ async def test_what_is_cancelled_while_it_is_added_does_not_stay_in_its_client(
     assert await said(pool) == [("download.cancelled", "42")]
 
 
-async def test_a_client_that_was_away_for_a_moment_is_in_reach_and_tells_its_new_version(
+async def test_client_version_is_updated_after_a_short_outage(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its outage is no event, not even where somebody sets the clock in it by a day."""
+    """A short outage emits no event, even if the clock is set by a day during it."""
     script, settings = scripted()
 
     async def tells(version: str) -> bool:
@@ -364,12 +357,12 @@ async def test_a_client_that_was_away_for_a_moment_is_in_reach_and_tells_its_new
     assert await said(pool) == []
 
 
-async def test_what_a_client_had_completed_is_old_news_however_long_it_takes_to_tell(
+async def test_download_completed_before_first_poll_is_only_discovered(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thousands of names take minutes to be read."""
     script, settings = scripted()
-    monkeypatch.setattr(discovery, "FIRST_MEETING_LASTS", 2.0)
+    monkeypatch.setattr(discovery, "FIRST_CONTACT_LASTS", 2.0)
     monkeypatch.setattr(discovery, "release_of", lambda _: time.sleep(0.1))
     for number in range(50):
         script.show(f"old{number}", "completed")
@@ -391,7 +384,7 @@ async def completed(pool: Pool) -> object:
         return None
 
 
-async def test_an_operation_whose_download_was_given_up_too_early_tells_it_all_the_same(
+async def test_initiation_succeeds_after_it_was_given_up_too_early(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL's clock jumps by an hour while the client is being asked."""
@@ -404,7 +397,10 @@ async def test_an_operation_whose_download_was_given_up_too_early_tells_it_all_t
         return ItemId("0" * 40)
 
     monkeypatch.setattr(script, "add", add)
-    magnet, nowhere = f"magnet:?xt=urn:btih:{'0' * 40}", allowed_hosts([])
+    magnet, nowhere = (
+        f"magnet:?xt=urn:btih:{'0' * 40}",
+        Urls(Fetches(asyncio.get_running_loop()), allowed_hosts([])),
+    )
     async with monitored(pool, bus, settings), open_outbox(pool, bus) as outbox:
         initiate = Initiate(pool, outbox, Sessions([(settings, script)]), Statuses(bus), nowhere)
         request = InitiateDownload(title="It", magnet=magnet)

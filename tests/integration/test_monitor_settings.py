@@ -1,28 +1,26 @@
-"""Clients that are renamed, disabled, taken out of the settings or wiped: four different things."""
+"""Clients that are renamed, disabled, removed from the settings or wiped."""
 
 import datetime
 import functools
 
 import msgspec
 
-from schemas.identity import uuid7
-from schemas.status import ClientName, DownloadStatus, ItemId, Phase
-from service.downloads.shown import read
-from service.monitor.discovery import Discovery
-from service.outbox.outbox import open_outbox
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas.identity import uuid7
+from mediabus.schemas.status import ClientName, DownloadStatus, ItemId, Phase
+from mediabus.service.downloads.bucket import read
+from mediabus.service.monitor.follow.discovery import Discovery
+from mediabus.service.outbox.outbox import open_outbox
 from tests.support.eventually import eventually
 from tests.support.monitored import INSERT, has, is_shown, monitored, said
-from tests.support.scripted import scripted
+from tests.support.scripted import AlwaysListed, scripted
 
 RENAME = "UPDATE downloads SET client = $2 WHERE client_item = $1"
 MEET = "INSERT INTO download_clients (name, kind, reachable, since) VALUES ($1, 'x', true, now())"
 
 
-async def test_the_downloads_of_a_renamed_client_go_on_under_its_new_name(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_downloads_of_a_renamed_client_move_to_its_new_name(pool: Pool, bus: Bus) -> None:
     """Those of a client that is in the settings, though it is disabled, stay where they are."""
     script, settings = scripted()
     _, disabled = scripted("disabled")
@@ -48,9 +46,7 @@ async def test_the_downloads_of_a_renamed_client_go_on_under_its_new_name(
     assert types == ["download.discovered", "download.paused"]
 
 
-async def test_the_same_number_in_another_usenet_client_is_another_download(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_same_id_in_another_usenet_client_is_another_download(pool: Pool, bus: Bus) -> None:
     await pool.execute(INSERT, uuid7(), "active", "5", None, None)
     await pool.execute("UPDATE downloads SET client = 'old_name', protocol = 'usenet', size = 7")
     await pool.execute(MEET, "old_name")
@@ -60,14 +56,14 @@ async def test_the_same_number_in_another_usenet_client_is_another_download(
     same = msgspec.structs.replace(other, size=7)
     async with open_outbox(pool, bus) as outbox:
         for seen, client in ((other, "old_name"), (same, "new")):
-            strangers = Discovery(pool, outbox, protocol="usenet", after=60, names=["new"])
-            await strangers.take(seen, datetime.datetime.now(datetime.UTC))
+            discovery = Discovery(
+                pool, outbox, AlwaysListed(), protocol="usenet", after=60, names=["new"]
+            )
+            await discovery.consider(seen, datetime.datetime.now(datetime.UTC))
             assert await pool.fetchval("SELECT client FROM downloads") == client
 
 
-async def test_a_client_that_is_not_watched_is_not_shown_and_back_it_tells_what_changed(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_unwatched_client_is_purged_and_reports_later_changes(pool: Pool, bus: Bus) -> None:
     """Disabled, or taken out of the settings for a while."""
     script, settings = scripted()
     for item in ("a", "b"):
@@ -92,9 +88,7 @@ async def shows_only(bus: Bus, client: str) -> bool:
     return list(shown.clients) == [client] and not shown.downloads
 
 
-async def test_a_client_that_was_wiped_has_removed_its_downloads_and_no_others(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_wiped_client_removes_only_its_own_downloads(pool: Pool, bus: Bus) -> None:
     script, settings = scripted()
     for item in ("a", "b"):
         await pool.execute(INSERT, uuid7(), "active", item, None, None)

@@ -1,4 +1,4 @@
-"""A pull consumer's messages keep coming, whatever becomes of the server and its store."""
+"""A pull consumer's messages keep coming when the server or its store is lost."""
 
 import asyncio
 import contextlib
@@ -13,12 +13,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy
 
-from consumers.daemon import durable
-from schemas.subjects import EVENTS_STREAM
-from service.runtime import pull as pulls
-from service.runtime.bus import Bus
-from service.runtime.pull import Pull, place_of, pulling
-from service.runtime.streams import keep_streams
+from mediabus.consumers.daemon import durable
+from mediabus.runtime.nats import pull as pulls
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.pull import Pull, place_of, pulling
+from mediabus.runtime.nats.streams import keep_streams
+from mediabus.runtime.settings import NatsSettings
+from mediabus.schemas.subjects import EVENTS_STREAM
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer
 from tests.support.stream import event
@@ -69,7 +70,7 @@ async def test_all_messages_come_once_and_in_order(bus: Bus) -> None:
     assert reader.names == names
 
 
-async def test_what_a_message_says_of_itself_is_no_word_of_the_server(bus: Bus) -> None:
+async def test_status_headers_of_a_message_are_not_server_statuses(bus: Bus) -> None:
     async with reading(bus) as reader:
         for status in ("100", "404", "409"):
             await bus.js.publish(f"events.a.b.c.{status}", headers={"Status": status})
@@ -96,7 +97,7 @@ async def test_large_messages_are_fetched_few_at_a_time(
     assert "pull request ended" not in caplog.text
 
 
-async def test_what_was_delivered_and_not_settled_comes_to_the_next(bus: Bus) -> None:
+async def test_unacknowledged_messages_go_to_the_next_consumer(bus: Bus) -> None:
     await say(bus, "one", "two")
     consumer = durable("test")
     consumer.ack_wait = 0.5
@@ -131,7 +132,7 @@ def test_a_place_of_a_domain_is_found_behind_it() -> None:
     assert place_of(message) == (14, 3)
 
 
-async def test_what_nobody_will_settle_is_let_go_as_it_is_read(bus: Bus) -> None:
+async def test_messages_without_acknowledgement_are_released_once_read(bus: Bus) -> None:
     """A reader of the whole stream would hold all of it, and call all of it in progress."""
     await say(bus, *(str(number) for number in range(3 * BATCH)))
     consumer = durable("test")
@@ -140,7 +141,7 @@ async def test_what_nobody_will_settle_is_let_go_as_it_is_read(bus: Bus) -> None
         assert await read_and_still_held(pull, 3 * BATCH, settle=False) == 0
 
 
-async def test_what_is_settled_is_let_go_though_one_before_it_is_not(bus: Bus) -> None:
+async def test_acknowledged_messages_are_released_out_of_order(bus: Bus) -> None:
     """One writer waits, for a lock say, and the other goes on for as long."""
     await say(bus, *(str(number) for number in range(3 * BATCH)))
     async with pulling(bus, stream=EVENTS_STREAM, consumer=durable("test"), batch=BATCH) as pull:
@@ -161,7 +162,7 @@ async def read_and_still_held(pull: Pull, most: int, *, settle: bool) -> int:
     return sum(one() is not None for one in seen[:-BATCH])
 
 
-async def test_it_never_holds_more_than_it_may(bus: Bus) -> None:
+async def test_a_pull_never_holds_more_than_its_limit(bus: Bus) -> None:
     await say(bus, *(str(number) for number in range(5 * BATCH)))
     async with pulling(bus, stream=EVENTS_STREAM, consumer=durable("test"), batch=BATCH) as pull:
         for _ in range(3):
@@ -172,7 +173,9 @@ async def test_it_never_holds_more_than_it_may(bus: Bus) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_they_go_on_after_the_server_was_away(nats: NatsServer, bus: Bus, how: str) -> None:
+async def test_pulls_continue_after_an_outage_of_the_server(
+    nats: NatsServer, bus: Bus, how: str
+) -> None:
     async with reading(bus) as reader:
         await say(bus, "before")
         await eventually(lambda: reader.has("before"))
@@ -183,7 +186,7 @@ async def test_they_go_on_after_the_server_was_away(nats: NatsServer, bus: Bus, 
         await eventually(lambda: reader.has("after"), within=10)
 
 
-async def test_while_nats_is_away_nothing_is_asked_for_nor_said_of_what_is_held(
+async def test_nothing_is_pulled_or_acknowledged_during_an_outage(
     nats: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would all be sent at once when NATS is back, and as many requests be served."""
@@ -200,7 +203,7 @@ async def test_while_nats_is_away_nothing_is_asked_for_nor_said_of_what_is_held(
         assert bus.nc.pending_data_size == 0
 
 
-async def test_a_consumer_that_somebody_deleted_is_made_anew(bus: Bus) -> None:
+async def test_a_deleted_consumer_is_created_again(bus: Bus) -> None:
     async with reading(bus) as reader:
         await say(bus, "before")
         await eventually(lambda: reader.has("before"))
@@ -226,7 +229,7 @@ async def test_a_server_that_lost_everything_gets_its_consumer_back(
 
 @contextlib.asynccontextmanager
 async def looking_after_the_streams(bus: Bus) -> AsyncIterator[None]:
-    task = asyncio.create_task(keep_streams(bus))
+    task = asyncio.create_task(keep_streams(bus, NatsSettings()))
     yield
     task.cancel()
     await asyncio.wait([task])
@@ -236,7 +239,7 @@ async def has_stream(bus: Bus) -> bool:
     return EVENTS_STREAM in [info.config.name for info in await bus.js.streams_info()]
 
 
-async def test_a_request_that_expires_is_made_again(
+async def test_an_expired_pull_request_is_repeated(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulls, "EXPIRES", 0.5)

@@ -1,4 +1,4 @@
-"""The relay: from the outbox to NATS in order, nothing skipped, and nothing let go too early."""
+"""The relay publishes rows in order, skips none, and deletes none before its event arrived."""
 
 import asyncio
 import contextlib
@@ -15,22 +15,23 @@ import asyncpg
 import msgspec
 import pytest
 
-from consumers.dead_letters import DeadLetters
-from consumers.persister.run import persist
-from schemas.events import JobExecuted
-from schemas.identity import uuid7
-from schemas.subjects import EVENTS_STREAM
-from service.outbox import leaving, reading
-from service.outbox import relay as relaying
-from service.outbox.batch import MOST, Batch, Outgoing
-from service.outbox.leaving import Leaving
-from service.outbox.outbox import RECORD, arguments, open_outbox
-from service.outbox.relay import Relay, relay_while_leading
-from service.runtime import streams
-from service.runtime.bus import Bus, PublishFailed
-from service.runtime.database import Pool
-from service.runtime.settings import PersisterSettings, Settings
-from service.runtime.streams import ensure_streams
+from mediabus.consumers.dead_letters import DeadLetters
+from mediabus.consumers.persister.run import persist
+from mediabus.runtime.nats import streams
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.runtime.nats.streams import ensure_streams
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import NatsSettings, PersisterSettings, Settings
+from mediabus.schemas.events import JobExecuted
+from mediabus.schemas.identity import uuid7
+from mediabus.schemas.subjects import EVENTS_STREAM
+from mediabus.service.outbox import confirm as confirm_module
+from mediabus.service.outbox import cursor as cursor_module
+from mediabus.service.outbox import relay as relay_module
+from mediabus.service.outbox.confirm import Confirmation
+from mediabus.service.outbox.outbox import RECORD, arguments, open_outbox
+from mediabus.service.outbox.publish import MAX_BATCH_MESSAGES, Batch, Outgoing
+from mediabus.service.outbox.relay import Relay, relay_while_leading
 from tests.support.eventually import eventually
 from tests.support.library import library
 from tests.support.processes import processes
@@ -42,13 +43,13 @@ DAY = datetime.timedelta(days=1)
 
 @pytest.fixture
 def relay(pool: Pool, bus: Bus) -> Relay:
-    """A relay whose passes the test calls."""
+    """A relay that publishes only when the test calls ``relay_batch``."""
     return Relay(pool, bus, confirm_in_events=True)
 
 
 @pytest.fixture(autouse=True)
-def _looks_at_the_cursor_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MOVE_CURSOR_EVERY", -1)
+def _move_cursor_in_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursor_module, "MOVE_CURSOR_EVERY", -1)
 
 
 async def cursor(pool: Pool) -> int:
@@ -56,21 +57,27 @@ async def cursor(pool: Pool) -> int:
     return position
 
 
-async def waiting(pool: Pool) -> int:
+async def outbox_rows(pool: Pool) -> int:
     rows: int = await pool.fetchval("SELECT count(*) FROM outbox")
     return rows
 
 
 @contextlib.asynccontextmanager
-async def at_work(pool: Pool, bus: Bus, *, confirm_in_events: bool = True) -> AsyncIterator[None]:
-    """A relay as it runs in a service."""
+async def running_relay(
+    pool: Pool, bus: Bus, *, confirm_in_events: bool = True
+) -> AsyncIterator[None]:
+    """Run a relay in the background, as the service does."""
     work = relay_while_leading(pool, bus, confirm_in_events=confirm_in_events)
-    task = asyncio.create_task(work)
+    running = [
+        asyncio.create_task(work),
+        asyncio.create_task(streams.keep_streams(bus, NatsSettings())),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
 
 
 @contextlib.asynccontextmanager
@@ -83,9 +90,7 @@ async def persisting(pool: Pool, bus: Bus) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def test_events_are_relayed_in_the_order_of_their_positions(
-    pool: Pool, bus: Bus, relay: Relay
-) -> None:
+async def test_events_are_relayed_in_position_order(pool: Pool, bus: Bus, relay: Relay) -> None:
     await record(pool, "one", "two")
     await record(pool, "three")
     assert await relay.relay_batch() == 3
@@ -93,9 +98,7 @@ async def test_events_are_relayed_in_the_order_of_their_positions(
     assert await names(bus) == ["one", "two", "three"]
 
 
-async def test_a_position_that_commits_late_is_not_skipped(
-    pool: Pool, bus: Bus, relay: Relay
-) -> None:
+async def test_a_position_committed_late_is_not_skipped(pool: Pool, bus: Bus, relay: Relay) -> None:
     async with transaction(pool) as slow:
         await record(slow, "drawn first")
         await record(pool, "committed first")
@@ -107,10 +110,8 @@ async def test_a_position_that_commits_late_is_not_skipped(
     assert await names(bus) == ["committed first", "drawn first"]
 
 
-async def test_the_newest_of_all_transactions_holds_the_cursor_too(
-    pool: Pool, bus: Bus, relay: Relay
-) -> None:
-    """None has ended since it began, so a snapshot's ``xmax`` does not count it as begun."""
+async def test_the_newest_transaction_holds_the_cursor(pool: Pool, bus: Bus, relay: Relay) -> None:
+    """No transaction has ended since it began, so the ``xmax`` of a snapshot excludes it."""
     await record(pool, "one")
     async with transaction(pool) as slow:
         await record(slow, "two")
@@ -121,10 +122,10 @@ async def test_the_newest_of_all_transactions_holds_the_cursor_too(
     assert await names(bus) == ["one", "two"]
 
 
-async def test_of_transactions_that_overlap_none_is_passed(
+async def test_the_cursor_passes_no_overlapping_transaction(
     pool: Pool, bus: Bus, relay: Relay
 ) -> None:
-    """Each ends only after the next has begun, so at no moment is there none."""
+    """Each ends after the next has begun, so at least one is always running."""
     expected = []
     async with contextlib.AsyncExitStack() as running:
         for number in range(12):
@@ -139,7 +140,7 @@ async def test_of_transactions_that_overlap_none_is_passed(
     assert await names(bus) == expected
 
 
-async def test_what_is_rolled_back_leaves_a_gap_that_nobody_waits_for(
+async def test_the_relay_does_not_wait_for_rolled_back_positions(
     pool: Pool, bus: Bus, relay: Relay
 ) -> None:
     await record(pool, "one")
@@ -153,21 +154,23 @@ async def test_what_is_rolled_back_leaves_a_gap_that_nobody_waits_for(
 
 
 async def moves_to(position: int, pool: Pool, relay: Relay) -> bool:
-    """Whether the cursor is there after another pass. Any transaction on the server, of other
-    tests too, may keep it for a while."""
+    """Return whether the cursor is at ``position`` after another pass.
+
+    Any transaction on the server, including those of other tests, may hold it for a while.
+    """
     await relay.relay_batch()
     return await cursor(pool) == position
 
 
-async def test_the_next_relay_goes_on_where_the_last_one_was(
+async def test_the_next_relay_resumes_at_the_stored_cursor(
     pool: Pool, bus: Bus, relay: Relay
 ) -> None:
-    """What it published beyond the cursor is published again, and dropped there as seen."""
+    """Events published beyond the cursor are published again, and NATS drops the duplicates."""
     await record(pool, "one")
     await record(pool, "two")
     await relay.relay_batch()
     await record(pool, "three")
-    async with at_work(pool, bus):
+    async with running_relay(pool, bus):
         await eventually(lambda: relayed(bus, 3))
         await record(pool, "four")
         await eventually(lambda: relayed(bus, 4))
@@ -178,36 +181,36 @@ async def relayed(bus: Bus, count: int) -> bool:
     return (await bus.js.stream_info(EVENTS_STREAM)).state.messages >= count
 
 
-async def test_many_go_in_atomic_batches(pool: Pool, bus: Bus, relay: Relay) -> None:
-    await record(pool, *(f"event {number}" for number in range(MOST + 2)))
-    assert await relay.relay_batch() == MOST
+async def test_many_events_are_published_in_atomic_batches(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    await record(pool, *(f"event {number}" for number in range(MAX_BATCH_MESSAGES + 2)))
+    assert await relay.relay_batch() == MAX_BATCH_MESSAGES
     assert await relay.relay_batch() == 2
-    assert await names(bus) == [f"event {number}" for number in range(MOST + 2)]
+    assert await names(bus) == [f"event {number}" for number in range(MAX_BATCH_MESSAGES + 2)]
     batches = {(message.headers or {}).get("Nats-Batch-Id") for message in await messages(bus)}
     assert len(batches) == 2
     assert None not in batches
 
 
 @pytest.fixture
-def _two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MOST", 2)
+def _batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursor_module, "MAX_BATCH_MESSAGES", 2)
 
 
 FIVE = ["one", "two", "three", "four", "five"]
 
 
-@pytest.mark.usefixtures("_two_at_a_time")
-async def test_the_next_batch_is_sent_while_one_is_stored_and_counts_for_nothing_yet(
-    pool: Pool, bus: Bus
-) -> None:
+@pytest.mark.usefixtures("_batches_of_two")
+async def test_a_batch_that_is_sent_early_is_stored_at_its_commit(pool: Pool, bus: Bus) -> None:
     relay = Relay(pool, bus, confirm_in_events=False)
     await record(pool, *FIVE)
     sent = bus.nc.stats["out_msgs"]
     assert await relay.relay_batch() == 2
-    assert bus.nc.stats["out_msgs"] == sent + 2 + 1  # the commit of the next one is missing
+    assert bus.nc.stats["out_msgs"] == sent + 2 + 1  # all but the commit of the next batch
     assert await names(bus) == FIVE[:2]
-    assert await relay.leaving.confirm() == 2
-    assert await waiting(pool) == 3
+    assert await relay.confirmation.confirm() == 2
+    assert await outbox_rows(pool) == 3
     await eventually(lambda: drained(relay))
     assert await names(bus) == FIVE
 
@@ -219,25 +222,25 @@ async def drained(relay: Relay) -> bool:
         return False
 
 
-@pytest.mark.usefixtures("_two_at_a_time")
-async def test_what_was_sent_after_a_batch_that_failed_is_not_stored_before_it(
+@pytest.mark.usefixtures("_batches_of_two")
+async def test_a_prepared_batch_is_not_stored_before_a_failed_one(
     pool: Pool, bus: Bus, relay: Relay
 ) -> None:
     await record(pool, *FIVE)
     await bus.js.delete_stream(EVENTS_STREAM)
     with pytest.raises(PublishFailed):
         await relay.relay_batch()
-    await ensure_streams(bus, bus.settings)
+    await ensure_streams(bus, NatsSettings())
     await eventually(lambda: drained(relay))
     assert await names(bus) == FIVE
 
 
-@pytest.mark.usefixtures("_two_at_a_time")
-async def test_nats_is_killed_with_one_batch_to_store_and_the_next_one_sent(
+@pytest.mark.usefixtures("_batches_of_two")
+async def test_order_survives_nats_killed_before_it_stored_a_batch(
     nats: NatsServer, pool: Pool, bus: Bus, relay: Relay
 ) -> None:
     await record(pool, *FIVE)
-    os.kill(nats.pid, signal.SIGSTOP)  # it takes what is sent, and does nothing with it
+    os.kill(nats.pid, signal.SIGSTOP)  # its sockets accept data that it does not process
     sent = bus.nc.stats["out_msgs"]
     passing = asyncio.create_task(relay.relay_batch())
     await eventually(lambda: bus.nc.stats["out_msgs"] >= sent + 2 + 1)
@@ -249,9 +252,9 @@ async def test_nats_is_killed_with_one_batch_to_store_and_the_next_one_sent(
     assert await names(bus) == FIVE
 
 
-@pytest.mark.usefixtures("_two_at_a_time")
+@pytest.mark.usefixtures("_batches_of_two")
 @pytest.mark.parametrize("comes_back", ["as it was", "without the first batch"])
-async def test_nats_is_killed_between_a_batch_and_the_next_one_that_was_sent(
+async def test_order_survives_nats_killed_between_two_batches(
     nats: NatsServer, pool: Pool, bus: Bus, relay: Relay, comes_back: str
 ) -> None:
     nats.stop()
@@ -270,13 +273,13 @@ async def test_nats_is_killed_between_a_batch_and_the_next_one_that_was_sent(
     assert await names(bus) == FIVE
 
 
-async def test_nats_is_killed_again_and_again_under_a_long_backlog(
+async def test_order_survives_repeated_kills_of_nats_during_a_backlog(
     nats: NatsServer, pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MOST", 20)
+    monkeypatch.setattr(cursor_module, "MAX_BATCH_MESSAGES", 20)
     backlog = [f"event {number}" for number in range(600)]
     await record(pool, *backlog)
-    async with at_work(pool, bus):
+    async with running_relay(pool, bus):
         for stored in (20, 200, 400):
             await eventually(functools.partial(relayed, bus, stored), every=0.005)
             nats.kill()
@@ -286,21 +289,21 @@ async def test_nats_is_killed_again_and_again_under_a_long_backlog(
     assert await names(bus) == backlog
 
 
-async def test_the_cursor_follows_through_a_long_backlog(pool: Pool, relay: Relay) -> None:
-    """What is remembered beyond it makes each read slower, so it must not wait for the end."""
-    await record(pool, *(f"event {number}" for number in range(4 * MOST)))
+async def test_the_cursor_moves_during_a_long_backlog(pool: Pool, relay: Relay) -> None:
+    """Each position kept in memory slows down reads, so the cursor must not wait for the end."""
+    await record(pool, *(f"event {number}" for number in range(4 * MAX_BATCH_MESSAGES)))
     for _ in range(3):
-        assert await relay.relay_batch() == MOST
+        assert await relay.relay_batch() == MAX_BATCH_MESSAGES
 
     async def follows() -> bool:
-        """Any transaction on the server, of other tests too, may keep it for a while."""
-        await relay.reading.move_cursor()
-        return await cursor(pool) == 3 * MOST
+        """Any transaction on the server, including those of other tests, may hold the cursor."""
+        await relay.cursor.move()
+        return await cursor(pool) == 3 * MAX_BATCH_MESSAGES
 
     await eventually(follows)
 
 
-async def test_a_batch_with_an_id_that_the_server_has_seen_is_stored_one_by_one(
+async def test_a_batch_with_a_known_message_id_is_stored_one_by_one(
     pool: Pool, bus: Bus, relay: Relay
 ) -> None:
     seen = event("two")
@@ -311,16 +314,16 @@ async def test_a_batch_with_an_id_that_the_server_has_seen_is_stored_one_by_one(
     assert await names(bus) == ["two", "one", "three"]
 
 
-async def test_a_batch_that_is_cut_off_fails_as_one_that_can_be_tried_again(bus: Bus) -> None:
+async def test_a_lost_connection_during_a_commit_raises_publish_failed(bus: Bus) -> None:
     events = [Outgoing(uuid7(), "events.a.b.c.-", b"{}") for _ in range(2)]
     batch = Batch(bus, events, bus.connection)
-    await bus.nc.close()  # as it were between the look whether it is open and the batch
+    await bus.nc.close()  # as if lost after the connection check
     with pytest.raises(PublishFailed):
         await batch._commit()
 
 
 async def test_large_events_are_relayed(pool: Pool, bus: Bus, relay: Relay) -> None:
-    """More of them than a connection holds back while the server is away."""
+    """They exceed what nats-py buffers while the server is unreachable."""
     large = [f"{number} {'x' * 900_000}" for number in range(24)]
     await record(pool, *large)
     assert await relay.relay_batch() > 0
@@ -332,10 +335,10 @@ async def relayed_all(relay: Relay) -> bool:
     return await relay.relay_batch() == 0
 
 
-async def test_a_relay_survives_that_nats_goes_away_under_a_batch(
+async def test_a_relay_survives_nats_killed_during_a_batch(
     nats: NatsServer, pool: Pool, bus: Bus
 ) -> None:
-    async with at_work(pool, bus):
+    async with running_relay(pool, bus):
         await record(pool, "one")
         await eventually(lambda: relayed(bus, 1))
         nats.kill()
@@ -345,37 +348,37 @@ async def test_a_relay_survives_that_nats_goes_away_under_a_batch(
     assert [name.split()[0] for name in await names(bus)] == ["one", *map(str, range(24))]
 
 
-async def test_a_row_leaves_only_when_its_event_has_arrived(
+async def test_a_row_is_deleted_only_when_its_event_has_arrived(
     pool: Pool, bus: Bus, relay: Relay
 ) -> None:
     await record(pool, "one")
     await relay.relay_batch()
-    assert await relay.leaving.confirm() == 0
-    assert await waiting(pool) == 1
+    assert await relay.confirmation.confirm() == 0
+    assert await outbox_rows(pool) == 1
     async with persisting(pool, bus):
-        await eventually(relay.leaving.confirm)
-    assert await waiting(pool) == 0
+        await eventually(relay.confirmation.confirm)
+    assert await outbox_rows(pool) == 0
     assert await pool.fetchval("SELECT count(*) FROM events") == 1
 
 
 @pytest.fixture
 def _lost_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaving, "LOST_AFTER", 1.0)
+    monkeypatch.setattr(confirm_module, "LOST_AFTER", 1.0)
 
 
 @pytest.mark.usefixtures("_lost_after_a_second")
 @pytest.mark.parametrize("comes_back", ["an older copy", "nothing"])
-async def test_what_nats_stored_and_lost_is_published_again(
+async def test_events_that_nats_stored_and_lost_are_published_again(
     nats: NatsServer, pool: Pool, bus: Bus, comes_back: str
 ) -> None:
-    """As after a power cut without fsync, or with another disk in the place of the old one."""
+    """As after a power cut without fsync, or with a replaced disk."""
     await bus.publish(JobExecuted(job_name="zero"), actor=JOB)
     nats.stop()
     shutil.copytree(nats.directory / "store", nats.directory / "an older copy")
     (nats.directory / "nothing").mkdir()
     await asyncio.to_thread(nats.start)
     await eventually(lambda: bus.is_connected)
-    async with at_work(pool, bus):
+    async with running_relay(pool, bus):
         await record(pool, "one", "two")
         await eventually(lambda: relayed(bus, 3))
         nats.kill()
@@ -383,7 +386,7 @@ async def test_what_nats_stored_and_lost_is_published_again(
         shutil.copytree(nats.directory / comes_back, nats.directory / "store")
         await asyncio.to_thread(nats.start)
         await eventually(lambda: bus.is_connected)
-        assert await waiting(pool) == 2
+        assert await outbox_rows(pool) == 2
         async with persisting(pool, bus):
             await eventually(lambda: is_empty(pool), within=30)
     before = ["zero"] if comes_back == "an older copy" else []
@@ -392,10 +395,10 @@ async def test_what_nats_stored_and_lost_is_published_again(
 
 
 @pytest.mark.parametrize("goes_on", ["the same relay", "another"])
-async def test_what_nats_lost_is_not_overtaken_by_what_comes_later(
+async def test_lost_events_are_republished_before_newer_ones(
     nats: NatsServer, pool: Pool, bus: Bus, relay: Relay, goes_on: str
 ) -> None:
-    """Another relay knows the cursor only, and not what was published beyond it."""
+    """Another relay knows the cursor, but not the events published beyond it."""
     await bus.publish(JobExecuted(job_name="zero"), actor=JOB)
     nats.stop()
     shutil.copytree(nats.directory / "store", nats.directory / "an older copy")
@@ -413,15 +416,15 @@ async def test_what_nats_lost_is_not_overtaken_by_what_comes_later(
     await eventually(lambda: bus.is_connected)
     if goes_on == "another":
         relay = Relay(pool, bus, confirm_in_events=True)
-        relay.reading.cursor = await cursor(pool)
+        relay.cursor.position = await cursor(pool)
     await eventually(lambda: relayed_all(relay))
     assert await names(bus) == ["zero", "one", "two", "three", "four"]
 
 
-async def test_what_nats_has_is_not_published_again_by_the_next_relay(
+async def test_the_next_relay_does_not_republish_stored_events(
     pool: Pool, bus: Bus, relay: Relay, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Though what it finds in the stream is newer than what the cursor has passed."""
+    """Even if the last event of the stream is newer than the events the cursor has passed."""
     await record(pool, "one")
     await eventually(lambda: moves_to(1, pool, relay))
     async with transaction(pool) as running:  # holds the cursor
@@ -429,17 +432,17 @@ async def test_what_nats_has_is_not_published_again_by_the_next_relay(
         await record(pool, "three")
         await relay.relay_batch()
         next_relay = Relay(pool, bus, confirm_in_events=True)
-        next_relay.reading.cursor = await cursor(pool)
+        next_relay.cursor.position = await cursor(pool)
         await next_relay.relay_batch()
-    assert next_relay.reading.cursor == 1
+    assert next_relay.cursor.position == 1
     assert await names(bus) == ["one", "three"]
-    assert "lost events" not in caplog.text
+    assert "events lost" not in caplog.text
 
 
-async def test_a_server_that_lost_its_disk_is_given_its_stream_again(
+async def test_the_stream_is_created_again_after_a_lost_disk(
     nats: NatsServer, pool: Pool, bus: Bus
 ) -> None:
-    async with at_work(pool, bus):
+    async with running_relay(pool, bus):
         await record(pool, "zero")
         await eventually(lambda: relayed(bus, 1))
         nats.kill()
@@ -456,16 +459,14 @@ async def has_stream(bus: Bus) -> bool:
 
 
 async def is_empty(pool: Pool) -> bool:
-    return await waiting(pool) == 0
+    return await outbox_rows(pool) == 0
 
 
 @pytest.mark.usefixtures("_lost_after_a_second")
 @pytest.mark.parametrize("meanwhile", ["nothing happens", "others come and go"])
-async def test_what_was_purged_before_the_persister_read_it_is_published_again(
-    pool: Pool, bus: Bus, meanwhile: str
-) -> None:
+async def test_purged_events_are_published_again(pool: Pool, bus: Bus, meanwhile: str) -> None:
     stream = (await bus.js.stream_info(EVENTS_STREAM)).config
-    # A purged stream still knows the ids that it saw, until the window ends.
+    # A purged stream still deduplicates the ids it has seen, until the window ends.
     await bus.js.update_stream(stream.evolve(duplicate_window=1.0))
 
     async def found() -> bool:
@@ -474,7 +475,7 @@ async def test_what_was_purged_before_the_persister_read_it_is_published_again(
         lost = "SELECT count(*) FROM events WHERE data ->> 'job_name' IN ('one', 'two')"
         return bool(await pool.fetchval(lost) == 2)
 
-    async with at_work(pool, bus):
+    async with running_relay(pool, bus):
         await record(pool, "one", "two")
         await eventually(lambda: relayed(bus, 2))
         await bus.js.purge_stream(EVENTS_STREAM)
@@ -483,70 +484,114 @@ async def test_what_was_purged_before_the_persister_read_it_is_published_again(
             await eventually(lambda: is_empty(pool))
 
 
-async def test_nothing_is_published_again_while_the_persister_has_not_read_everything(
+async def test_no_event_is_republished_during_a_backlog(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(leaving, "LOST_AFTER", 0.2)
-    monkeypatch.setattr(leaving, "CONFIRM_AT_LEAST_EVERY", 0.5)
+    monkeypatch.setattr(confirm_module, "LOST_AFTER", 0.2)
+    monkeypatch.setattr(confirm_module, "CONFIRM_AT_LEAST_EVERY", 0.5)
     async with persisting(pool, bus):
         await bus.publish(JobExecuted(job_name="zero"), actor=JOB)
         await eventually(lambda: pool.fetchval("SELECT count(*) FROM events"))
-    asked = []
-    has_read = Leaving._has_read
+    results = []
+    has_read = Confirmation._has_read
 
-    async def asking(self: Leaving, sequence: int) -> bool:
-        asked.append(await has_read(self, sequence))
-        return asked[-1]
+    async def recording(self: Confirmation, sequence: int) -> bool:
+        results.append(await has_read(self, sequence))
+        return results[-1]
 
-    monkeypatch.setattr(Leaving, "_has_read", asking)
-    async with at_work(pool, bus):
+    monkeypatch.setattr(Confirmation, "_has_read", recording)
+    async with running_relay(pool, bus):
         await record(pool, "one")
-        await eventually(lambda: len(asked) > 1)
-    assert not any(asked)
-    assert "lost events" not in caplog.text
+        await eventually(lambda: len(results) > 1)
+    assert not any(results)
+    assert "events lost" not in caplog.text
 
 
-async def test_what_the_persister_buries_leaves_the_outbox_for_the_dead_letters(
+async def test_dead_lettered_events_are_deleted_from_the_outbox(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leaving, "LOST_AFTER", 0.5)
-    too_new = msgspec.structs.replace(event("of the future"), time=event("").time + 30 * DAY)
-    async with at_work(pool, bus), persisting(pool, bus):
-        await pool.execute(RECORD, *arguments([too_new, event("good")]))
+    monkeypatch.setattr(confirm_module, "LOST_AFTER", 0.5)
+    future_event = msgspec.structs.replace(event("of the future"), time=event("").time + 30 * DAY)
+    async with running_relay(pool, bus), persisting(pool, bus):
+        await pool.execute(RECORD, *arguments([future_event, event("good")]))
         await eventually(lambda: is_empty(pool), within=30)
-    [letter] = await DeadLetters(bus).all()
-    assert letter.message_id == str(too_new.id)
+    [dead_letter] = await DeadLetters(bus).all()
+    assert dead_letter.message_id == str(future_event.id)
     stored = await pool.fetch("SELECT data ->> 'job_name' AS name FROM events")
     assert [row["name"] for row in stored] == ["good"]
 
 
-async def test_all_that_is_lost_is_published_again_however_much_it_is(
+@pytest.mark.parametrize("confirm_in_events", [True, False])
+async def test_an_event_with_a_used_message_id_is_stored(
+    pool: Pool, bus: Bus, confirm_in_events: bool
+) -> None:
+    """JetStream reports a duplicate, which does not confirm the row."""
+    events = [event("one"), event("two")]
+    taken = {"Nats-Msg-Id": str(events[0].id)}
+    await bus.js.publish("events.a.b.c.-", b"{}", headers=taken)
+    async with running_relay(pool, bus, confirm_in_events=confirm_in_events), persisting(pool, bus):
+        await pool.execute(RECORD, *arguments(events))
+        await eventually(lambda: is_empty(pool), within=30)
+        await eventually(lambda: pool.fetchval("SELECT count(*) = 2 FROM events"), within=30)
+
+
+async def test_rows_of_a_restored_outbox_with_known_ids_are_stored(
+    pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream has the events and the persister has read past them; ``events`` lacks them."""
+    monkeypatch.setattr(confirm_module, "LOST_AFTER", 1.0)
+    event_rows = arguments([event("one"), event("two")])
+    async with running_relay(pool, bus), persisting(pool, bus):
+        await pool.execute(RECORD, *event_rows)
+        await eventually(lambda: is_empty(pool), within=30)
+    await pool.execute("DELETE FROM events")
+    await pool.execute(RECORD, *event_rows)
+    async with running_relay(pool, bus), persisting(pool, bus):
+        await eventually(lambda: is_empty(pool), within=30)
+    assert await pool.fetchval("SELECT count(*) FROM events") == 2
+    assert len(await messages(bus)) == 4
+
+
+async def test_a_dead_letter_of_another_message_deletes_no_row(
+    pool: Pool, bus: Bus, relay: Relay
+) -> None:
+    """Any client may publish an invalid message under the id of an event."""
+    one = event("one")
+    await pool.execute(RECORD, *arguments([one]))
+    await eventually(lambda: moves_to(1, pool, relay))
+    forged = {"Mediabus-Message-Id": f"{one.id}.retry.1", "Mediabus-Consumer": "persister"}
+    await bus.js.publish("dead_letters.persister.invalid", b"no event", headers=forged)
+    await relay.confirmation.republish_overdue()
+    assert await outbox_rows(pool) == 1
+
+
+async def test_more_lost_events_than_one_batch_are_all_republished(
     pool: Pool, bus: Bus, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = [f"event {number}" for number in range(7)]
     await record(pool, *everything)
     await eventually(lambda: moves_to(7, pool, relay))
     await bus.js.delete_stream(EVENTS_STREAM)
-    await ensure_streams(bus, bus.settings)
-    monkeypatch.setattr(reading, "MOST", 2)
-    await relay.leaving.see_to_overdue()
+    await ensure_streams(bus, NatsSettings())
+    monkeypatch.setattr(cursor_module, "MAX_BATCH_MESSAGES", 2)
+    await relay.confirmation.republish_overdue()
     assert await names(bus) == everything
 
 
-async def test_a_read_is_bounded_in_bytes_and_goes_on_at_once(
+async def test_a_read_is_limited_in_bytes_and_the_next_follows_at_once(
     pool: Pool, bus: Bus, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MOST_BYTES", 250_000)
-    monkeypatch.setattr(relaying, "POLL_EVERY", 60.0)
+    monkeypatch.setattr(cursor_module, "MAX_READ_BYTES", 250_000)
+    monkeypatch.setattr(relay_module, "POLL_EVERY", 60.0)
     large = [f"{number} {'x' * 100_000}" for number in range(10)]
     await record(pool, *large)
     assert await relay.relay_batch() == 3
-    async with at_work(pool, bus):
+    async with running_relay(pool, bus):
         await eventually(lambda: relayed(bus, 10), within=30)
     assert await names(bus) == large
 
 
-async def test_events_kept_in_another_database_are_let_go_when_nats_has_them(
+async def test_rows_are_deleted_on_acknowledgement_with_events_url(
     settings: Settings, pool: Pool
 ) -> None:
     name = f"events_{time.monotonic_ns()}"
@@ -570,26 +615,24 @@ async def test_events_kept_in_another_database_are_let_go_when_nats_has_them(
         await pool.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def test_what_was_let_go_is_not_remembered_while_the_cursor_cannot_move(
-    pool: Pool, bus: Bus
-) -> None:
-    """A long transaction holds it; each read has to leave out what is remembered."""
+async def test_positions_of_deleted_rows_are_not_kept_in_memory(pool: Pool, bus: Bus) -> None:
+    """A long transaction holds the cursor, and each read excludes the positions kept in memory."""
     relay = Relay(pool, bus, confirm_in_events=False)
     async with transaction(pool) as running:
         await record(running, "late")
         await record(pool, *["early"] * 10)
         await relay.relay_batch()
-        assert await relay.leaving.confirm() == 10
-        assert not relay.reading.ahead
+        assert await relay.confirmation.confirm() == 10
+        assert not relay.cursor.ahead
     await relay.relay_batch()
     assert await names(bus) == ["early"] * 10 + ["late"]
 
 
-async def test_a_stream_that_somebody_deleted_is_made_anew(
+async def test_a_deleted_stream_is_created_again(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "LOOK_AGAIN_EVERY", 0.5)
-    async with at_work(pool, bus), persisting(pool, bus):
+    monkeypatch.setattr(streams, "CHECK_EVERY", 0.5)
+    async with running_relay(pool, bus), persisting(pool, bus):
         await record(pool, "one")
         await eventually(lambda: is_empty(pool))
         await bus.js.delete_stream(EVENTS_STREAM)
@@ -598,10 +641,8 @@ async def test_a_stream_that_somebody_deleted_is_made_anew(
     assert await pool.fetchval("SELECT count(*) FROM events") == 2
 
 
-async def test_a_relay_outlives_a_fault_of_the_database_that_lasts(
-    settings: Settings, pool: Pool
-) -> None:
-    """A missing grant, say: it must not take the operations with it, which are in its process."""
+async def test_a_relay_survives_a_lasting_database_error(settings: Settings, pool: Pool) -> None:
+    """Such as a missing grant: operations in the same process must go on."""
     async with library(settings) as user:
         await pool.execute("ALTER TABLE events RENAME COLUMN occurred_at TO happened_at")
         await asyncio.sleep(2)
@@ -611,7 +652,7 @@ async def test_a_relay_outlives_a_fault_of_the_database_that_lasts(
         await eventually(lambda: pool.fetchval(stored, item["id"]), within=30)
 
 
-async def test_without_nats_no_row_is_let_go_even_where_its_arrival_is_not_waited_for(
+async def test_no_row_is_deleted_without_an_acknowledgement(
     nats: NatsServer, pool: Pool, bus: Bus
 ) -> None:
     nats.stop()
@@ -619,34 +660,34 @@ async def test_without_nats_no_row_is_let_go_even_where_its_arrival_is_not_waite
     relay = Relay(pool, bus, confirm_in_events=False)
     with pytest.raises(PublishFailed):
         await relay.relay_batch()
-    assert await relay.leaving.confirm() == 0
-    assert await waiting(pool) == 1
+    assert await relay.confirmation.confirm() == 0
+    assert await outbox_rows(pool) == 1
 
 
-async def test_a_relay_is_woken_and_need_not_look(
+async def test_a_recorded_event_wakes_the_relay(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relaying, "POLL_EVERY", 60.0)
-    async with at_work(pool, bus), open_outbox(pool, bus) as outbox:
+    monkeypatch.setattr(relay_module, "POLL_EVERY", 60.0)
+    async with running_relay(pool, bus), open_outbox(pool, bus) as outbox:
         await record(pool, "zero")
-        await eventually(lambda: relayed(bus, 1), within=70)  # it looks once when it begins
+        await eventually(lambda: relayed(bus, 1), within=70)  # it reads once when it starts
         async with outbox.transaction() as work:
             await work.record(event("one"))
         await eventually(lambda: relayed(bus, 2), within=5)
 
 
-async def test_a_relay_that_stands_still_is_relieved_and_disturbs_nothing_when_it_goes_on(
+async def test_a_replaced_relay_publishes_nothing_when_it_resumes(
     settings: Settings, pool: Pool, bus: Bus, tmp_path: Path
 ) -> None:
     with processes(settings, tmp_path, "service", "service") as both:
-        await eventually(lambda: any(p.says("leading", lease="relay") for p in both))
-        former, standby = sorted(both, key=lambda p: not p.says("leading", lease="relay"))
+        await eventually(lambda: any(p.says("lease acquired", lease="relay") for p in both))
+        former, standby = sorted(both, key=lambda p: not p.says("lease acquired", lease="relay"))
         await record(pool, "one")
         await eventually(lambda: relayed(bus, 1))
         former.pause()
         await record(pool, "two")
         await eventually(lambda: relayed(bus, 2), within=5)
-        assert standby.says("leading", lease="relay")
+        assert standby.says("lease acquired", lease="relay")
         former.resume()
         await eventually(lambda: former.says("lease lost"))
         await record(pool, "three")

@@ -1,4 +1,4 @@
-"""What the relay publishes keeps its order, whatever NATS forgets or refuses between."""
+"""The relay keeps the order of events when NATS reconnects, loses data or rejects an event."""
 
 import asyncio
 import os
@@ -7,20 +7,19 @@ import signal
 
 import pytest
 
-from schemas import codec
-from schemas.subjects import EVENTS_STREAM, subject_of
-from service.outbox import relay as relaying
-from service.outbox.batch import Batch, Outgoing, publish_all
-from service.outbox.outbox import RECORDED_SUBJECT
-from service.outbox.relay import Relay
-from service.runtime.bus import Bus, PublishFailed
-from service.runtime.database import Pool
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas import codec
+from mediabus.schemas.subjects import EVENTS_STREAM, RECORDED_SUBJECT, subject_of
+from mediabus.service.outbox import relay as relay_module
+from mediabus.service.outbox.publish import Batch, Outgoing, publish_all
+from mediabus.service.outbox.relay import Relay
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer
 from tests.support.stream import event, names, record
 
 
-async def test_what_was_read_before_a_reconnect_is_not_published_after_it(
+async def test_rows_read_before_a_reconnect_are_read_again_after_it(
     nats: NatsServer, bus: Bus, pool: Pool
 ) -> None:
     relay = Relay(pool, bus, confirm_in_events=True)
@@ -36,22 +35,25 @@ async def test_what_was_read_before_a_reconnect_is_not_published_after_it(
         await eventually(lambda: bus.is_connected)
         await bus.nc.flush()
         assert not passing.done()
-    with pytest.raises(PublishFailed, match="away meanwhile"):
+    with pytest.raises(PublishFailed, match="NATS reconnected"):
         await passing
     assert await names(bus) == []
     assert await relay.relay_batch() == 1
     assert await names(bus) == ["one"]
 
 
-async def test_where_one_event_is_refused_its_resource_waits_and_others_do_not(bus: Bus) -> None:
-    made = [event("x" * 3000, "1"), event("other", "2"), event("next", "1")]
-    said = [Outgoing(one.id, subject_of(one), codec.encode(one)) for one in made]
+async def test_a_rejected_event_blocks_its_own_resource_only(bus: Bus) -> None:
+    envelopes = [event("x" * 3000, "1"), event("other", "2"), event("next", "1")]
+    events = [
+        Outgoing(envelope.id, subject_of(envelope), codec.encode(envelope))
+        for envelope in envelopes
+    ]
     await limit(bus, 2000)
     with pytest.raises(PublishFailed, match="size"):
-        await publish_all(bus, said)
+        await publish_all(bus, events)
     assert await names(bus) == ["other"]
     await limit(bus, -1)
-    await publish_all(bus, said)
+    await publish_all(bus, events)
     assert await names(bus) == ["other", "x" * 3000, "next"]
 
 
@@ -60,21 +62,21 @@ async def limit(bus: Bus, size: int) -> None:
     await bus.js.update_stream(config, max_msg_size=size)
 
 
-async def test_what_comes_after_the_next_batch_was_read_is_not_left_to_the_poll(
+async def test_an_event_recorded_after_the_read_is_relayed_at_once(
     bus: Bus, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = Batch.commit
 
-    async def slowly(batch: Batch) -> None:
+    async def slow_commit(batch: Batch) -> None:
         monkeypatch.setattr(Batch, "commit", commit)
-        await asyncio.sleep(1)  # the next batch is read, and there is none
+        await asyncio.sleep(1)  # the relay reads the next batch meanwhile, which is empty
         await record(pool, "late")
         await bus.nc.publish(RECORDED_SUBJECT)
         await bus.nc.flush()
         await commit(batch)
 
-    monkeypatch.setattr(relaying, "POLL_EVERY", 60.0)
-    monkeypatch.setattr(Batch, "commit", slowly)
+    monkeypatch.setattr(relay_module, "POLL_EVERY", 60.0)
+    monkeypatch.setattr(Batch, "commit", slow_commit)
     await record(pool, *["early"] * 1000)
     running = asyncio.create_task(Relay(pool, bus, confirm_in_events=True).run())
     try:
@@ -88,10 +90,10 @@ async def has(bus: Bus, events: int) -> bool:
     return (await bus.js.stream_info(EVENTS_STREAM)).state.messages == events
 
 
-async def test_what_a_lost_connection_did_not_send_any_more_is_not_sent_by_the_next_one(
+async def test_unsent_events_of_a_lost_connection_are_dropped(
     nats: NatsServer, bus: Bus, pool: Pool
 ) -> None:
-    """The server may have forgotten what came before it, which the relay then does not notice."""
+    """The server may lack the events before them, and the relay would not notice."""
     nats.stop()
     shutil.copytree(nats.directory / "store", nats.directory / "an older copy")
     await asyncio.to_thread(nats.start)
@@ -100,7 +102,7 @@ async def test_what_a_lost_connection_did_not_send_any_more_is_not_sent_by_the_n
     await record(pool, "one")
     await relay.relay_batch()
     os.kill(nats.pid, signal.SIGSTOP)
-    for _ in range(12):  # what the network holds is full then
+    for _ in range(12):  # fills the buffers of the socket
         await bus.nc.publish("to.nobody", b"x" * 900_000)
     await asyncio.sleep(0.2)
     await record(pool, "two")

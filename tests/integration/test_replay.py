@@ -10,24 +10,29 @@ from typing import Any
 
 import msgspec
 import pytest
-from nats.js.api import ConsumerInfo
+from nats.js.api import StreamInfo
 
-from consumers.daemon import consume
-from consumers.dead_letters import DeadLetters
-from consumers.past import Span, count, pages
-from consumers.persister.store import EventStore
-from consumers.verdict import Rejected
-from schemas import codec
-from schemas.envelope import Envelope
-from schemas.subjects import DEAD_LETTERS_STREAM, EVENTS_STREAM, EVENTS_SUBJECTS, REPLAY_STREAM
-from service.cli import replay as replaying
-from service.cli.face import Face
-from service.cli.problems import Unanswered
-from service.cli.stream import read_stream
-from service.outbox.batch import publish_all
-from service.runtime.bus import Bus, PublishFailed
-from service.runtime.database import Pool
-from service.runtime.settings import NatsSettings, Settings
+from mediabus.api.stream import read_stream
+from mediabus.commands import replay as replaying
+from mediabus.commands.context import Face
+from mediabus.commands.errors import Unanswered
+from mediabus.consumers.consume import consume
+from mediabus.consumers.dead_letters import DeadLetters
+from mediabus.consumers.history.archive import Span, count, pages
+from mediabus.consumers.persister.store import EventStore
+from mediabus.consumers.verdict import Rejected
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import NatsSettings, Settings
+from mediabus.schemas import codec
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.subjects import (
+    DEAD_LETTERS_STREAM,
+    EVENTS_STREAM,
+    EVENTS_SUBJECTS,
+    REPLAY_STREAM,
+)
+from mediabus.service.outbox.publish import publish_all
 from tests.support.eventually import eventually
 from tests.support.history import delivery, mediabus, rows
 from tests.support.nobody import nobody
@@ -49,10 +54,15 @@ def name_of(envelope: Envelope) -> str:
     return str(envelope.fields()["job_name"])
 
 
+def _url_of(bus: Bus) -> str:
+    assert bus.nc.connected_url
+    return str(bus.nc.connected_url.geturl())
+
+
 @contextlib.asynccontextmanager
 async def consuming(bus: Bus, name: str, handle: Handle) -> AsyncIterator[None]:
-    """A consumer of one's own at work, ready for what is fed to it."""
-    task = asyncio.create_task(consume(name, handle, settings=NatsSettings(url=bus.settings.url)))
+    """A running consumer, ready for replayed events."""
+    task = asyncio.create_task(consume(name, handle, settings=NatsSettings(url=_url_of(bus))))
 
     async def is_there() -> bool:
         return any(one.name == name for one in await bus.js.consumers_info(REPLAY_STREAM))
@@ -79,7 +89,7 @@ class Notebook:
         return [name_of(envelope) for envelope in self.took]
 
 
-async def test_what_the_history_misses_is_stored_from_the_stream_and_a_second_time_nothing(
+async def test_a_replay_stores_missing_events_once(
     settings: Settings, pool: Pool, bus: Bus
 ) -> None:
     for one in (at("long ago", 100), at("one", 3), at("two", 2), at("other", 1)):
@@ -91,14 +101,14 @@ async def test_what_the_history_misses_is_stored_from_the_stream_and_a_second_ti
     assert await rows(pool) == []
 
     first = await mediabus(settings, "replay", "--since", "10h")
-    assert first.out == "3 events in the stream, 3 stored that were missing\n"
+    assert first.out == "3 events in the stream, 3 missing ones stored\n"
     stored = await rows(pool)
     assert [row["data"]["job_name"] for row in stored] == ["one", "two", "other"]
     await pool.execute("DELETE FROM events WHERE data ->> 'job_name' = 'two'")
     second = await mediabus(settings, "replay", "--since", "10h")
-    assert second.out == "3 events in the stream, 1 stored that were missing\n"
+    assert second.out == "3 events in the stream, 1 missing ones stored\n"
     third = await mediabus(settings, "replay", "--since", "10h")
-    assert third.out == "3 events in the stream, 0 stored that were missing\n"
+    assert third.out == "3 events in the stream, 0 missing ones stored\n"
     assert await rows(pool) == stored
 
 
@@ -111,14 +121,14 @@ async def test_a_replay_is_of_a_span_and_of_a_type(
     done = await mediabus(
         settings, "replay", "--since", "4h", "--until", until, "--type", "job.executed"
     )
-    assert done.out == "1 events in the stream, 1 stored that were missing\n"
+    assert done.out == "1 events in the stream, 1 missing ones stored\n"
     early = await mediabus(settings, "replay", "--since", "9h", "--until", until, "--type", "x.y")
-    assert early.out == "0 events in the stream, 0 stored that were missing\n"
-    assert early.err == "note: x.y is no registered type\n"
+    assert early.out == "0 events in the stream, 0 missing ones stored\n"
+    assert early.err == "note: x.y is not a registered type\n"
     assert [row["data"]["job_name"] for row in await rows(pool)] == ["two"]
 
 
-async def test_without_the_history_it_is_said_what_to_do(
+async def test_without_the_history_a_replay_prints_advice(
     settings: Settings, pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bus.publish_envelope(at("one", 1))
@@ -127,8 +137,8 @@ async def test_without_the_history_it_is_said_what_to_do(
         refused = await mediabus(msgspec.structs.replace(settings, database=denied), *at_all)
     assert refused.code == 1
     assert refused.err == (
-        "mediabus: PostgreSQL: permission denied for table events: "
-        "MEDIABUS_DATABASE_URL must name a role that may do this\n"
+        "mediabus: PostgreSQL: permission denied for table events. "
+        "Use a role with this right in MEDIABUS_DATABASE_URL\n"
     )
     await pool.execute("DROP TABLE events")
     empty = await mediabus(settings, *at_all)
@@ -138,21 +148,23 @@ async def test_without_the_history_it_is_said_what_to_do(
     )
     monkeypatch.setattr(replaying, "CONNECT_WITHIN", 1.0)
     monkeypatch.setenv("MEDIABUS_DATABASE_URL", f"postgresql://x@127.0.0.1:{free_port()}/x")
-    with pytest.raises(Unanswered, match="no PostgreSQL in 1 s: is it running"):
+    with pytest.raises(Unanswered, match="Cannot reach PostgreSQL within 1 s"):
         async with replaying._history(Face(None, None, None)):
             pass
 
 
-async def test_what_cannot_be_stored_is_told(settings: Settings, pool: Pool, bus: Bus) -> None:
+async def test_a_replay_reports_events_that_cannot_be_stored(
+    settings: Settings, pool: Pool, bus: Bus
+) -> None:
     await bus.publish_envelope(at("too new", -100))
     until = (NOW + 200 * HOUR).isoformat()
     done = await mediabus(settings, "replay", "--since", "1h", "--until", until)
-    assert done.out == "1 events in the stream, 0 stored that were missing\n"
-    assert done.err == "1 cannot be stored: `mediabus dead list` says why\n"
+    assert done.out == "1 events in the stream, 0 missing ones stored\n"
+    assert done.err == "1 cannot be stored: see `mediabus dead list`\n"
     assert await rows(pool) == []
 
 
-async def test_old_events_come_to_one_consumer_in_order_and_to_nobody_else(
+async def test_replayed_events_reach_only_one_consumer_in_order(
     settings: Settings, pool: Pool, bus: Bus
 ) -> None:
     """Though the stream has none of them any more."""
@@ -165,10 +177,10 @@ async def test_old_events_come_to_one_consumer_in_order_and_to_nobody_else(
         told = await mediabus(settings, "replay", "--since", "1000h", "--to", "mine", "--dry-run")
         assert told.out == "230 events for mine\n"
         fed = await mediabus(settings, "replay", "--since", "1000h", "--to", "mine")
-        assert fed.out == "230 events are on their way to mine\n"
+        assert fed.out == "published 230 events to mine\n"
         await eventually(lambda: len(mine.took) >= 230, within=30)
         again = await mediabus(settings, "replay", "--since", "23h", "--to", "mine")
-        assert again.out == "2 events are on their way to mine\n"
+        assert again.out == "published 2 events to mine\n"
         await eventually(lambda: len(mine.took) >= 232, within=30)
         await bus.publish_envelope(event("now"))
         await eventually(lambda: "now" in mine.names and "now" in yours.names)
@@ -183,18 +195,16 @@ async def test_old_events_come_to_one_consumer_in_order_and_to_nobody_else(
 
 
 @pytest.mark.parametrize("name", ["mnie", "no name"])
-async def test_a_consumer_that_never_ran_is_fed_nothing(
+async def test_no_event_is_replayed_to_an_unknown_consumer(
     settings: Settings, bus: Bus, name: str
 ) -> None:
     assert bus.is_connected
     refused = await mediabus(settings, "replay", "--since", "1h", "--to", name)
     assert refused.code == 1
-    assert refused.err == (
-        f"mediabus: no consumer {name!r} of your own ever ran: start it, then feed it\n"
-    )
+    assert refused.err == (f"mediabus: consumer {name!r} has never run: start it, then replay\n")
 
 
-async def test_what_is_fed_and_refused_is_a_dead_letter_and_retried_for_its_consumer_alone(
+async def test_a_rejected_replayed_event_is_retried_for_its_consumer(
     settings: Settings, pool: Pool, bus: Bus
 ) -> None:
     """Its number in the one stream may be that of another message in the other."""
@@ -227,7 +237,7 @@ async def has_letters(bus: Bus, number: int) -> bool:
     return (await bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages == number
 
 
-async def test_what_is_too_large_by_now_is_told_and_holds_up_nothing(
+async def test_a_replay_reports_and_skips_events_that_are_too_large(
     settings: Settings, pool: Pool, bus: Bus
 ) -> None:
     """As an event just below the limit that left out what our envelope says."""
@@ -237,12 +247,12 @@ async def test_what_is_too_large_by_now_is_told_and_holds_up_nothing(
     took = Notebook()
     async with consuming(bus, "mine", took):
         fed = await mediabus(settings, "replay", "--since", "9h", "--to", "mine")
-        assert fed.out == "1 events are on their way to mine\n"
-        assert fed.err == "1 are too large by now: only the history has them\n"
+        assert fed.out == "published 1 events to mine\n"
+        assert fed.err == "skipped 1 events that are too large for NATS\n"
         await eventually(lambda: took.names == ["old"])
 
 
-async def test_a_replay_that_is_cut_off_says_where_to_go_on_and_until_then_how_far_it_is(
+async def test_an_interrupted_replay_prints_where_to_continue(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     past = [at(f"event {number}", 250 - number) for number in range(150)]
@@ -258,9 +268,10 @@ async def test_a_replay_that_is_cut_off_says_where_to_go_on_and_until_then_how_f
 
     monkeypatch.setattr(replaying, "publish_all", publish)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)  # progress goes around the escaping stream
     went_on = re.escape(
-        "100 of 150 events were fed, then: NATS is not connected; "
-        f"go on with --since {past[100].time.isoformat()}"
+        "100 of 150 events were published, then: NATS is not connected. "
+        f"Continue with --since {past[100].time.isoformat()}"
     )
     async with consuming(bus, "mine", Notebook()):
         with pytest.raises(PublishFailed, match=went_on):
@@ -276,21 +287,19 @@ async def test_events_of_one_moment_are_all_read(pool: Pool) -> None:
     assert await count(pool, EVER) == 250
 
 
-async def test_a_read_ends_although_what_was_left_is_gone(
+async def test_a_read_ends_even_if_the_remaining_messages_were_purged(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the oldest events leave a stream that is just being read."""
     await bus.publish_envelope(event("one"))
-    add = bus.js.add_consumer
+    ask = bus.js.stream_info
 
-    async def add_and_purge(stream: str, **options: object) -> ConsumerInfo:
-        info = await add(stream, **options)  # type: ignore[arg-type]
+    async def ask_and_purge(stream: str) -> StreamInfo:
+        info = await ask(stream)
         await bus.js.purge_stream(EVENTS_STREAM)
         return info
 
-    monkeypatch.setattr(
-        bus.js, "add_consumer", lambda stream, config: add_and_purge(stream, config=config)
-    )
+    monkeypatch.setattr(bus.js, "stream_info", ask_and_purge)
     reading = read_stream(bus, EVENTS_SUBJECTS, NOW - HOUR, follow=False)
     async with asyncio.timeout(20):
         assert [message async for message in reading] == []

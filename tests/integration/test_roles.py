@@ -1,5 +1,6 @@
 """PostgreSQL's roles: each process does its work as its own, and may do nothing else."""
 
+import asyncio
 import contextlib
 import datetime
 import tempfile
@@ -11,13 +12,15 @@ import asyncpg
 import pytest
 from nats.errors import NoRespondersError
 
-from consumers.persister.retention import DROP_PARTITION, ENSURE_PARTITION
-from service.cli.database_roles import ROLES, roles_with_passwords
-from service.cli.parts import monitor_part, operations_part, persister_part, working
-from service.outbox.reading import LAST_DRAWN
-from service.runtime.bus import connect
-from service.runtime.database import migrate, open_pool
-from service.runtime.settings import DatabaseSettings, HttpSettings, NatsSettings, Settings
+from mediabus.consumers.persister.retention import DROP_PARTITION, ENSURE_PARTITION
+from mediabus.runtime.nats.bus import connect
+from mediabus.runtime.postgres.database import open_pool
+from mediabus.runtime.postgres.schema import migrate
+from mediabus.runtime.settings import DatabaseSettings, HttpSettings, NatsSettings, Settings
+from mediabus.secure.database_roles import ROLES, roles_with_passwords
+from mediabus.service.outbox.cursor import LAST_DRAWN
+from mediabus.wiring.parts import parts_of, working
+from mediabus.wiring.registry import MONITOR, PERSIST, SERVICE
 from tests.support.eventually import eventually
 from tests.support.library import Library
 from tests.support.servers import PostgresServer, postgres_server
@@ -27,7 +30,7 @@ OWNER = "library"
 
 @pytest.fixture
 async def logins() -> AsyncIterator[dict[str, DatabaseSettings]]:
-    """A server with a database of an owner who is no superuser, and its roles, all by password."""
+    """A database whose owner is not a superuser, and its roles, all with passwords."""
     with (
         tempfile.TemporaryDirectory(prefix="mediabus-roles-") as folder,
         postgres_server(Path(folder)) as server,
@@ -66,9 +69,9 @@ async def test_every_process_does_its_work_as_its_role(
         )
 
     async with (
-        working(settings("operations"), 0, (operations_part,)) as service,
-        working(settings("operations"), 0, (monitor_part,)) as monitor,
-        working(settings("persister"), 0, (persister_part,)) as persister,
+        working(settings("operations"), 0, parts_of(settings("operations"), (SERVICE,))) as service,
+        working(settings("operations"), 0, parts_of(settings("operations"), (MONITOR,))) as monitor,
+        working(settings("persister"), 0, parts_of(settings("persister"), (PERSIST,))) as persister,
         connect(NatsSettings(url=nats_url), name="user", wait=10) as bus,
         open_pool(logins["reader"], size=1) as pool,
         open_pool(logins["owner"], size=1) as owner,
@@ -126,6 +129,10 @@ MAY_NOT: list[tuple[str, str]] = [
     ("reader", "SELECT * FROM outbox"),
     ("reader", "SELECT ensure_events_partition(now())"),
     ("reader", "SELECT drop_events_partition('events_2001_01')"),
+    ("reader", "SELECT FROM events_partitions_guard FOR UPDATE"),
+    ("reader", "DO $$BEGIN LOCK mediabus_migration_lock IN ACCESS SHARE MODE; END$$"),
+    ("reader", "DO $$BEGIN LOCK events IN SHARE MODE; END$$"),
+    *((role, "CREATE TEMP TABLE mine ()") for role in ROLES),
     *((role, "CREATE ROLE another") for role in ROLES),
     *((role, "SELECT pg_read_file('/etc/passwd')") for role in ROLES),
 ]
@@ -141,9 +148,25 @@ async def test_no_role_may_do_more_than_its_work(logins: dict[str, DatabaseSetti
                 await pool.execute(statement)
 
 
+async def test_a_reader_has_few_connections_and_little_time(
+    logins: dict[str, DatabaseSettings],
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        pools = [open_pool(logins["reader"], size=1) for _ in range(10)]
+        for pool in pools:
+            opened = await stack.enter_async_context(pool)
+        for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            assert await opened.fetchval("SELECT current_setting($1)", setting) == "1min"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2), open_pool(logins["reader"], size=1):
+                pass
+
+
 async def test_the_persister_drops_nothing_but_partitions(
     logins: dict[str, DatabaseSettings],
 ) -> None:
+    async with open_pool(logins["owner"], size=1) as owner:  # or it could not even try
+        await owner.execute(f"GRANT TEMPORARY ON DATABASE {OWNER} TO mediabus_persister")
     async with open_pool(logins["persister"], size=1) as pool:
         for name in ("events", "media_items", "events_2001_01; DROP TABLE events", ""):
             with pytest.raises(asyncpg.RaiseError, match="no partition of events"):
@@ -156,7 +179,7 @@ async def test_the_persister_drops_nothing_but_partitions(
         assert await pool.fetchval("SELECT to_regclass('public.events_2001_01')") is None
 
 
-def test_no_password_can_be_read_in_the_statements() -> None:
+def test_the_statements_contain_no_password() -> None:
     roles, passwords = roles_with_passwords()
     assert len(set(passwords.values())) == len(ROLES)
     assert not any(password in roles for password in passwords.values())

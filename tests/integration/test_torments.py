@@ -1,4 +1,4 @@
-"""What chaos is made of does what it says: a link, a clock, a disk, a plan."""
+"""The parts of the chaos test work: links, clocks, disks and plans."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 async def link() -> AsyncIterator[Link]:
-    """To a server that echoes."""
+    """A link to an echo server."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
@@ -35,9 +35,9 @@ async def link() -> AsyncIterator[Link]:
     server.close()
 
 
-async def echoed(streams: Streams, word: bytes, within: float = 10) -> bytes:
+async def echo_of(streams: Streams, data: bytes, within: float = 10) -> bytes:
     reader, writer = streams
-    writer.write(word)
+    writer.write(data)
     return await asyncio.wait_for(reader.read(1000), within)
 
 
@@ -50,54 +50,54 @@ async def connected(link: Link) -> AsyncIterator[Streams]:
         writer.transport.abort()
 
 
-async def test_a_link_that_is_cut_ends_connections_until_it_is_mended(link: Link) -> None:
+async def test_a_cut_link_refuses_connections_until_mended(link: Link) -> None:
     async with connected(link) as streams:
-        assert await echoed(streams, b"one") == b"one"
+        assert await echo_of(streams, b"one") == b"one"
         link.cut()
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(streams[0].read(), 10) == b""
     async with connected(link) as streams:
         with contextlib.suppress(ConnectionError):
-            assert await echoed(streams, b"two") == b""
+            assert await echo_of(streams, b"two") == b""
     link.mend()
     async with connected(link) as streams:
-        assert await echoed(streams, b"three") == b"three"
+        assert await echo_of(streams, b"three") == b"three"
 
 
-async def test_what_a_silent_link_holds_arrives_when_it_is_mended(link: Link) -> None:
+async def test_a_silenced_link_delivers_once_mended(link: Link) -> None:
     async with connected(link) as streams:
-        assert await echoed(streams, b"one") == b"one"
+        assert await echo_of(streams, b"one") == b"one"
         link.silence()
         with pytest.raises(TimeoutError):
-            await echoed(streams, b"two", within=0.3)
+            await echo_of(streams, b"two", within=0.3)
         link.mend()
         assert await asyncio.wait_for(streams[0].read(1000), 10) == b"two"
 
 
-async def test_a_slow_link_is_slow_both_ways(link: Link) -> None:
+async def test_a_slow_link_delays_both_directions(link: Link) -> None:
     async with connected(link) as streams:
-        assert await echoed(streams, b"one") == b"one"
+        assert await echo_of(streams, b"one") == b"one"
         link.delay = 0.2
-        began = time.monotonic()
-        assert await echoed(streams, b"two") == b"two"
-        assert time.monotonic() - began >= 0.4
+        started_at = time.monotonic()
+        assert await echo_of(streams, b"two") == b"two"
+        assert time.monotonic() - started_at >= 0.4
 
 
-async def test_what_is_lost_arrives_late_and_nothing_overtakes_it(link: Link) -> None:
+async def test_lost_packets_arrive_late_and_in_order(link: Link) -> None:
     async with connected(link) as (reader, writer):
-        assert await echoed((reader, writer), b"one") == b"one"
+        assert await echo_of((reader, writer), b"one") == b"one"
         link.loss = 1.0
-        began = time.monotonic()
+        started_at = time.monotonic()
         writer.write(b"two ")
         await asyncio.sleep(0.05)
         writer.write(b"three")
         assert await asyncio.wait_for(reader.readexactly(9), 20) == b"two three"
-        assert time.monotonic() - began >= 2 * RESENT_AFTER[0]
+        assert time.monotonic() - started_at >= 2 * RESENT_AFTER[0]
         link.mend()
-        began = time.monotonic()
+        started_at = time.monotonic()
         for _ in range(20):
-            assert await echoed((reader, writer), b"four") == b"four"
-        assert time.monotonic() - began < 20 * 2 * RESENT_AFTER[0]
+            assert await echo_of((reader, writer), b"four") == b"four"
+        assert time.monotonic() - started_at < 20 * 2 * RESENT_AFTER[0]
 
 
 CLOCKS = "import time; print(int(time.time()), int(time.monotonic()), flush=True)"
@@ -105,7 +105,7 @@ CLOCKS = "import time; print(int(time.time()), int(time.monotonic()), flush=True
 
 @pytest.fixture
 def ticking() -> Iterator["subprocess.Popen[str]"]:
-    """A process that tells its clocks for every line that it is sent."""
+    """A process that prints its clocks for each line of input."""
     program = f"import sys\nfor _ in sys.stdin: {CLOCKS}"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -114,8 +114,8 @@ def ticking() -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
-def told(process: "subprocess.Popen[str]") -> tuple[int, int]:
-    """How far its time of day and its monotonic clock are from ours, in minutes."""
+def clock_offsets(process: "subprocess.Popen[str]") -> tuple[int, int]:
+    """Return the offsets of its wall clock and its monotonic clock from ours, in minutes."""
     assert process.stdin
     assert process.stdout
     print(file=process.stdin, flush=True)
@@ -123,18 +123,18 @@ def told(process: "subprocess.Popen[str]") -> tuple[int, int]:
     return round((day - time.time()) / 60), round((monotonic - time.monotonic()) / 60)
 
 
-def test_a_clock_is_moved_and_set_right_again(ticking: "subprocess.Popen[str]") -> None:
-    if why := clock.is_possible():
-        pytest.skip(why)
-    assert told(ticking) == (0, 0)
+def test_a_clock_is_moved_and_corrected(ticking: "subprocess.Popen[str]") -> None:
+    if reason := clock.is_possible():
+        pytest.skip(reason)
+    assert clock_offsets(ticking) == (0, 0)
     for minutes in (60, -60, 0):
         clock.move(ticking.pid, 60 * minutes)
-        assert told(ticking) == (minutes, 0)
+        assert clock_offsets(ticking) == (minutes, 0)
 
 
-def test_a_disk_is_full_until_it_is_freed(tmp_path: Path) -> None:
-    if why := disks.is_possible(tmp_path / "probe"):
-        pytest.skip(why)
+def test_a_filled_disk_is_full_until_freed(tmp_path: Path) -> None:
+    if reason := disks.is_possible(tmp_path / "probe"):
+        pytest.skip(reason)
     with disks.mounted(tmp_path / "disk", 2) as disk:
         disk.fill()
         assert os.statvfs(disk.folder).f_bavail == 0
@@ -145,7 +145,7 @@ def test_a_disk_is_full_until_it_is_freed(tmp_path: Path) -> None:
     assert not (tmp_path / "disk" / "more").exists()
 
 
-def test_a_seed_always_makes_the_same_faults_and_every_kind_of_them() -> None:
+def test_a_seed_gives_the_same_faults_of_every_kind() -> None:
     one, same = (list(itertools.islice(planned(7, list(KINDS)), 200)) for _ in range(2))
     other = list(itertools.islice(planned(8, list(KINDS)), 200))
     assert one == same != other

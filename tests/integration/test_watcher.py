@@ -1,18 +1,18 @@
-"""When the watcher looks at its client, and what it makes of a client that does not answer."""
+"""Polling intervals of the watcher, and outages of its client."""
 
 import asyncio
 
 import msgspec
 
-from schemas.status import ClientName, ItemId, Phase
-from service.downloads.shown import read
-from service.downloads.status import LOOK_SUBJECT
-from service.monitor.watcher import Watcher
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
-from service.runtime.settings import MonitorSettings, NatsSettings
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import MonitorSettings
+from mediabus.schemas.status import ClientName, ItemId, Phase
+from mediabus.schemas.subjects import LOOK_SUBJECT
+from mediabus.service.downloads.bucket import read
+from mediabus.service.monitor.watch.watcher import Watcher
 from tests.support.eventually import eventually
-from tests.support.monitored import is_shown, monitored, said
+from tests.support.monitored import has, is_shown, monitored, said
 from tests.support.scripted import Script, ScriptedSettings, scripted
 
 
@@ -20,7 +20,7 @@ def watcher_of(bus: Bus, settings: ScriptedSettings, **monitor: float) -> Watche
     async def nothing(_: ClientName) -> set[ItemId]:
         return set()
 
-    return Watcher(bus, settings, MonitorSettings(**monitor), NatsSettings(), nothing)
+    return Watcher(bus, settings, MonitorSettings(**monitor), nothing)
 
 
 async def short_outage(script: Script) -> None:
@@ -29,9 +29,7 @@ async def short_outage(script: Script) -> None:
     await eventually(lambda: script.looks >= looks + 2)
 
 
-async def test_fifty_short_outages_are_nobody_s_news_and_a_lasting_one_is_told_once(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_short_outages_are_not_reported_and_a_long_one_once(pool: Pool, bus: Bus) -> None:
     script, settings = scripted()
     settings = msgspec.structs.replace(settings, poll_active=0.02, poll_idle=0.02)
     clock = asyncio.get_running_loop().time
@@ -51,7 +49,7 @@ async def test_fifty_short_outages_are_nobody_s_news_and_a_lasting_one_is_told_o
     assert types == ["download_client.unreachable", "download_client.recovered"]
 
 
-async def test_no_outage_counts_towards_a_stall(bus: Bus) -> None:
+async def test_outage_does_not_count_towards_a_stall(bus: Bus) -> None:
     script, settings = scripted()
     script.show("it", "downloading")
     watcher = watcher_of(bus, settings, stalled_after=1.0)
@@ -70,7 +68,7 @@ async def test_no_outage_counts_towards_a_stall(bus: Bus) -> None:
     assert await idle_for() >= 1
 
 
-async def test_a_client_is_looked_at_every_2_s_while_something_is_active_else_every_15(
+async def test_client_is_polled_every_2_s_while_active_else_every_15_s(
     bus: Bus,
 ) -> None:
     script, settings = scripted()
@@ -86,15 +84,14 @@ async def test_a_client_is_looked_at_every_2_s_while_something_is_active_else_ev
     assert await watcher.poll(script) == 2.0, "what is missing is to be looked for soon"
 
 
-async def test_a_client_with_nothing_active_is_left_alone_until_it_is_asked_for_something(
-    pool: Pool, bus: Bus
-) -> None:
+async def test_idle_client_is_polled_at_once_after_an_operation(pool: Pool, bus: Bus) -> None:
     script, settings = scripted()
     script.show("it", "downloading")
     async with monitored(pool, bus, msgspec.structs.replace(settings, poll_idle=600.0)):
         await eventually(lambda: is_shown(bus, "it", Phase.DOWNLOADING))
         script.show("it", "completed")
         await eventually(lambda: is_shown(bus, "it", Phase.COMPLETED))
+        await eventually(lambda: has(pool, "completed", "it"))  # no untracked download to look for
         looks = script.looks
         script.show("other", "paused")
         await asyncio.sleep(0.5)  # five looks at one that is active

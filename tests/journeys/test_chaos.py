@@ -1,4 +1,4 @@
-"""A minute of chaos, and a ledger that notices what went wrong."""
+"""A minute of chaos loses no event, and the ledger detects every kind of error."""
 
 import asyncio
 import os
@@ -11,26 +11,26 @@ import pytest
 
 from chaos.faults import KINDS, RELAY, Fault, Stage
 from chaos.ledger import Ledger, Operation, Published, Step
-from chaos.ordeal import endured
+from chaos.ordeal import run_under_load
 from chaos.report import table
 from chaos.run import Report, run
 from chaos.verdict import Epoch, judge, judge_in_time
 from chaos.world import NATS, POSTGRES
-from schemas.identity import uuid7
-from service.runtime.database import Pool
+from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas.identity import uuid7
 from tests.support.eventually import eventually
 
 SECONDS = 60
 OPENING = (
-    # Both persisters die with events in hand that PostgreSQL cannot take: none is acknowledged.
-    # (One that only stands still has taken them: they are in its socket.)
+    # Both persisters die with events that PostgreSQL cannot store: none is acknowledged. (A
+    # suspended PostgreSQL would have received them: they are in its socket.)
     Fault(1, "kill -9", POSTGRES, seconds=4, pause=2),
     Fault(2, "kill -9", "persister 1", seconds=0.5, pause=2),
     Fault(3, "kill -9", "persister 2", seconds=0.5, pause=0),
-    # What NATS has and no persister has stored is in the outbox too: for long enough that a row
-    # would have left by then.
+    # Events that no persister has stored are still in the outbox, even after longer than a row
+    # usually stays there.
     Fault(4, "JetStream forgets", NATS, seconds=7, pause=0),
-    # Whoever relays next says again what was said just before, and nothing is there twice.
+    # The next relay publishes the last events again, and none is stored twice.
     Fault(5, "kill -9", RELAY, seconds=0.5, pause=0),
     Fault(6, "kill -9", NATS, seconds=0.5, pause=0),
 )
@@ -50,30 +50,32 @@ async def test_nothing_is_lost_in_a_minute_of_chaos(tmp_path: Path) -> None:
         opening=OPENING,
     )
     assert report.is_good, table(report)
-    happened = [outcome.fault for outcome in report.outcomes]
-    assert set(OPENING) < set(happened)
+    faults = [outcome.fault for outcome in report.outcomes]
+    assert set(OPENING) < set(faults)
     assert report.findings.verdict.acknowledged > 500
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-async def test_a_process_that_ends_by_itself_is_a_fault_and_its_last_words_are_told(
+async def test_an_unexpected_end_of_a_process_fails_the_run(
     tmp_path: Path,
 ) -> None:
     async def happening(stage: Stage) -> None:
         unit = stage.unit("persister 1")
-        await eventually(lambda: b'"ready"' in unit.said(), within=30)
-        await asyncio.to_thread(unit.stop)  # we did that
+        await eventually(lambda: b'"ready"' in unit.log_since_start(), within=30)
+        await asyncio.to_thread(unit.stop)  # expected: the test stops it
         unit.start()
-        await eventually(lambda: b'"ready"' in unit.said(), within=30)
+        await eventually(lambda: b'"ready"' in unit.log_since_start(), within=30)
         os.kill(unit.pid, signal.SIGKILL)
-        await eventually(lambda: not unit.has_ended and b'"ready"' in unit.said(), within=30)
+        await eventually(
+            lambda: not unit.has_ended and b'"ready"' in unit.log_since_start(), within=30
+        )
 
-    findings = await endured(tmp_path, happening, operations=20, publishes=5)
+    findings = await run_under_load(tmp_path, happening, operations=20, publishes=5)
     assert findings.verdict.is_good
-    [ending] = findings.ended_by_themselves
+    [ending] = findings.unexpected_ends
     assert (ending.name, ending.code) == ("persister 1", -signal.SIGKILL)
-    assert any('"ready"' in line for line in ending.words)
+    assert any('"ready"' in line for line in ending.last_lines)
     report = Report(seed=1, impossible={}, outcomes=[], findings=findings)
     assert not report.is_good
     assert str(ending) in table(report)
@@ -89,7 +91,7 @@ SELECT coalesce($1, uuidv7()), now(), $2, 'media', $3, 'info', 'test', 'media_it
 """
 
 
-SAID = """
+OTHER_EVENT = """
 INSERT INTO events (id, occurred_at, stream_seq, category, type, severity, source, resource_type,
                     resource_id, data)
 VALUES (uuidv7(), now(), $1, 'other', $2, 'info', 'test', $3, $4, $5)
@@ -101,8 +103,10 @@ VALUES ($1, 'A download', 'paused', 'home', 'torrent')
 
 
 class History:
-    """Two operations upon one item, two steps of a download and two numbers of a publisher, and
-    what the ledger and the database say of them."""
+    """Two operations on an item, two steps of a download and two numbers of a publisher.
+
+    All of them are in the ledger and in the database.
+    """
 
     def __init__(self, pool: Pool, ledger: Ledger) -> None:
         self._pool = pool
@@ -110,11 +114,11 @@ class History:
         self.item = str(uuid7())
         self.download = str(uuid7())
 
-    async def happen(self) -> None:
+    async def record(self) -> None:
         await self._pool.execute("SELECT ensure_events_partition(now())")
         await self._pool.execute(ITEM, UUID(self.item), "New")
-        await self.tell(1, "added", "operation 1", "Old")
-        await self.tell(2, "updated", "operation 2", "New", "Old")
+        await self.record_event(1, "added", "operation 1", "Old")
+        await self.record_event(2, "updated", "operation 2", "New", "Old")
         for operation in ("operation 1", "operation 2"):
             self.ledger.note(Operation(operation, 1))
         await self._pool.execute(DOWNLOAD, UUID(self.download))
@@ -124,13 +128,15 @@ class History:
             await self.number(place, place)
 
     async def step(self, place: int, step: str) -> None:
-        await self._pool.execute(SAID, place, f"download.{step}", "download", self.download, {})
+        await self._pool.execute(
+            OTHER_EVENT, place, f"download.{step}", "download", self.download, {}
+        )
 
     async def number(self, place: int, number: int) -> None:
         data = {"items_processed": number}
-        await self._pool.execute(SAID, place, "job.executed", "publisher", "1", data)
+        await self._pool.execute(OTHER_EVENT, place, "job.executed", "publisher", "1", data)
 
-    async def tell(
+    async def record_event(
         self, place: int, action: str, operation: str, title: str, before: str = ""
     ) -> None:
         kind = f"media_item.{action}"
@@ -141,7 +147,7 @@ class History:
 
 
 async def nothing(_: History) -> None:
-    """Nothing is wrong."""
+    """Change nothing: no error to detect."""
 
 
 async def an_event_is_missing(history: History) -> None:
@@ -156,8 +162,8 @@ async def a_step_is_missing(history: History) -> None:
     history.ledger.note(Step(history.item, "download.paused"))
 
 
-async def an_event_is_told_again(history: History) -> None:
-    await history.tell(3, "updated", "operation 2", "New", "New")
+async def an_event_is_recorded_twice(history: History) -> None:
+    await history.record_event(3, "updated", "operation 2", "New", "New")
 
 
 async def an_id_is_stored_again(history: History) -> None:
@@ -172,7 +178,7 @@ async def an_order_is_reversed(history: History) -> None:
     await history.execute("UPDATE events SET stream_seq = 3 - stream_seq WHERE category = 'media'")
 
 
-async def a_publisher_goes_back(history: History) -> None:
+async def publisher_numbers_decrease(history: History) -> None:
     await history.number(2, 1)
 
 
@@ -180,25 +186,25 @@ async def a_step_is_taken_twice(history: History) -> None:
     await history.step(2, "paused")
 
 
-async def a_download_begins_twice(history: History) -> None:
+async def a_download_is_initiated_twice(history: History) -> None:
     await history.step(2, "initiated")
     await history.step(3, "paused")
 
 
-async def a_download_is_elsewhere(history: History) -> None:
+async def a_download_is_in_another_state(history: History) -> None:
     await history.execute("UPDATE downloads SET state = 'active'")
 
 
-async def a_change_is_untold(history: History) -> None:
+async def a_change_has_no_event(history: History) -> None:
     await history.execute("UPDATE media_items SET title = 'Newer'")
 
 
-async def an_item_is_untold(history: History) -> None:
+async def an_item_has_no_event(history: History) -> None:
     await history.execute(ITEM.replace("$1", "uuidv7()").replace("$2", "'Other'"))
 
 
-async def nobody_asked(history: History) -> None:
-    await history.tell(3, "updated", "operation 99", "New", "New")
+async def an_operation_was_not_called(history: History) -> None:
+    await history.record_event(3, "updated", "operation 99", "New", "New")
 
 
 @pytest.mark.parametrize(
@@ -208,26 +214,26 @@ async def nobody_asked(history: History) -> None:
         (an_event_is_missing, {"lost", "half_done"}),
         (a_publish_is_missing, {"lost"}),
         (a_step_is_missing, {"lost"}),
-        (an_event_is_told_again, {"twice"}),
+        (an_event_is_recorded_twice, {"twice"}),
         (an_id_is_stored_again, {"twice"}),
         (an_order_is_reversed, {"misordered", "half_done"}),
-        (a_publisher_goes_back, {"misordered"}),
+        (publisher_numbers_decrease, {"misordered"}),
         (a_step_is_taken_twice, {"misordered"}),
-        (a_download_begins_twice, {"misordered"}),
-        (a_download_is_elsewhere, {"half_done"}),
-        (a_change_is_untold, {"half_done"}),
-        (an_item_is_untold, {"half_done"}),
-        (nobody_asked, {"unasked"}),
+        (a_download_is_initiated_twice, {"misordered"}),
+        (a_download_is_in_another_state, {"half_done"}),
+        (a_change_has_no_event, {"half_done"}),
+        (an_item_has_no_event, {"half_done"}),
+        (an_operation_was_not_called, {"unasked"}),
     ],
     ids=lambda case: getattr(case, "__name__", " "),
 )
-async def test_the_ledger_notices(
+async def test_the_verdict_detects(
     pool: Pool, tmp_path: Path, wrong: Callable[[History], Awaitable[None]], found: set[str]
 ) -> None:
     ledger = Ledger(tmp_path / "ledger")
     async with ledger.open():
         history = History(pool, ledger)
-        await history.happen()
+        await history.record()
         await wrong(history)
     verdict = await judge(pool, ledger.entries(), 2, [])
     names = ("lost", "twice", "misordered", "half_done", "unasked")
@@ -235,28 +241,28 @@ async def test_the_ledger_notices(
     assert verdict.is_good is (not found)
 
 
-async def test_what_is_only_late_is_waited_for(pool: Pool, tmp_path: Path) -> None:
+async def test_the_verdict_waits_for_late_events(pool: Pool, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger")
     async with ledger.open():
         history = History(pool, ledger)
-        await history.happen()
+        await history.record()
         await history.execute("UPDATE media_items SET title = 'Newer'")
     entries = ledger.entries()
     assert (await judge(pool, entries, 3, [])).half_done
     judging = asyncio.create_task(judge_in_time(pool, entries, 3, []))
     await asyncio.wait([judging], timeout=0.5)
-    await history.tell(3, "updated", "operation 3", "Newer", "New")
+    await history.record_event(3, "updated", "operation 3", "Newer", "New")
     assert (await asyncio.wait_for(judging, 30)).is_good
 
 
-async def test_sequences_that_jetstream_gives_again_came_later(pool: Pool, tmp_path: Path) -> None:
+async def test_reused_sequences_belong_to_a_later_epoch(pool: Pool, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger")
     async with ledger.open():
         history = History(pool, ledger)
-        await history.happen()
-        # The first is kept, and not yet stored.
+        await history.record()
+        # The first event is kept and not yet stored.
         rows = await pool.fetch("SELECT id FROM events WHERE stream_seq > 1")
-        await history.tell(2, "updated", "operation 3", "Newer", "New")
+        await history.record_event(2, "updated", "operation 3", "Newer", "New")
         await history.execute("UPDATE media_items SET title = 'Newer'")
     epoch = Epoch({row["id"] for row in rows}, kept=1)
     assert (await judge(pool, ledger.entries(), 3, [epoch])).is_good

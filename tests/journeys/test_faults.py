@@ -1,4 +1,4 @@
-"""Each kind of fault does to a world what its name says, while it lasts and no longer."""
+"""Each kind of fault has its effect while it lasts, and no longer."""
 
 import asyncio
 import contextlib
@@ -18,10 +18,10 @@ from chaos.load import Load
 from chaos.network import HOST
 from chaos.run import impossible
 from chaos.world import NATS, POSTGRES, World, server_disks
-from schemas.subjects import EVENTS_STREAM
-from service.runtime.bus import PublishFailed, connect
-from service.runtime.database import AWAY, open_pool
-from service.runtime.settings import DatabaseSettings, NatsSettings
+from mediabus.runtime.nats.bus import PublishFailed, connect
+from mediabus.runtime.postgres.database import AWAY, open_pool
+from mediabus.runtime.settings import DatabaseSettings, NatsSettings
+from mediabus.schemas.subjects import EVENTS_STREAM
 from tests.support.eventually import eventually
 from tests.support.stream import event
 
@@ -31,11 +31,11 @@ PERSISTER = "persister 1"
 LINK = f"{PERSISTER} - {NATS}"
 
 
-async def test_each_fault_is_one_and_ends(tmp_path: Path) -> None:
-    cannot = impossible(tmp_path)
+async def test_each_fault_takes_effect_and_ends(tmp_path: Path) -> None:
+    excluded = impossible(tmp_path)
     async with staged(tmp_path) as stage:
         for kind, (target, is_happening) in SIGNS.items():
-            if kind in cannot:
+            if kind in excluded:
                 continue
             await eventually(partial(is_ready, stage), within=30)
             await eventually(partial(is_not, is_happening, stage), within=30)
@@ -48,7 +48,7 @@ async def test_each_fault_is_one_and_ends(tmp_path: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def staged(folder: Path) -> AsyncIterator[Stage]:
-    """A world without load, all of it ready."""
+    """Run a world without load."""
     with server_disks(folder) as disks:
         world = World(folder, disks)
         async with (
@@ -65,28 +65,28 @@ async def is_not(is_happening: Callable[[Stage], Awaitable[bool]], stage: Stage)
 
 
 async def is_ready(stage: Stage) -> bool:
-    """A process that has not begun yet dies of what it is asked to leave by."""
-    return b'"ready"' in stage.unit(PERSISTER).said()
+    """Wait for this before a stop: SIGTERM kills a process that is still starting."""
+    return b'"ready"' in stage.unit(PERSISTER).log_since_start()
 
 
 async def is_gone(stage: Stage) -> bool:
     unit = stage.unit(PERSISTER)
-    return unit.has_ended and b'"leaving"' not in unit.said()
+    return unit.has_ended and b'"shutting down"' not in unit.log_since_start()
 
 
 async def has_left(stage: Stage) -> bool:
     unit = stage.unit(PERSISTER)
-    return unit.has_ended and b'"leaving"' in unit.said()
+    return unit.has_ended and b'"shutting down"' in unit.log_since_start()
 
 
-async def stands_still(stage: Stage, target: str = POSTGRES) -> bool:
+async def is_suspended(stage: Stage, target: str = POSTGRES) -> bool:
     family = stage.unit(target).processes()
     return all(process.status() == psutil.STATUS_STOPPED for process in family)
 
 
-async def greeted(stage: Stage) -> tuple[bytes, float]:
-    """What NATS says first by way of the link, and the seconds that this took."""
-    began = time.monotonic()
+async def greeting(stage: Stage) -> tuple[bytes, float]:
+    """Return the first bytes from NATS through the link, and the seconds they took."""
+    started_at = time.monotonic()
     reader, writer = await asyncio.open_connection(HOST, stage.world.links[LINK].port)
     try:
         async with asyncio.timeout(2):
@@ -97,19 +97,19 @@ async def greeted(stage: Stage) -> tuple[bytes, float]:
         words = b""
     finally:
         writer.transport.abort()
-    return words, time.monotonic() - began
+    return words, time.monotonic() - started_at
 
 
 async def is_cut(stage: Stage) -> bool:
-    return (await greeted(stage))[0] == b""
+    return (await greeting(stage))[0] == b""
 
 
 async def is_silent(stage: Stage) -> bool:
-    return (await greeted(stage))[0] == b"..."
+    return (await greeting(stage))[0] == b"..."
 
 
 async def is_slow(stage: Stage) -> bool:
-    words, seconds = await greeted(stage)
+    words, seconds = await greeting(stage)
     return words == b"INFO" and seconds >= 0.25
 
 
@@ -122,7 +122,7 @@ async def is_full(stage: Stage) -> bool:
 
 
 async def clock_of_postgres(stage: Stage) -> int:
-    """Hours that it is ahead, as a new connection sees it; none while it does not answer."""
+    """Return the hours that a new connection sees PostgreSQL ahead; 0 if it does not answer."""
     try:
         connection = await asyncpg.connect(stage.world.database_url, timeout=5)
     except AWAY:
@@ -145,7 +145,7 @@ async def is_behind(stage: Stage) -> bool:
 SIGNS: dict[str, tuple[str, Callable[[Stage], Awaitable[bool]]]] = {
     "kill -9": (PERSISTER, is_gone),
     "restart": (PERSISTER, has_left),
-    "SIGSTOP": (POSTGRES, stands_still),
+    "SIGSTOP": (POSTGRES, is_suspended),
     "network cut": (LINK, is_cut),
     "network silent": (LINK, is_silent),
     "network slow": (LINK, is_slow),
@@ -154,30 +154,30 @@ SIGNS: dict[str, tuple[str, Callable[[Stage], Awaitable[bool]]]] = {
     "clock +1 h": (POSTGRES, is_ahead),
     "clock -1 h": (POSTGRES, is_behind),
 }
-"""By kind: upon whom, and what shows that it is happening."""
+"""By kind of fault: its target, and the check that it is happening."""
 
 
 async def jetstream_forgets(stage: Stage) -> None:
-    """What it acknowledged meanwhile is gone, and had not been read."""
-    said = event("said")
+    """Check that events acknowledged during the fault are lost and were not stored."""
+    envelope = event("published")
 
     async def acknowledged() -> bool:
         with contextlib.suppress(PublishFailed):
-            await stage.load.bus.publish_envelope(said)
+            await stage.load.bus.publish_envelope(envelope)
             return True
         return False
 
     await eventually(acknowledged, within=30)
     kept = await last_sequence(stage)
-    await eventually(lambda: is_stored(stage, said.id), within=30)
-    said = event("said")
+    await eventually(lambda: is_stored(stage, envelope.id), within=30)
+    envelope = event("published")
     async with KINDS["JetStream forgets"].happens(stage, NATS):
         await eventually(acknowledged, within=30)
         assert await last_sequence(stage) == kept + 1
-        assert await stands_still(stage, "persister 1")
-        assert await stands_still(stage, "persister 2")
+        assert await is_suspended(stage, "persister 1")
+        assert await is_suspended(stage, "persister 2")
     assert await last_sequence(stage) == kept
-    assert not await is_stored(stage, said.id)
+    assert not await is_stored(stage, envelope.id)
     assert [epoch.kept for epoch in stage.epochs] == [kept]
     assert len(stage.epochs[0].stored) == 1
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from service.runtime.settings import DownloadsSettings, Settings
+from mediabus.runtime.settings import DownloadsSettings, Settings
 from tests.support import daemons, torrents
 from tests.support.library import Refused, library, with_clients
 
@@ -49,7 +49,7 @@ async def indexer() -> AsyncIterator[tuple[dict[str, bytes], str]]:
 
 
 def at_home(settings: Settings) -> Settings:
-    """The settings of somebody whose indexer is on this machine."""
+    """Settings that allow an indexer on this machine."""
     return msgspec.structs.replace(
         settings, downloads=DownloadsSettings(allowed_hosts=["127.0.0.1"])
     )
@@ -80,7 +80,7 @@ async def test_a_url_a_torrent_and_a_magnet_lead_to_downloads(
             await user.event("download.completed", reply["id"], within=90)
 
 
-async def test_what_cannot_be_downloaded_is_refused_and_leaves_nothing(
+async def test_an_invalid_source_is_refused_without_traces(
     settings: Settings,
     daemon: daemons.Daemon,
     swarm: torrents.Swarm,
@@ -132,7 +132,7 @@ async def test_a_download_that_is_there_already_is_a_duplicate(
     assert (refused.value.code, refused.value.reason) == (409, "duplicate_download")
 
 
-async def test_a_download_whose_client_left_the_settings_can_only_be_given_up(
+async def test_a_download_of_a_removed_client_can_only_be_cancelled(
     settings: Settings, daemon: daemons.Daemon, swarm: torrents.Swarm
 ) -> None:
     """Or its media item could never be downloaded again."""

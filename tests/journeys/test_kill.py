@@ -1,4 +1,4 @@
-"""Whatever is killed in the middle of the work: every event is stored, none twice, in order."""
+"""Processes are killed in the middle of their work: every event is stored, none twice, in order."""
 
 import asyncio
 import base64
@@ -15,11 +15,11 @@ import pytest
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
-from consumers.dead_letters import DeadLetters
-from schemas.commands import CORRELATION_HEADER
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
-from service.runtime.settings import PersisterSettings, Settings
+from mediabus.consumers.dead_letters import DeadLetters
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import PersisterSettings, Settings
+from mediabus.schemas.operations.requests import CORRELATION_HEADER
 from tests.support import daemons, torrents
 from tests.support.eventually import eventually
 from tests.support.library import Library, with_clients
@@ -32,7 +32,7 @@ OPERATIONS = 5000
 KILLS = 3
 USERS = 32
 ANSWER_WITHIN = 1.5
-"""Seconds that a user waits for a reply; one who asked a process that was killed waits in vain."""
+"""Seconds that a user waits for a reply; a request to a killed process gets none."""
 
 TAKEN_OVER_WITHIN = 5.0
 
@@ -107,7 +107,7 @@ class Users:
                 answer = await self._library.ask(
                     subject, request, headers=headers, timeout=ANSWER_WITHIN
                 )
-            except NoRespondersError:  # nobody was there to do it
+            except NoRespondersError:  # no process was there to do it
                 await asyncio.sleep(0.02)
             except (NatsError, TimeoutError):
                 self.unanswered.add(operation)
@@ -118,8 +118,10 @@ class Users:
 
 
 async def killing(users: Users, kill: Callable[[], Awaitable[None]]) -> None:
-    """The users at work, and ``kill`` so many times in the middle of it. The users do their part
-    of the work while a victim is away, and leave the rest for the next."""
+    """Run the users, and kill the process so many times in the middle of it.
+
+    The users do part of the work while it is gone, and leave the rest for the next one.
+    """
     part = OPERATIONS // (KILLS + 1)
 
     async def kills() -> None:
@@ -178,8 +180,10 @@ def _each_operation_is_told_once(users: Users, events: list[asyncpg.Record]) -> 
 def _each_item_tells_its_life_in_order(
     rows: list[asyncpg.Record], events: list[asyncpg.Record]
 ) -> None:
-    """Its title and whether it is monitored, as the events tell them one after the other, lead
-    from how it was added to how its row is now."""
+    """Check that the events of an item lead from how it was added to its row.
+
+    The events tell its title and whether it is monitored, one change after the other.
+    """
     lives: dict[str, list[asyncpg.Record]] = collections.defaultdict(list)
     for event in events:
         lives[event["resource_id"]].append(event)
@@ -265,7 +269,7 @@ async def test_the_process_that_relays_is_killed(
 
 
 def is_relaying(process: Process) -> bool:
-    return process.says("leading", lease="relay")
+    return process.says("lease acquired", lease="relay")
 
 
 DOWNLOADS = 16
@@ -281,8 +285,11 @@ def transmission() -> Iterator[daemons.Daemon]:
 async def test_the_monitor_is_killed(
     settings: Settings, bus: Bus, pool: Pool, transmission: daemons.Daemon, tmp_path: Path
 ) -> None:
-    """Half of the downloads are paused and resumed through mediabus all the while, as fast as the
-    real client goes; the others in the client itself, and only while no monitor watches."""
+    """Downloads that change while the monitor is killed.
+
+    Half of them are paused and resumed through mediabus, as fast as the real client allows. The
+    others are changed in the client itself, and only while no monitor runs.
+    """
     library = Library(bus.nc, pool)
     settings = with_clients(settings, transmission.settings())
     with processes(settings, tmp_path, "service", "persist", "monitor") as (_, _, monitor):

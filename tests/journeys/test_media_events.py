@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from schemas.identity import Actor
-from service.runtime.settings import Settings
+from mediabus.runtime.settings import Settings
+from mediabus.schemas.identity import Actor
 from tests.support.library import Refused, library
 
 DUNE = {"type": "movie", "title": "Dune", "year": 2021, "tmdb_id": 438631, "imdb_id": "tt1160419"}
 
 
-async def test_adding_a_movie_is_told(settings: Settings) -> None:
+async def test_adding_a_movie_emits_an_event(settings: Settings) -> None:
     async with library(settings) as user:
         item = await user.ask("media.create", DUNE)
         event = await user.event("media_item.added", item["id"])
@@ -27,7 +27,7 @@ async def test_adding_a_movie_is_told(settings: Settings) -> None:
     }
 
 
-async def test_an_update_tells_old_and_new(settings: Settings) -> None:
+async def test_an_update_event_has_old_and_new_values(settings: Settings) -> None:
     async with library(settings) as user:
         item = await user.ask("media.create", DUNE)
         changed = {"id": item["id"], "title": "Dune: Part One", "metadata": {"runtime": 155}}
@@ -36,7 +36,7 @@ async def test_an_update_tells_old_and_new(settings: Settings) -> None:
             "media.update", changed, actor=Actor("job", "tidy"), headers=headers
         )
         event = await user.event("media_item.updated", item["id"])
-        # The same once more changes nothing, and so tells nothing.
+        # The same once more changes nothing, so it emits no event.
         await user.ask("media.update", changed)
         await user.ask("media.update", {"id": item["id"], "year": 2022})
         await user.events()
@@ -51,7 +51,7 @@ async def test_an_update_tells_old_and_new(settings: Settings) -> None:
     assert types.count("media_item.updated") <= 2
 
 
-async def test_removing_items_tells_one_event_each(settings: Settings) -> None:
+async def test_removing_items_emits_one_event_each(settings: Settings) -> None:
     async with library(settings) as user:
         shows = [{"type": "tv_show", "title": title} for title in ("Severance", "Dark", "Andor")]
         ids = [(await user.ask("media.create", show))["id"] for show in shows]
@@ -64,7 +64,7 @@ async def test_removing_items_tells_one_event_each(settings: Settings) -> None:
     assert left["items"] == []
 
 
-async def test_monitoring_is_told_for_one_and_for_many(settings: Settings) -> None:
+async def test_monitoring_emits_an_event_for_each_item(settings: Settings) -> None:
     async with library(settings) as user:
         titles = ("Severance", "Dark", "Andor")
         ids = [
@@ -142,3 +142,53 @@ async def test_lists_come_in_pages(settings: Settings) -> None:
     assert pages == [["Show 0", "Show 1"], ["Show 2", "Show 3"], ["Show 4"]]
     assert third["next"] is None
     assert [item["title"] for item in found["items"]] == ["Show 3"]
+
+
+@pytest.mark.parametrize("number", [b"1e15", b"1e300", b"1e-99"])
+async def test_metadata_too_large_to_store_is_refused(settings: Settings, number: bytes) -> None:
+    large = b'"metadata": {"numbers": [' + b",".join([number] * 40_000) + b"]}}"
+    async with library(settings) as user:
+        item = await user.ask("media.create", DUNE)
+        for subject, request in (
+            ("media.create", b'{"type": "tv_show", "title": "A", ' + large),
+            ("media.update", f'{{"id": "{item["id"]}", '.encode() + large),
+        ):
+            with pytest.raises(Refused, match="numbers written out") as refused:
+                await user.ask(subject, request)
+            assert (refused.value.code, refused.value.field) == (400, "metadata")
+        assert await user.ask("media.get", {"id": item["id"]}) == item
+        assert len((await user.ask("media.list"))["items"]) == 1
+
+
+async def test_oversized_rows_of_an_older_version_can_be_reduced(
+    settings: Settings,
+) -> None:
+    async with library(settings) as user:
+        item = await user.ask("media.create", DUNE)
+        large = {"text": "x" * 1_500_000}
+        await user.pool.execute("UPDATE media_items SET metadata = $1", large)
+        await user.ask("media.update", {"id": item["id"], "metadata": {"a": 1}})
+        event = await user.event("media_item.updated", item["id"])
+        old, new = event["data"]["changes"]["metadata"]
+        assert (list(old), new) == (["mediabus_omitted_bytes"], {"a": 1})
+
+
+async def test_a_change_with_too_large_a_reply_is_refused_beforehand(
+    settings: Settings,
+) -> None:
+    large = {"text": "x" * 250_000}
+    async with library(settings) as user:
+        shows = [{"type": "tv_show", "title": f"Show {n}", "metadata": large} for n in range(5)]
+        ids = [(await user.ask("media.create", show))["id"] for show in shows]
+        with pytest.raises(Refused, match="nothing was changed: the reply would have") as refused:
+            await user.ask("media.set_monitored", {"ids": ids, "monitored": False})
+        assert refused.value.reason == "reply_too_large"
+        kept = "SELECT count(*) FROM media_items WHERE monitored"
+        assert await user.pool.fetchval(kept) == 5
+        changed = await user.ask("media.set_monitored", {"ids": ids[:2], "monitored": False})
+        assert len(changed["items"]) == 2
+        await user.pool.execute("UPDATE media_items SET metadata = $1", {"t": "x" * 1_500_000})
+        with pytest.raises(Refused, match="reduce their metadata first"):
+            await user.ask("media.update", {"id": ids[4], "title": "Other"})
+        small = {"id": ids[4], "title": "Other", "metadata": {}}
+        assert (await user.ask("media.update", small))["title"] == "Other"

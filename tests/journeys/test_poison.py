@@ -1,5 +1,7 @@
-"""Whatever is published by whomever: what is an event is stored, what is none is buried with its
-reason, and no process ends, hangs or goes deaf."""
+"""Messages of any content, published by anyone.
+
+Events are stored. Everything else is dead-lettered with its reason, and no process ends or hangs.
+"""
 
 import asyncio
 import base64
@@ -17,13 +19,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumers.dead_letters import DeadLetters
-from schemas.identity import uuid7
-from schemas.operations import OPERATIONS
-from schemas.subjects import EVENTS_STREAM
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
-from service.runtime.settings import Settings
+from mediabus.consumers.dead_letters import DeadLetters
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import Settings
+from mediabus.schemas.identity import uuid7
+from mediabus.schemas.operations.registry import OPERATIONS
+from mediabus.schemas.subjects import EVENTS_STREAM
 from tests.support import daemons, torrents
 from tests.support.commands import ROOT
 from tests.support.eventually import eventually
@@ -75,15 +77,16 @@ async def say(writer: asyncio.StreamWriter, messages: Sequence[Message]) -> None
         await writer.drain()
 
 
-async def test_of_a_hundred_thousand_poisoned_messages_each_meets_its_fate(
+@pytest.mark.timeout(480)
+async def test_100_000_poisoned_messages_are_stored_or_dead_lettered(
     settings: Settings, nats: NatsServer, bus: Bus, pool: Pool, tmp_path: Path
 ) -> None:
     messages = poison(random.Random(SEED), MESSAGES)
     with processes(settings, tmp_path, "persist", "persist") as persisters:
         async with stranger(nats) as writer:
             await say(writer, messages)
-            await eventually(lambda: holds(bus, MESSAGES), within=60)
-            await eventually(lambda: is_read(bus), within=120, every=0.5)
+            await eventually(lambda: holds(bus, MESSAGES), within=90)
+            await eventually(lambda: is_read(bus), within=300, every=0.5)
         assert all(process.is_ready for process in persisters)
     stored = {row["stream_seq"] for row in await pool.fetch("SELECT stream_seq FROM events")}
     buried = {one.stream_seq: one.reason for one in await DeadLetters(bus).all()}
@@ -125,7 +128,7 @@ def requests() -> Iterator[tuple[str, bytes]]:
                 )
 
 
-async def test_each_poisoned_request_is_answered_and_none_is_a_fault_of_ours(
+async def test_poisoned_requests_cause_no_internal_error(
     settings: Settings, library: Library, tmp_path: Path
 ) -> None:
     todo = requests()
@@ -133,7 +136,11 @@ async def test_each_poisoned_request_is_answered_and_none_is_a_fault_of_ours(
 
     async def ask() -> None:
         for subject, body in todo:
-            reply = await library.nats.request(subject, body, timeout=30)
+            while True:
+                reply = await library.nats.request(subject, body, timeout=30)
+                if not (subject.startswith("dead.") and b'"reason":"busy"' in reply.data):
+                    break  # few requests about dead letters are served at a time: ask again
+                await asyncio.sleep(0.1)
             code = (reply.headers or {}).get("Nats-Service-Error-Code", "200")
             codes[code] += 1
             assert code in {"200", "400", "404", "409"}, (subject, body[:200], reply.data[:500])
@@ -170,7 +177,7 @@ BODIES = (b"", b"\xff", b"{", b"[" * 500_000, b'{"id":' + b"9" * 500_000 + b"}",
 
 
 async def shout(writer: asyncio.StreamWriter, subject: bytes) -> None:
-    """Every kind of harm to whoever listens to a subject, or to what lies below it."""
+    """Every kind of harm to subscribers of a subject, or of subjects below it."""
     for token in (b"\xff", b"a\x0c7", b"\x0b"):
         writer.write(b"PUB %b.%b 2\r\n{}\r\n" % (subject, token))
     for headers in BROKEN_HEADERS:
@@ -181,7 +188,7 @@ async def shout(writer: asyncio.StreamWriter, subject: bytes) -> None:
     await writer.drain()
 
 
-async def test_no_process_is_deaf_for_long_whatever_a_stranger_shouts(
+async def test_no_process_stalls_because_of_foreign_messages(
     settings: Settings, nats: NatsServer, library: Library, tmp_path: Path
 ) -> None:
     """Also into the inboxes of those who wait for a reply, which he has overheard."""
@@ -225,8 +232,8 @@ async def overheard(nats: NatsServer) -> set[bytes]:
 
 OWN_CONSUMER = """
 import asyncio, sys
-from consumers.daemon import consume
-from service.runtime.settings import NatsSettings
+from mediabus.consumers.consume import consume
+from mediabus.runtime.settings import NatsSettings
 
 async def handle(envelope):
     print(envelope.id, envelope.type, flush=True)
@@ -238,7 +245,7 @@ asyncio.run(consume("own", handle, from_start=True, settings=settings))
 
 @contextlib.contextmanager
 def own_consumer(nats: NatsServer, directory: Path) -> Iterator[Path]:
-    """A consumer as somebody else would write it; it notes in a file what it handles."""
+    """A consumer as users would write it; it notes in a file what it handles."""
     heard = directory / "heard"
     command = [sys.executable, "-c", OWN_CONSUMER, nats.url]
     with heard.open("wb") as out:

@@ -8,16 +8,16 @@ import pytest
 from aiohttp import web
 from nats.aio.msg import Msg
 
-from schemas.subjects import DOWNLOAD_STATUS_BUCKET
-from service.runtime.bus import Bus, connect
-from service.runtime.database import open_pool
-from service.runtime.settings import (
+from mediabus.runtime.nats.bus import Bus, connect
+from mediabus.runtime.postgres.database import open_pool
+from mediabus.runtime.settings import (
     DatabaseSettings,
     DownloadsSettings,
     MonitorSettings,
     NatsSettings,
     Settings,
 )
+from mediabus.schemas.subjects import DOWNLOAD_STATUS_BUCKET
 from tests.support.commands import mediabus
 from tests.support.eventually import eventually
 from tests.support.library import Library, Refused, answers
@@ -161,7 +161,7 @@ def must_not_tell(words: list[str]) -> None:
     assert told == []
 
 
-async def test_no_secret_is_told_by_processes_that_have_trouble(
+async def test_processes_with_errors_print_no_secret(
     guarded: NatsServer, database_url: str, telltale: str, tmp_path: Path
 ) -> None:
     nats_url = guarded.url.replace("://", f"://mediabus:{NATS}@")
@@ -190,7 +190,7 @@ async def test_no_secret_is_told_by_processes_that_have_trouble(
             words = replies + await stored(user) + await streamed(bus)
             guarded.stop()
             for process in running:
-                await eventually(lambda it=process: it.says("NATS is gone: waiting for it"))  # type: ignore[misc]
+                await eventually(lambda it=process: it.says("NATS connection lost, reconnecting"))  # type: ignore[misc]
                 words += await shown_by(process)
             guarded.start()
         assert len(words) > 50
@@ -234,7 +234,7 @@ async def test_settings_that_others_may_read_are_warned_about(tmp_path: Path) ->
     client = '[[clients]]\nname = "home"\nkind = "sabnzbd"\nurl = "http://n"\npassword = "a"\n'
     config.write_text(client)
     nowhere = {"MEDIABUS_CONFIG": str(config), "MEDIABUS_NATS_URL": "nats://127.0.0.1:1"}
-    warning = f"{config} holds secrets and others may read it"
+    warning = f"{config} holds secrets and other users can read it"
     for mode, content, warned in (
         (0o644, client, True),
         (0o640, client, True),

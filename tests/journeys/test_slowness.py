@@ -1,5 +1,7 @@
-"""Events come a hundred times faster than PostgreSQL stores them: they wait in NATS, not in memory,
-and everybody can see it."""
+"""Events arrive a hundred times faster than PostgreSQL stores them.
+
+They wait in NATS and not in memory, and metrics show it.
+"""
 
 import asyncio
 import contextlib
@@ -10,12 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas import codec
-from schemas.subjects import EVENTS_STREAM, subject_of
-from service.outbox.batch import Outgoing, publish_all
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
-from service.runtime.settings import Settings
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import Settings
+from mediabus.schemas import codec
+from mediabus.schemas.subjects import EVENTS_STREAM, subject_of
+from mediabus.service.outbox.publish import Outgoing, publish_all
 from tests.support import daemons
 from tests.support.commands import mediabus
 from tests.support.eventually import eventually
@@ -31,8 +33,8 @@ SECONDS = 20
 COMING = 5000
 STORED = 50
 MOST_MEMORY = {"persist": 120, "service": 120, "monitor": 120, "nats": 200, "postgres": 200}
-"""MB. The promise is 200 after a minute; this lasts a third of it. A persister that holds whatever
-comes has 170 to 185 by then, as measured, and one that does not has 72."""
+"""MB. The promise is 200 after a minute; this lasts a third of it. A persister that holds all
+events has 170 to 185 by then, as measured, and this one has 72."""
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def transmission() -> Iterator[daemons.Daemon]:
         yield running
 
 
-async def test_a_slow_database_costs_time_and_neither_events_nor_memory(
+async def test_a_slow_database_loses_no_event_and_needs_no_memory(
     settings: Settings,
     nats: NatsServer,
     bus: Bus,
@@ -60,7 +62,7 @@ async def test_a_slow_database_costs_time_and_neither_events_nor_memory(
                 assert too_much_of(most) == {}
                 assert await pool.fetchval("SELECT count(*) FROM events") < SECONDS * COMING / 2
                 await eventually(lambda: shows_lag(running[0]), within=10)
-                await doctor_says(settings, "it is behind")
+                await doctor_says(settings, "it lags")
             published = SECONDS * COMING
             await eventually(lambda: is_stored(pool, published), within=90, every=0.5)
             await eventually(lambda: not shows_lag(running[0]), within=15)
@@ -87,7 +89,7 @@ async def memory_watched(pids: dict[str, int], pool: Pool) -> AsyncIterator[dict
     watching = asyncio.create_task(watch())
     try:
         yield most
-    finally:  # before the processes end, whatever happened: nobody has memory any more then
+    finally:  # before the processes end, because their memory is gone then
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from service.clients.port import NzbFile
-from service.runtime.settings import Settings
+from mediabus.runtime.settings import Settings
+from mediabus.service.clients.port import NzbFile
 from tests.support import nntp, nzbget_daemon
 from tests.support.library import library, with_clients
 from tests.support.nntp import NewsServer
@@ -68,7 +68,7 @@ async def test_missing_articles_fail_the_download_with_that_reason(
     assert types == ["download.initiated", "download.failed"]
 
 
-async def test_what_was_added_in_the_usenet_client_itself_is_discovered_and_no_other(
+async def test_only_downloads_added_in_the_usenet_client_are_discovered(
     settings: Settings, daemon: nzbget_daemon.NzbGet, news: NewsServer
 ) -> None:
     ours, theirs = news.post("Ours.2016.1080p"), news.post("Theirs.2017.1080p")

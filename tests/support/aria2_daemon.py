@@ -1,12 +1,14 @@
-"""A real aria2, told to speak to loopback only."""
+"""A real aria2 that uses only loopback."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
-from schemas.status import ItemId, Phase
-from service.clients.aria2 import Aria2Settings
-from service.clients.sources import parse_torrent
+from mediabus.schemas.status import ItemId, Phase
+from mediabus.service.clients.aria2 import Aria2Settings, session
+from mediabus.service.clients.metainfo import parse_torrent
+from mediabus.service.clients.port import DownloadClient
 from tests.support.daemons import HOST, PASSWORD, Daemon
 
 
@@ -15,10 +17,11 @@ class Aria2(Daemon):
 
     program = "aria2c"
     tells_of_trackers = False
-    vanished = Phase.DOWNLOADING  # it begins anew
+    can_want_nothing = False
+    vanished = Phase.DOWNLOADING  # it starts again
 
     def shown_name(self, name: str, version: str) -> str | None:  # noqa: ARG002
-        """It takes a line's end for a way out of its folder, and percent-encodes other controls."""
+        """It refuses a name with a line break, and percent-encodes other control characters."""
         if "\n" in name:
             return None
         return quote(name) if re.search(r"[\x01-\x1f]", name) else name
@@ -50,8 +53,20 @@ class Aria2(Daemon):
     def kept(self, category: str) -> str | None:  # noqa: ARG002 - it knows none
         return None
 
+    async def want(self, client: DownloadClient, item: ItemId, wanted: Sequence[bool]) -> None:
+        assert isinstance(client, session.Aria2)
+        gid = (await client._must_have(item)).gid
+        indices = [str(index) for index, is_wanted in enumerate(wanted, 1) if is_wanted]
+        await client._rpc.ask(str, "changeOption", gid, {"select-file": ",".join(indices)})
+
     def settings(self, *, name: str = "", password: str = PASSWORD) -> Aria2Settings:
-        return Aria2Settings(name=name or "aria2", url=self.url, password=password, sees_files=True)
+        return Aria2Settings(
+            name=name or "aria2",
+            url=self.url,
+            password=password,
+            sees_files=True,
+            downloads_dir=str(self.downloads),
+        )
 
 
 ARIA2_CONF: Final = """\

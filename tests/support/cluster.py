@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.subjects import (
+from mediabus.schemas.subjects import (
     DEAD_LETTERS_STREAM,
     DOWNLOAD_STATUS_STREAM,
     EVENTS_STREAM,
@@ -53,8 +53,10 @@ class NatsCluster:
         return ",".join(server.url for server in self.servers.values())
 
     def leader(self) -> str | None:
-        """Who leads JetStream itself: makes streams and consumers. None while those that run do
-        not agree, as during an election."""
+        """Return the leader of JetStream itself, which creates streams and consumers.
+
+        None while the running servers do not agree, as during an election.
+        """
         named = set()
         for server in self.servers:
             with contextlib.suppress(OSError):

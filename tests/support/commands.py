@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = (sys.executable, "-m", "service.cli.main")
+PROGRAM = (sys.executable, "-m", "mediabus.main")
 
 
 def environment() -> dict[str, str]:
-    """Ours, without the settings of whoever runs the tests, and with an actor for `publish`."""
+    """The environment without the user's settings, and with an actor for `publish`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MEDIABUS_")}
     return {**kept, "LOGNAME": "tester", "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TZ": "UTC"}
 
@@ -39,9 +39,17 @@ async def start(*args: str, **changes: str) -> asyncio.subprocess.Process:
 
 async def mediabus(*args: str, stdin: bytes = b"", **changes: str) -> Outcome:
     """A command run to its end; ``changes`` are variables of its environment."""
-    process = await start(*args, **changes)
+    return await _ended(await start(*args, **changes), stdin, within=30)
+
+
+async def with_servers(*args: str) -> Outcome:
+    """A command that starts or copies servers, which takes long on a busy machine."""
+    return await _ended(await start(*args), b"", within=90)
+
+
+async def _ended(process: asyncio.subprocess.Process, stdin: bytes, *, within: float) -> Outcome:
     try:
-        out, err = await asyncio.wait_for(process.communicate(stdin), timeout=30)
+        out, err = await asyncio.wait_for(process.communicate(stdin), timeout=within)
     finally:
         if process.returncode is None:
             process.kill()

@@ -3,6 +3,7 @@
 import abc
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -13,18 +14,20 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
+import aiohttp
 import pytest
 
-from schemas.status import ItemId, Phase
-from service.clients import AnyClientSettings
-from service.clients.port import DownloadClient
-from service.clients.qbittorrent import QBittorrentSettings
-from service.clients.qbittorrent import session as qbittorrent
-from service.clients.transmission import TransmissionSettings
+from mediabus.schemas.status import ItemId, Phase
+from mediabus.service.clients import AnyClientSettings
+from mediabus.service.clients.port import DownloadClient
+from mediabus.service.clients.qbittorrent import QBittorrentSettings
+from mediabus.service.clients.qbittorrent import session as qbittorrent
+from mediabus.service.clients.transmission import TransmissionSettings
+from mediabus.service.clients.transmission import session as transmission
 from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
@@ -52,29 +55,46 @@ def needed(program: str) -> str:
     return found
 
 
+@runtime_checkable
+class SelectsFiles(Protocol):
+    """A daemon that can leave out files of a torrent."""
+
+    async def want(self, client: DownloadClient, item: ItemId, wanted: Sequence[bool]) -> None:
+        """Select the files of a torrent that are wanted, in their order, and deselect the rest."""
+
+
 class Daemon(abc.ABC):
-    """One daemon, its profile and its process, and what is true of its kind. Made by
-    ``started``."""
+    """One daemon, its profile and its process, and the properties of its kind.
+
+    ``started`` makes one.
+    """
 
     program: str
     scheme = "http"
     vanished = Phase.FAILED
     """What it calls a complete download whose files are gone, once it was started again."""
+    vanished_otherwise: frozenset[Phase] = frozenset()
+    """What it may call it too, depending on what it had saved."""
 
+    patience = 20.0
+    """Seconds in which it does what it is asked to."""
     forgets_connections = False
-    """Whether it cannot be told from one that was restarted, after it was out of reach."""
+    """Whether an outage looks like a restart."""
     has_password = True
     tells_of_trackers = True
-    """Whether it says what its trackers say."""
+    """Whether it reports tracker messages."""
     dies_of_a_full_disk = False
     """Whether it may."""
-    not_writable = "Not a directory"
-    """Of its words about a directory that it cannot write."""
+    not_writable: tuple[str, ...] = ("Not a directory",)
+    """Part of its message about an unwritable directory."""
 
     def __init_subclass__(cls) -> None:
         """Another version of its program is tried where ``MEDIABUS_TEST_<KIND>`` names one."""
         if named := os.environ.get(f"MEDIABUS_TEST_{cls.__name__.upper()}"):
             cls.program = named
+
+    can_want_nothing = True
+    """Whether all files of a torrent can be deselected."""
 
     def shown_name(self, name: str, version: str) -> str | None:  # noqa: ARG002 - one changed
         """What it makes of a download's name; None if it refuses it."""
@@ -103,8 +123,10 @@ class Daemon(abc.ABC):
     @classmethod
     @contextlib.contextmanager
     def started(cls, *, disk: int | None = None) -> Iterator[Self]:
-        """A running one, ended on leaving, its profile and downloads removed. ``disk`` in bytes is
-        all the room that its downloads have, if given; nobody but it sees them then."""
+        """Run a daemon. At the end it is killed, and its profile and downloads are removed.
+
+        ``disk`` limits the space of its downloads, in bytes. Only the daemon sees them then.
+        """
         with tempfile.TemporaryDirectory(prefix=f"mediabus-{cls.__name__.lower()}-") as home:
             daemon = cls(Path(home))
             daemon.disk = disk
@@ -149,8 +171,10 @@ class Daemon(abc.ABC):
         self._wait_for_port(time.monotonic() + within)
 
     def _own_disk(self) -> list[str]:
-        """What to put before the command, so that it runs with a small disk of its own. That is
-        gone when it ends."""
+        """Return the command that runs another one with a small disk of its own.
+
+        The disk is gone when that command ends.
+        """
         if self.disk is None:
             return []
         mount = f'mount -t tmpfs -o size={self.disk} none "$0" && exec "$@"'
@@ -162,22 +186,22 @@ class Daemon(abc.ABC):
         return self._process is not None and self._process.poll() is None
 
     def stop(self, *, within: float = 15.0) -> None:
-        """Ask it to leave and wait; it keeps what it knows. By force when it does not listen."""
+        """Stop it orderly, so that it saves its state. Kill it if it does not stop."""
         self._end(signal.SIGTERM, within)
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill it with SIGKILL."""
         self._end(signal.SIGKILL, 10.0)
 
     def pause(self) -> None:
-        """Stop it in the middle of whatever it does, until ``resume``."""
+        """Stop it (SIGSTOP) until ``resume``."""
         process = self._process
         assert process is not None
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Let it go on as if nothing had been."""
+        """Continue it (SIGCONT)."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -210,8 +234,10 @@ class Daemon(abc.ABC):
 
 
 def libtorrent_name(name: str) -> str:
-    """What libtorrent makes of a download's name (sanitize_append_path_element): no control
-    characters, no marks of direction, at most 240 bytes."""
+    """Return a download's name as libtorrent changes it (sanitize_append_path_element).
+
+    It has no control characters, no marks of direction, and at most 240 bytes.
+    """
     plain = re.sub(r"[\x01-\x1f]", "_", re.sub("[\u200e\u200f\u202a-\u202e]", "", name))
     return plain.encode()[:240].decode(errors="ignore")
 
@@ -248,6 +274,13 @@ class QBittorrent(Daemon):
         assert isinstance(client, qbittorrent.QBittorrent)
         await client._rpc.call("POST", "auth/logout")
 
+    async def want(self, client: DownloadClient, item: ItemId, wanted: Sequence[bool]) -> None:
+        assert isinstance(client, qbittorrent.QBittorrent)
+        for index, is_wanted in enumerate(wanted):
+            fields = {"hash": item, "id": str(index), "priority": str(int(is_wanted))}
+            form = functools.partial(aiohttp.FormData, fields)
+            await client._rpc.call("POST", "torrents/filePrio", form=form)
+
     def settings(self, *, name: str = "", password: str = PASSWORD) -> QBittorrentSettings:
         return QBittorrentSettings(
             name=name or "qbittorrent", url=self.url, username=USERNAME, password=password
@@ -259,6 +292,7 @@ class Transmission(Daemon):
 
     program = "transmission-daemon"
     dies_of_a_full_disk = True  # once in six times, 3.00
+    not_writable = ("Not a directory", "Unable to save resume file")  # the second since 4.1
 
     def configure(self) -> None:
         configuration = TRANSMISSION_JSON | {
@@ -279,6 +313,19 @@ class Transmission(Daemon):
     def shown_name(self, name: str, version: str) -> str:
         """3.00 writes U+1F3AC as five hex digits, which is another letter and a C to JSON."""
         return name.replace("\N{CLAPPER BOARD}", "\u1f3ac") if version == "3.00" else name
+
+    async def want(self, client: DownloadClient, item: ItemId, wanted: Sequence[bool]) -> None:
+        assert isinstance(client, transmission.Transmission)
+        unwanted = [index for index, is_wanted in enumerate(wanted) if not is_wanted]
+        # A list that is empty means all of them.
+        if rest := [index for index, is_wanted in enumerate(wanted) if is_wanted]:
+            await client._rpc.call(
+                dict[str, object], "torrent-set", ids=[item], **{"files-wanted": rest}
+            )
+        if unwanted:
+            await client._rpc.call(
+                dict[str, object], "torrent-set", ids=[item], **{"files-unwanted": unwanted}
+            )
 
     def settings(self, *, name: str = "", password: str = PASSWORD) -> TransmissionSettings:
         return TransmissionSettings(

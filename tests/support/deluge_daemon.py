@@ -2,12 +2,14 @@
 
 import json
 import pickletools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from schemas.status import ItemId
-from service.clients.deluge import DelugeSettings
-from service.clients.deluge.states import label_of
+from mediabus.schemas.status import ItemId
+from mediabus.service.clients.deluge import DelugeSettings, session
+from mediabus.service.clients.deluge.states import label_of
+from mediabus.service.clients.port import DownloadClient
 from tests.support.daemons import HOST, USERNAME, Daemon, libtorrent_name
 
 PASSWORD: Final = "open sesame, ünïcode"
@@ -58,6 +60,11 @@ class Deluge(Daemon):
 
     def kept(self, category: str) -> str | None:
         return label_of(category)
+
+    async def want(self, client: DownloadClient, item: ItemId, wanted: Sequence[bool]) -> None:
+        assert isinstance(client, session.Deluge)
+        priorities = {"file_priorities": tuple(4 * is_wanted for is_wanted in wanted)}
+        await client._rpc.call("core.set_torrent_options", (item,), priorities)
 
     def settings(self, *, name: str = "", password: str = PASSWORD) -> DelugeSettings:
         return DelugeSettings(

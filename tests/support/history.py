@@ -1,11 +1,11 @@
-"""The table ``events`` as tests see it, and the command line told where both servers are."""
+"""The table ``events`` as tests see it, and the command line with the URLs of both servers."""
 
 from typing import Any
 
-from consumers.daemon import Delivery
-from schemas.envelope import Envelope
-from service.runtime.database import Pool
-from service.runtime.settings import Settings
+from mediabus.consumers.daemon import Delivery
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import Settings
+from mediabus.schemas.envelope import Envelope
 from tests.support import commands
 
 

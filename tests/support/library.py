@@ -1,5 +1,7 @@
-"""A whole mediabus in the test's process, used as a user would: requests over NATS, events read
-from PostgreSQL."""
+"""A whole mediabus in the process of the test, used as a user would.
+
+Requests go over NATS, events are read from PostgreSQL.
+"""
 
 import asyncio
 import contextlib
@@ -9,16 +11,17 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from schemas.commands import ACTOR_ID_HEADER, ACTOR_TYPE_HEADER
-from schemas.identity import Actor
-from service.cli.parts import Part, monitor_part, operations_part, persister_part, working
-from service.clients import AnyClientSettings
-from service.runtime.bus import connect
-from service.runtime.database import Pool, open_pool
-from service.runtime.settings import MonitorSettings, Settings
+from mediabus.runtime.nats.bus import connect
+from mediabus.runtime.postgres.database import Pool, open_pool
+from mediabus.runtime.settings import MonitorSettings, Settings
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.requests import ACTOR_ID_HEADER, ACTOR_TYPE_HEADER
+from mediabus.service.clients import AnyClientSettings
+from mediabus.wiring.parts import parts_of, working
+from mediabus.wiring.registry import MONITOR, PERSIST, SERVICE, Process
 from tests.support.eventually import eventually
 
-ALL: Sequence[Part] = (operations_part, monitor_part, persister_part)
+ALL: Sequence[Process] = (SERVICE, MONITOR, PERSIST)
 USER = Actor("user", "42")
 
 EVENTS = """
@@ -97,14 +100,17 @@ def with_clients(settings: Settings, *clients: AnyClientSettings, **monitor: flo
 
 
 @contextlib.asynccontextmanager
-async def library(settings: Settings, parts: Sequence[Part] = ALL) -> AsyncIterator[Library]:
-    """A running mediabus, each part with connections of its own as in processes of their own."""
+async def library(settings: Settings, processes: Sequence[Process] = ALL) -> AsyncIterator[Library]:
+    """A running mediabus, each process with its own connections."""
     async with contextlib.AsyncExitStack() as stack:
-        works = [await stack.enter_async_context(working(settings, 0, (part,))) for part in parts]
+        works = [
+            await stack.enter_async_context(working(settings, 0, parts_of(settings, (process,))))
+            for process in processes
+        ]
         bus = await stack.enter_async_context(connect(settings.nats, name="user", wait=10))
         pool = await stack.enter_async_context(open_pool(settings.database, size=2))
         user = Library(bus.nc, pool)
-        if operations_part in parts:
+        if SERVICE in processes:
             await eventually(lambda: answers(user), within=10)
         yield user
         for work in works:

@@ -6,13 +6,13 @@ from uuid import UUID
 
 import msgspec
 
-from schemas.commands import DownloadState
-from schemas.events import Event
-from schemas.identity import Actor
-from schemas.status import DownloadStatus, Phase
-from service.downloads.row import Ask, DownloadRow, Transition
-from service.monitor import lifecycle
-from service.monitor.lifecycle import Gone, Step
+from mediabus.schemas.events import Event
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.requests import DownloadState
+from mediabus.schemas.status import DownloadStatus, Phase
+from mediabus.service.downloads.row import Ask, DownloadRow, Transition
+from mediabus.service.monitor.follow import lifecycle
+from mediabus.service.monitor.follow.lifecycle import Gone, Step
 
 USER = Actor("user", "42")
 STALLED_AFTER = 3600
@@ -68,7 +68,7 @@ def next_step(before: DownloadRow, seen: DownloadStatus | Gone) -> Step:
 
 def told(step: object) -> list[tuple[type[Event], Actor]]:
     assert isinstance(step, Transition), step
-    return [(type(said.event), said.actor) for said in step.events if said.event and said.actor]
+    return [(type(fact.event), fact.actor) for fact in step.events]
 
 
 BUSY = (Phase.QUEUED, Phase.METADATA, Phase.DOWNLOADING)

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from nats.errors import Error as NatsError
 
-from schemas.commands import CORRELATION_HEADER
-from service.runtime.bus import Bus, PublishFailed
+from mediabus.runtime.nats.bus import Bus, PublishFailed
+from mediabus.schemas.operations.requests import CORRELATION_HEADER
 from tests.support.cluster import ELECTED_WITHIN
 from tests.support.eventually import eventually
 from tests.support.library import Library
@@ -17,15 +17,16 @@ from tests.support.stream import event
 
 USERS = 8
 ANSWER_WITHIN = 1.0
-"""Seconds that a user waits for a reply; one whose server was killed waits in vain."""
+"""Seconds that a user waits for a reply; a request to a killed server gets none."""
 
 GOES_ON_WITHIN = 5.0
 
 
 class Load:
-    """Users who perform operations, and programs that publish, all the while; and when each was
-    last answered. What must be stored: ``operations``, which are correlation ids, and what was
-    ``published``, ids of events."""
+    """Users who perform operations, and programs that publish, and when each last got an answer.
+
+    ``operations`` (correlation ids) and ``published`` (ids of events) must be stored in the end.
+    """
 
     def __init__(self, library: Library, bus: Bus) -> None:
         self._library = library

@@ -1,4 +1,4 @@
-"""A monitor in the test's process beside scripted clients, and what came of it."""
+"""A monitor of scripted clients in the process of the test, and its results."""
 
 import asyncio
 import contextlib
@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from schemas.status import ClientName, ItemId, Phase
-from service.downloads.shown import read
-from service.monitor.monitor import monitor
-from service.outbox.outbox import open_outbox
-from service.runtime.bus import Bus
-from service.runtime.database import Pool
-from service.runtime.settings import MonitorSettings, Settings
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import MonitorSettings
+from mediabus.schemas.status import ClientName, ItemId, Phase
+from mediabus.service.downloads.bucket import read
+from mediabus.service.monitor.monitor import monitor
+from mediabus.service.outbox.outbox import open_outbox
 from tests.support.scripted import ScriptedSettings
 
 INSERT = """
@@ -28,10 +28,10 @@ VALUES ($1, 'It', $2, 'script', $3, 'torrent', $4, $5,
 
 @contextlib.asynccontextmanager
 async def monitored(pool: Pool, bus: Bus, *clients: ScriptedSettings) -> AsyncIterator[None]:
-    """A monitor of scripted clients that must not end by itself."""
+    """A monitor of scripted clients, which must not end unexpectedly."""
     quick = MonitorSettings(unreachable_after=0.5, removed_after=0.5, discovered_after=0.3)
     async with open_outbox(pool, bus) as outbox:
-        work = monitor(bus, pool, outbox, Settings(monitor=quick), clients)
+        work = monitor(bus, pool, outbox, quick, clients)
         working = asyncio.create_task(work)
         try:
             yield

@@ -108,8 +108,11 @@ def _nzb_file(file: File) -> str:
 
 
 class NewsServer:
-    """The articles that were posted, and how the server serves them. Its switches may be thrown at
-    any time: ``username`` and ``password``, ``missing`` message ids, and ``hold``."""
+    """The posted articles, and how the server serves them.
+
+    The switches ``username``, ``password``, ``missing`` (message ids) and ``hold`` may change
+    at any time.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
-from service.runtime.database import Pool
-from service.runtime.settings import DatabaseSettings
+from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.settings import DatabaseSettings
 
 
 @contextlib.asynccontextmanager

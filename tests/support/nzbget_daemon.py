@@ -1,9 +1,9 @@
 """A real NZBGet with a throw-away profile; its only news server is the test's."""
 
-from schemas.status import ItemId, Phase
-from service.clients.nzbget import NzbGetSettings
-from service.clients.nzbget.session import NzbGet as Session
-from service.clients.port import DownloadClient
+from mediabus.schemas.status import ItemId, Phase
+from mediabus.service.clients.nzbget import NzbGetSettings
+from mediabus.service.clients.nzbget.session import NzbGet as Session
+from mediabus.service.clients.port import DownloadClient
 from tests.support.daemons import HOST
 from tests.support.usenet_daemon import UsenetDaemon
 

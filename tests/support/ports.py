@@ -1,4 +1,4 @@
-"""Loopback ports that nobody listens on."""
+"""Free ports on loopback."""
 
 import random
 import socket

@@ -13,17 +13,17 @@ from typing import Literal
 
 import msgspec
 
-from service.runtime.settings import Settings
+from mediabus.runtime.settings import Settings
 from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
-RUN = "from service.cli.main import main; main()"
+RUN = "from mediabus.main import main; main()"
 
-Name = Literal["service", "monitor", "persist"]
+Name = Literal["service", "monitor", "persist", "web"]
 
 
 class Process:
-    """`mediabus service`, `monitor` or `persist`, on a health port of its own."""
+    """`mediabus service`, `monitor` or `persist`, on a separate health port."""
 
     def __init__(self, name: Name, settings: Settings, directory: Path) -> None:
         self.name = name
@@ -38,10 +38,13 @@ class Process:
             "MEDIABUS_NATS_REPLICAS": str(settings.nats.replicas),
             "MEDIABUS_DATABASE_URL": settings.database.url or "",
             "MEDIABUS_HTTP_PORT": str(self.port),
+            "MEDIABUS_DATA_DIR": str(directory / "data"),
+            "MEDIABUS_WEB_AUTH": settings.web.auth,
             "MEDIABUS_LOG_FORMAT": "json",
             "MEDIABUS_DOWNLOADS_ALLOWED_HOSTS": ",".join(
                 settings.downloads.allowed_hosts or ["::1"]
             ),
+            **({"MEDIABUS_INGEST_TOKEN": token} if (token := settings.ingest.token) else {}),
             "MEDIABUS_MONITOR_UNREACHABLE_AFTER": str(settings.monitor.unreachable_after),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +56,7 @@ class Process:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts it and does not wait; see ``wait_until_ready``."""
+        """Start it without waiting; see ``wait_until_ready``."""
         self._said_before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -66,7 +69,7 @@ class Process:
 
     @property
     def is_ready(self) -> bool:
-        """Whether ``/readyz`` says so. Fails where the process has ended by itself."""
+        """Return whether ``/readyz`` is 200. Fails if the process has ended."""
         assert self._process
         words = self.log.read_text(errors="replace")[-2000:]
         assert self._process.poll() is None, f"{self.name} ended by itself; it says: {words}"
@@ -80,7 +83,7 @@ class Process:
         return False
 
     def says(self, event: str, **more: str) -> bool:
-        """Whether its log has such a line since it was started last."""
+        """Return whether its log has such a line since its last start."""
         for line in self.log.read_bytes()[self._said_before :].splitlines():
             with contextlib.suppress(msgspec.DecodeError):
                 said = msgspec.json.decode(line)
@@ -89,21 +92,21 @@ class Process:
         return False
 
     def pause(self) -> None:
-        """Stops it in the middle of whatever it does, until ``resume``."""
+        """Stop it (SIGSTOP) until ``resume``."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Lets it go on as if nothing had been."""
+        """Continue it (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """Ends it at once: kill -9."""
+        """Kill it with SIGKILL."""
         if self._process:
             self._process.kill()
             self._process.wait()
 
     def stop(self) -> int:
-        """Asks it to leave and answers its exit code. By force when it stays for 15 s."""
+        """Send SIGTERM and return the exit code. Kill it after 15 s."""
         assert self._process
         self._process.terminate()
         try:
@@ -114,15 +117,16 @@ class Process:
 
 
 def clients_toml(settings: Settings) -> str:
-    """The clients as TOML: the one part of the settings that no variable can say."""
+    """The clients and applications as TOML: what no variable can say."""
     lines = []
-    for client in settings.clients:
-        lines.append("[[clients]]")
-        lines += [
-            f"{key} = {msgspec.json.encode(value).decode()}"
-            for key, value in client.items()
-            if value is not None
-        ]
+    for name, tables in (("clients", settings.clients), ("apps", settings.apps)):
+        for table in tables:
+            lines.append(f"[[{name}]]")
+            lines += [
+                f"{key} = {msgspec.json.encode(value).decode()}"
+                for key, value in table.items()
+                if value is not None
+            ]
     return "\n".join(lines)
 
 

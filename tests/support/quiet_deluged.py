@@ -1,4 +1,4 @@
-"""Runs deluged so that it speaks to loopback only, whatever its ``core.conf`` says.
+"""Run deluged on loopback only, with any ``core.conf``.
 
 A program of its own, for the Python of ``deluged``, which is where Deluge and libtorrent are.
 Deluge makes its session with everything on (DHT, UPnP, NAT-PMP, local peers) and applies its

@@ -3,10 +3,10 @@
 Debian has it in contrib, as ``sabnzbdplus``.
 """
 
-from schemas.status import ItemId, Phase
-from service.clients.port import DownloadClient
-from service.clients.sabnzbd import SabnzbdSettings
-from service.clients.sabnzbd.session import Sabnzbd as Session
+from mediabus.schemas.status import ItemId, Phase
+from mediabus.service.clients.port import DownloadClient
+from mediabus.service.clients.sabnzbd import SabnzbdSettings
+from mediabus.service.clients.sabnzbd.session import Sabnzbd as Session
 from tests.support.daemons import HOST
 from tests.support.usenet_daemon import UsenetDaemon
 
@@ -17,6 +17,8 @@ class Sabnzbd(UsenetDaemon):
     """sabnzbdplus."""
 
     program = "sabnzbdplus"
+    patience = 60.0
+    """A connection of SABnzbd 5.1 can hang until its own timeout of 20 s, before it goes on."""
     refuses_the_same_again = False  # unless it is configured to
     one_article_missing = (Phase.COMPLETED, "missing")
 
@@ -45,7 +47,8 @@ class Sabnzbd(UsenetDaemon):
         return [self.executable, "--config-file", ini, "--browser", "0", "--logging", "0"]
 
     def keeps(self, item: ItemId) -> bool:
-        return any((self.home / "unfinished").glob(f"*/__ADMIN__/{item}"))
+        queues = (self.home / "admin").glob("queue*.sab")
+        return any(item.encode() in queue.read_bytes() for queue in queues)
 
     def settings(self, *, name: str = "", password: str = API_KEY) -> SabnzbdSettings:
         return SabnzbdSettings(name=name or "sabnzbd", url=self.url, password=password)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from schemas.status import DownloadStatus, ItemId, Phase, Protocol
-from service.clients.port import (
+from mediabus.schemas.status import DownloadStatus, ItemId, Phase, Protocol
+from mediabus.service.clients.port import (
     ClientRefused,
     ClientUnavailable,
     Delta,
@@ -17,7 +17,7 @@ from service.clients.port import (
     Snapshot,
     Source,
 )
-from service.clients.settings import ClientSettings
+from mediabus.service.clients.settings import ClientSettings
 
 
 class Script:
@@ -32,6 +32,8 @@ class Script:
         self.answers_after = 0.0  # seconds
         self.looks = 0  # that were answered, or not
         self.restarted = False
+        self.whole = False  # whether every look shows all, as usenet clients do
+        self.warning: str | None = None
 
     def show(self, item: str, phase: str, **facts: Any) -> None:
         status = {"client": "script", "item": item, "title": item, "phase": phase, **facts}
@@ -54,9 +56,9 @@ class Script:
             self.away_for -= 1
             raise ClientUnavailable("connection", "no answer")
         before, self.shown = self.shown, dict(self.items)
-        if before is None:
+        if before is None or self.whole:
             restarted, self.restarted = self.restarted, False
-            return Snapshot(list(self.items.values()), restarted)
+            return Snapshot(list(self.items.values()), restarted, self.warning)
         changed = [status for item, status in self.items.items() if before.get(item) != status]
         return Delta(changed, list(before.keys() - self.items.keys()))
 
@@ -72,6 +74,16 @@ class Script:
     async def remove(self, item: ItemId, *, delete_files: bool) -> None:
         assert delete_files in {True, False}
         self.items.pop(item, None)
+
+
+class AlwaysListed:
+    """A list that every download is in."""
+
+    def lists(self, item: ItemId, *, since: float) -> bool:
+        return bool(item) and since >= 0
+
+    def poll_soon(self) -> float:
+        return 0.0
 
 
 SCRIPTS: dict[str, Script] = {}
@@ -94,3 +106,17 @@ def scripted(name: str = "script") -> tuple[Script, ScriptedSettings]:
     url = f"script:{len(SCRIPTS)}"
     script = SCRIPTS[url] = Script()
     return script, ScriptedSettings(name=name, url=url, poll_active=0.1, poll_idle=0.1)
+
+
+class ScriptedUsenetSettings(ScriptedSettings, frozen=True, kw_only=True, tag="scripted_usenet"):
+    """The same for a client of usenet."""
+
+    protocol: ClassVar[Protocol] = "usenet"
+
+
+def scripted_usenet(name: str = "script") -> tuple[Script, ScriptedUsenetSettings]:
+    """As ``scripted``, of a usenet client, which always shows all that it has."""
+    script, settings = scripted(name)
+    script.whole = True
+    facts = msgspec.structs.asdict(settings)
+    return script, ScriptedUsenetSettings(**facts)

@@ -24,8 +24,10 @@ HOST = "127.0.0.1"
 
 
 def require_program(name: str) -> str:
-    """The path of a program that no wheel brings. Without it a test is skipped, and fails where CI
-    is set."""
+    """Return the path of a program that no wheel contains.
+
+    Without it, the test is skipped, or fails if CI is set.
+    """
     found = shutil.which(name)
     if found is None:
         reason = f"{name} is not installed"
@@ -180,8 +182,10 @@ class PostgresServer(Server):
         return False
 
     def kill(self) -> None:
-        """Ends it without a checkpoint, as a crash would: it recovers from its log at the next
-        start. SIGQUIT, for a postmaster that is killed leaves children who bar the restart."""
+        """End it without a checkpoint, as a crash would: the next start recovers from its log.
+
+        It gets SIGQUIT, because the children of a killed postmaster would prevent a restart.
+        """
         self._end(signal.SIGQUIT)
 
 
@@ -236,7 +240,7 @@ def nats_server(
 def postgres_server(
     directory: Path, port: int | None = None, config_extra: str = ""
 ) -> Iterator[PostgresServer]:
-    """A running PostgreSQL of one's own, for tests that stop or kill it; ended on leaving."""
+    """A separate PostgreSQL, for tests that stop or kill it; stopped on exit."""
     server = PostgresServer(directory, port or free_port(), config_extra)
     yield from _running(server)
 

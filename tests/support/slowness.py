@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from service.runtime.database import Pool
+from mediabus.runtime.postgres.database import Pool
 
 # One writer at a time: each by itself would have this rate.
 SLOW_DOWN = """
@@ -44,8 +44,10 @@ def memory_of(pid: int) -> float:
 
 
 async def memory_of_postgres(pool: Pool) -> float:
-    """The most that one of PostgreSQL's processes has in memory, in MB. They share buffers, which
-    count for each."""
+    """Return the memory of PostgreSQL's largest process, in MB.
+
+    They share buffers, which count for each.
+    """
     most = 0.0
     for row in await pool.fetch(OF_POSTGRES):
         with contextlib.suppress(OSError, StopIteration):  # it has just ended

@@ -1,4 +1,4 @@
-"""Events for tests that care about the way and not about the words, and a look into the stream."""
+"""Events for tests that check delivery and not content, and a view of the stream."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -8,13 +8,13 @@ import msgspec
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
-from schemas.envelope import Envelope
-from schemas.events import JobExecuted
-from schemas.identity import Actor, Resource
-from schemas.subjects import EVENTS_STREAM
-from service.outbox.outbox import RECORD, arguments
-from service.runtime.bus import Bus
-from service.runtime.database import Connection, Pool
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.postgres.database import Connection, Pool
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import JobExecuted
+from mediabus.schemas.identity import Actor, Resource
+from mediabus.schemas.subjects import EVENTS_STREAM
+from mediabus.service.outbox.outbox import RECORD, arguments
 
 JOB = Actor("job", "nightly")
 
@@ -48,6 +48,6 @@ async def names(bus: Bus) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-    """A transaction of somebody else's, committed on leaving."""
+    """A transaction of another session, committed on exit."""
     async with pool.acquire() as connection, connection.transaction():
         yield connection

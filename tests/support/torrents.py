@@ -14,7 +14,9 @@ import bencode2
 import libtorrent
 from aiohttp import web
 
-from schemas.status import ItemId
+from mediabus.schemas.status import ItemId
+from mediabus.service.clients.port import TorrentFile
+from mediabus.service.clients.sources import infohashes
 
 HOST = "127.0.0.1"
 PIECE = 16 * 1024
@@ -32,7 +34,7 @@ ALONE: "libtorrent.settings_pack" = {
     "alert_mask": 0,
     "unchoke_interval": 1,
 }
-"""A session that speaks to loopback only, and only to whom it is told about."""
+"""A session that uses only loopback, and only peers that it is given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,28 @@ def make_torrent(name: str, payload: bytes, announce: str, *, private: bool = Tr
     )
 
 
+def make_folder(name: str, files: dict[str, bytes], announce: str) -> Shared:
+    """A torrent (version 1) of a folder with these files."""
+    payload = b"".join(files.values())
+    hashes = [hashlib.sha1(payload[i : i + PIECE]).digest() for i in range(0, len(payload), PIECE)]
+    info = {
+        b"files": [{b"length": len(it), b"path": [file.encode()]} for file, it in files.items()],
+        b"name": name.encode(),
+        b"piece length": PIECE,
+        b"pieces": b"".join(hashes),
+        b"private": 1,
+    }
+    infohash = hashlib.sha1(bencode2.bencode(info)).hexdigest()
+    return Shared(
+        name=name,
+        size=len(payload),
+        content=bencode2.bencode({b"announce": announce.encode(), b"info": info}),
+        infohash=ItemId(infohash),
+        magnet=f"magnet:?xt=urn:btih:{infohash}",
+        payload=payload,
+    )
+
+
 class Swarm:
     """The seeder of all that is shared, and the tracker that tells where it is."""
 
@@ -86,15 +110,41 @@ class Swarm:
         rate: int = 0,
         private: bool = True,
     ) -> Shared:
-        """Seed ``size`` random bytes as a file called ``name``, at ``rate`` bytes a second to all
-        comers together (0: as fast as it goes). The magnet link of a private one finds no metadata:
-        peers do not exchange it."""
+        """Seed ``size`` random bytes as a file called ``name``.
+
+        ``rate`` is in bytes per second for all peers together; 0 means without limit. The magnet
+        link of a private torrent finds no metadata: peers do not exchange it.
+        """
         payload = random.randbytes(size)
         shared = make_torrent(name, payload, self.tracker, private=private)
         (self._directory / name).write_bytes(payload)
+        return self._seed(shared, rate)
+
+    def share_folder(self, name: str, sizes: dict[str, int], *, rate: int = 0) -> Shared:
+        """As ``share``, a folder with files of these sizes."""
+        files = {file: random.randbytes(size) for file, size in sizes.items()}
+        (self._directory / name).mkdir()
+        for file, content in files.items():
+            (self._directory / name / file).write_bytes(content)
+        return self._seed(make_folder(name, files, self.tracker), rate)
+
+    def share_hybrid(self, name: str, *, size: int = 1 << 20, rate: int = 0) -> Shared:
+        """As ``share``, a torrent of versions 1 and 2 whose magnet link names version 1 alone."""
+        payload = random.randbytes(size)
+        (self._directory / name).write_bytes(payload)
+        made = libtorrent.create_torrent([libtorrent.create_file_entry(name, size)], PIECE)
+        made.add_tracker(self.tracker)
+        libtorrent.set_piece_hashes(made, str(self._directory))
+        content = libtorrent.bencode(made.generate())
+        version_1 = infohashes(TorrentFile(content))[0]
+        query = urllib.parse.urlencode({"dn": name, "tr": self.tracker})
+        magnet = f"magnet:?xt=urn:btih:{version_1}&{query}"
+        return self._seed(Shared(name, size, content, version_1, magnet, payload), rate)
+
+    def _seed(self, shared: Shared, rate: int) -> Shared:
         torrent = libtorrent.load_torrent_buffer(shared.content)
         torrent.save_path = str(self._directory)
-        torrent.trackers = []  # the daemon under test is told where we are; we announce nothing
+        torrent.trackers = []  # the test gives the daemon the address of the seeder
         torrent.flags = libtorrent.torrent_flags.seed_mode
         self._handles[bytes.fromhex(shared.infohash)] = self._session.add_torrent(torrent)
         self.limit(shared, rate)

@@ -3,8 +3,8 @@
 import abc
 from pathlib import Path
 
-from schemas.status import Phase
-from service.clients.port import DownloadClient
+from mediabus.schemas.status import Phase
+from mediabus.service.clients.port import DownloadClient
 from tests.support.daemons import Daemon
 from tests.support.ports import free_port
 

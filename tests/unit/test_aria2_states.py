@@ -1,14 +1,13 @@
 """Every word of aria2's own, and what we take it for."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.status import ClientName, FailureReason, Phase
-from service.clients.aria2 import Aria2Settings
-from service.clients.aria2.rpc import rpc_url
-from service.clients.aria2.states import (
+from mediabus.schemas.status import ClientName, FailureReason, Phase
+from mediabus.service.clients.aria2 import Aria2Settings
+from mediabus.service.clients.aria2.rpc import rpc_url
+from mediabus.service.clients.aria2.states import (
     REASONS,
     STATUSES,
     BitTorrent,
@@ -16,7 +15,6 @@ from service.clients.aria2.states import (
     File,
     Info,
     Uri,
-    delete,
     name_of,
     newest,
     phase_of,
@@ -67,9 +65,7 @@ def test_every_status_of_the_table_is_tried_here() -> None:
 
 @pytest.mark.parametrize("word", ["active", "paused", "waiting"])
 @pytest.mark.parametrize("facts", [{"seeder": True}, {"completed_length": 100}])
-def test_what_has_all_its_bytes_is_completed_seeding_or_not(
-    word: str, facts: dict[str, Any]
-) -> None:
+def test_a_download_with_all_its_bytes_is_completed(word: str, facts: dict[str, Any]) -> None:
     status = status_of(CLIENT, download(word, **facts), "Dune")
 
     assert (status.phase, status.progress) == (Phase.COMPLETED, 1.0)
@@ -77,7 +73,7 @@ def test_what_has_all_its_bytes_is_completed_seeding_or_not(
 
 @pytest.mark.parametrize("word", ["active", "paused", "waiting"])
 @pytest.mark.parametrize("facts", [{"verified_length": 0}, {"verify_integrity_pending": True}])
-def test_what_is_checked_is_not_completed_yet(word: str, facts: dict[str, Any]) -> None:
+def test_a_download_in_a_check_is_not_completed(word: str, facts: dict[str, Any]) -> None:
     assert phase_of(download(word, completed_length=100, **facts)) is Phase.CHECKING
 
 
@@ -100,7 +96,7 @@ def test_metadata_are_never_a_completed_download(word: str, phase: Phase) -> Non
     assert (status.size, status.downloaded, status.progress) == (None, 0, 0.0)
 
 
-def test_a_download_that_is_no_torrent_goes_by_its_gid() -> None:
+def test_a_download_that_is_not_a_torrent_has_its_gid_as_id() -> None:
     plain = download(info_hash="", bittorrent=None)
 
     status = status_of(CLIENT, plain, "a.iso")
@@ -134,7 +130,9 @@ def test_an_error_code_has_its_reason(code: int, reason: FailureReason) -> None:
         (99, "something new", "client_error"),
     ],
 )
-def test_any_other_error_is_told_by_its_words(code: int, words: str, reason: FailureReason) -> None:
+def test_an_unknown_error_code_is_mapped_by_its_message(
+    code: int, words: str, reason: FailureReason
+) -> None:
     failed = status_of(CLIENT, download("error", error_code=code, error_message=words), "Dune")
 
     assert (failed.reason, failed.message) == (reason, words or f"aria2 error {code}")
@@ -163,7 +161,7 @@ def test_of_all_that_has_the_same_infohash_the_download_counts() -> None:
         ([], ""),
     ],
 )
-def test_a_name_is_found_for_what_has_none(files: list[File], name: str) -> None:
+def test_a_download_without_a_name_gets_one(files: list[File], name: str) -> None:
     assert name_of(files) == name
 
 
@@ -182,47 +180,6 @@ def test_the_rpc_is_found_from_any_of_its_addresses(url: str, rpc: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "nas:6800", "ws://nas:6800", "http://"])
-def test_an_address_that_is_none_is_refused_with_the_settings(url: str) -> None:
+def test_an_invalid_address_is_refused_with_the_settings(url: str) -> None:
     with pytest.raises(ValueError, match="url must look like"):
         Aria2Settings(name="a", url=url)
-
-
-def test_files_are_deleted_with_the_directories_that_are_empty_then(tmp_path: Path) -> None:
-    directory = tmp_path / "downloads"
-    episode, extra = directory / "show" / "s1" / "e1.mkv", directory / "show" / "extra.nfo"
-    kept = directory / "kept.mkv"
-    for path in (episode, extra, kept, directory / "show.aria2", directory / "kept.mkv.aria2"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-    delete(directory, [episode, directory / "show" / "never there"])
-    assert extra.exists()
-    assert not episode.parent.exists()
-    delete(directory, [extra])
-
-    assert sorted(path.name for path in directory.iterdir()) == ["kept.mkv", "kept.mkv.aria2"]
-
-
-def test_nothing_outside_of_the_directory_is_deleted(tmp_path: Path) -> None:
-    directory, outside = tmp_path / "downloads", tmp_path / "library"
-    directory.mkdir()
-    outside.mkdir()
-    (outside / "mine.mkv").touch()
-    (directory / "link").symlink_to(outside)
-    (directory / "show").mkdir()
-    (directory / "show" / "mine.mkv").symlink_to(outside / "mine.mkv")
-
-    delete(
-        directory,
-        [
-            outside / "mine.mkv",
-            directory / ".." / "library" / "mine.mkv",
-            directory / "link" / "mine.mkv",
-            directory / "show" / "mine.mkv",
-            Path("library/mine.mkv"),
-            Path("[METADATA]mine.mkv"),
-        ],
-    )
-
-    assert (outside / "mine.mkv").exists()
-    assert not (directory / "show").exists()

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from service.runtime.backport import wait_for
+from mediabus.runtime.backport import wait_for
 
 
-async def test_a_cancellation_counts_though_the_result_is_there_already() -> None:
+async def test_a_cancellation_wins_over_an_available_result() -> None:
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def work() -> None:
@@ -22,7 +22,7 @@ async def test_a_cancellation_counts_though_the_result_is_there_already() -> Non
     assert task.cancelled()
 
 
-async def test_it_gives_the_result_or_gives_up() -> None:
+async def test_wait_for_returns_the_result_or_times_out() -> None:
     async def soon() -> str:
         return "done"
 
@@ -34,7 +34,7 @@ async def test_it_gives_the_result_or_gives_up() -> None:
     assert never.cancelled()
 
 
-async def test_without_time_it_takes_what_is_there() -> None:
+async def test_without_time_an_available_result_is_returned() -> None:
     loop = asyncio.get_running_loop()
     done, never = loop.create_future(), loop.create_future()
     done.set_result("done")

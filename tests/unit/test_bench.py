@@ -28,7 +28,7 @@ def test_a_ratio_is_the_median_of_the_ratios_within_each_run(section: Section) -
     assert section.reached(TWICE) == 4  # not 5, the ratio of the medians
 
 
-def test_what_was_not_measured_is_not_reached(section: Section) -> None:
+def test_an_unmeasured_aim_is_not_reached(section: Section) -> None:
     rows = {text: (reached, verdict) for text, _, reached, verdict in aim_rows(section)}
     assert rows["… / FastStream"] == ("not measured", "")
 

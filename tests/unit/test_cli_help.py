@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from service.cli.main import COMMANDS, cli
+from mediabus.main import COMMANDS, cli
 from tests.support.commands import ROOT, environment
 
 
@@ -33,17 +33,17 @@ def test_every_command_has_a_page_with_examples(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_says_what_their_own_pages_say(name: str) -> None:
+def test_the_list_of_commands_has_the_summaries_of_their_pages(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command
     assert command.help
     assert command.help.split("\n\n")[0].replace("\n", " ") == COMMANDS[name][1]
 
 
-def test_the_first_page_imports_none_of_the_heavy_libraries() -> None:
+def test_the_help_page_imports_no_heavy_library() -> None:
     script = """
 import sys
-from service.cli.main import cli
+from mediabus.main import cli
 cli(["--help"], standalone_mode=False)
 print(sorted({"nats", "asyncpg", "aiohttp", "rich", "msgspec", "asyncio"} & set(sys.modules)))
 """
@@ -53,7 +53,7 @@ print(sorted({"nats", "asyncpg", "aiohttp", "rich", "msgspec", "asyncio"} & set(
     assert done.stdout.decode().splitlines()[-1] == "[]"
 
 
-def test_an_unknown_command_is_said_to_be_unknown() -> None:
+def test_an_unknown_command_is_reported() -> None:
     shown = CliRunner().invoke(cli, ["nonsense"])
     assert shown.exit_code == 2
     assert "No such command 'nonsense'" in shown.output

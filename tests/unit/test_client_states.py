@@ -1,11 +1,16 @@
 """Every word of the download clients' own, and what we take it for."""
 
+import errno
+import os
+
 import pytest
 
-from schemas.status import ClientName, FailureReason, Phase
-from service.clients import transmission
-from service.clients.qbittorrent import states as qbittorrent
-from service.clients.reasons import failure_reason
+from mediabus.schemas.status import ClientName, FailureReason, Phase
+from mediabus.service.clients import os_errors
+from mediabus.service.clients.failure_reasons import failure_reason
+from mediabus.service.clients.qbittorrent import states as qbittorrent
+from mediabus.service.clients.transmission import states as transmission
+from mediabus.service.clients.transmission.rpc import rpc_url
 
 CLIENT = ClientName("attic")
 HASH = "AB" * 20
@@ -50,7 +55,7 @@ def test_every_qbittorrent_state_of_the_table_is_tried_here() -> None:
     assert qbittorrent.STATES.keys() <= QBITTORRENT.keys()
 
 
-def test_what_qbittorrent_does_not_know_is_said_to_be_unknown() -> None:
+def test_an_unknown_state_of_qbittorrent_is_unknown() -> None:
     bare = qbittorrent.Torrent(name="a", state="metaDL", size=-1, completed=-1, progress=-0.5)
 
     status = qbittorrent.status_of(CLIENT, HASH, bare)
@@ -90,7 +95,7 @@ def test_qbittorrent_numbers_are_passed_on() -> None:
         ("error", "", "client_error"),
     ],
 )
-def test_a_qbittorrent_failure_has_a_reason_and_words(
+def test_a_qbittorrent_failure_has_a_reason_and_a_message(
     state: str, why: str, reason: FailureReason
 ) -> None:
     torrent = qbittorrent.Torrent(name="a", state=state)
@@ -173,7 +178,7 @@ def test_a_transmission_status_means(
         ("Something new", "client_error"),
     ],
 )
-def test_a_local_error_of_transmission_is_a_failure_with_its_reason(
+def test_a_local_error_of_transmission_is_a_failure(
     status: int, words: str, reason: FailureReason
 ) -> None:
     failed = transmission.status_of(
@@ -191,7 +196,7 @@ def test_a_tracker_error_of_transmission_is_only_a_message(error: int) -> None:
     assert going_on.message == "gave 404"
 
 
-def test_transmission_numbers_are_passed_on_once_the_metadata_is_there() -> None:
+def test_transmission_numbers_are_reported_once_metadata_exists() -> None:
     known = transmission.status_of(CLIENT, transmission_torrent(eta=60))
     unknown = transmission.status_of(CLIENT, transmission_torrent(metadata=0.5, done=1.0, eta=-2))
 
@@ -210,8 +215,8 @@ def test_transmission_numbers_are_passed_on_once_the_metadata_is_there() -> None
         ("https://nas/torrents", "https://nas/torrents/transmission/rpc"),
     ],
 )
-def test_the_rpc_of_transmission_is_found_from_any_of_its_addresses(url: str, rpc: str) -> None:
-    assert str(transmission.rpc_url(url)) == rpc
+def test_the_rpc_url_of_transmission_follows_from_any_address(url: str, rpc: str) -> None:
+    assert str(rpc_url(url)) == rpc
 
 
 @pytest.mark.parametrize(
@@ -220,8 +225,57 @@ def test_the_rpc_of_transmission_is_found_from_any_of_its_addresses(url: str, rp
         ("write failed: No space left on device", "disk_full"),
         ("open: Read-only file system", "not_writable"),
         ("stat: No such file or directory", "missing_files"),
+        ("Hash check I/O error at chunk 0: Not a directory", "not_writable"),
+        ("Hash check I/O error at chunk 7: Disk quota exceeded", "disk_full"),
+        ("Storage error: [File chunk write error: File too large]", "disk_full"),
+        ("open failed: Permission denied (errno 13)", "not_writable"),
+        ("write failed: errno 28", "disk_full"),
+        ("[Errno 30] /films", "not_writable"),
+        ("mkdir: ENOTDIR", "not_writable"),
+        ("OSError: EDQUOT", "disk_full"),
+        ("Input/output error", "not_writable"),
+        ("Unable to save resume file: No such file or directory", "not_writable"),
+        ("Couldn't create '/films': No such file or directory", "not_writable"),
+        ("Couldn't read '/films': No such file or directory", "missing_files"),
+        ("Unable to save resume file: No space left on device", "disk_full"),
+        ("File name too long", "not_writable"),
+        ("Filename too long", "not_writable"),  # musl
+        ("Quota exceeded", "disk_full"),  # musl
+        ("Disc quota exceeded", "disk_full"),  # macOS
+        ("Stale file handle", "not_writable"),
+        ("Transport endpoint is not connected", "not_writable"),
+        ("Too many open files", "client_error"),
+        ("There is not enough space on the disk", "disk_full"),  # Windows
+        ("Access is denied", "not_writable"),
+        ("The system cannot find the path specified", "missing_files"),
+        ("Auf dem Gerät ist kein Speicherplatz mehr verfügbar", "disk_full"),
+        ("Système de fichiers accessible en lecture seulement", "not_writable"),
+        ("Permiso denegado", "not_writable"),
+        ("设备上没有空间", "disk_full"),
+        ("EXTRA EVENTS", "client_error"),
+        ("errno 99999", "client_error"),
+        ("errno 99999999999999999999", "client_error"),
         ("", "client_error"),
     ],
 )
-def test_words_about_a_failure_name_a_reason(words: str, reason: FailureReason) -> None:
+def test_failure_messages_map_to_a_reason(words: str, reason: FailureReason) -> None:
     assert failure_reason(words) == reason
+
+
+def test_a_title_that_reads_like_an_error_is_not_the_reason() -> None:
+    words = "'No space left on device (2020).mkv': open failed: Permission denied"
+
+    assert failure_reason(words) == "not_writable"
+    assert failure_reason("No space left on device (/films/Permission denied.mkv)") == "disk_full"
+
+
+@pytest.mark.parametrize("name", sorted(os_errors.BY_NAME))
+def test_a_system_error_is_known_by_name_number_and_text(name: str) -> None:
+    number = getattr(errno, name)
+    reason = os_errors.BY_NAME[name]
+
+    assert failure_reason(f"it failed: {name}") == reason
+    assert failure_reason(f"it failed: errno {number}") == reason
+    text = os.strerror(number)
+    if text.isascii() and not text.startswith("Invalid or incomplete"):
+        assert failure_reason(f"it failed: {text}") == reason

@@ -3,18 +3,19 @@
 import contextlib
 import datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from schemas import codec
-from schemas.codec import InvalidEvent
-from schemas.envelope import Envelope
-from schemas.events import EVENT_TYPES, DownloadFailed, JobExecuted
-from schemas.examples import example
-from schemas.identity import Actor, Resource, uuid7
+from mediabus.schemas import codec
+from mediabus.schemas.codec import InvalidEvent
+from mediabus.schemas.docs.examples import example
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import EVENT_TYPES, DownloadFailed, JobExecuted
+from mediabus.schemas.identity import Actor, Resource, uuid7
 
 TEXT = some.text(some.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 NAME = TEXT.filter(bool)
@@ -42,7 +43,7 @@ def envelopes(draw: some.DrawFn) -> Envelope:
         type=event_type,
         time=draw(MOMENTS),
         source=draw(NAME),
-        category=draw(NAME),
+        category=event.category if event else draw(NAME),
         severity=draw(some.sampled_from(["info", "warning", "error"])),
         actor=draw(some.none() | some.builds(Actor, some.just("job"), NAME)),
         resource=draw(some.none() | some.builds(Resource, KIND, NAME)),
@@ -54,31 +55,29 @@ def envelopes(draw: some.DrawFn) -> Envelope:
 
 
 @given(envelopes())
-def test_what_is_encoded_is_decoded(envelope: Envelope) -> None:
+def test_an_encoded_event_decodes_to_itself(envelope: Envelope) -> None:
     assert codec.decode(codec.encode(envelope)) == envelope
 
 
 @given(envelopes())
-def test_binary_mode_says_the_same(envelope: Envelope) -> None:
+def test_binary_mode_decodes_to_the_same_event(envelope: Envelope) -> None:
     whole = msgspec.json.decode(codec.encode(envelope))
     data = whole.pop("data", {})
-    headers = {f"ce-{name}": value for name, value in whole.items()}
+    headers = {f"ce-{name}": quote(value, safe="") for name, value in whole.items()}
     assert codec.decode(msgspec.json.encode(data), headers).fields() == envelope.fields()
     decoded = codec.decode(msgspec.json.encode(data), headers)
     assert msgspec.structs.replace(decoded, data=envelope.data) == envelope
 
 
 @given(some.binary(max_size=200) | JSON.map(msgspec.json.encode))
-def test_whatever_comes_is_an_event_or_invalid(payload: bytes) -> None:
+def test_any_bytes_are_an_event_or_invalid(payload: bytes) -> None:
     for headers in (None, {"ce-specversion": "1.0", "ce-id": "1"}):
         with contextlib.suppress(InvalidEvent):
             assert codec.decode(payload, headers).type
 
 
 @given(some.text(max_size=30), some.integers(0, 3))
-def test_nul_is_refused_wherever_it_is_and_a_backslash_before_u0000_is_not(
-    text: str, backslashes: int
-) -> None:
+def test_nul_is_refused_anywhere_but_not_an_escaped_backslash(text: str, backslashes: int) -> None:
     fields = {"text": text + "\\" * backslashes + "u0000"}
     document = valid(type="x.y", data=fields)
     if "\0" in text:
@@ -105,7 +104,7 @@ def decode(document: dict[str, Any]) -> Envelope:
     return codec.decode(msgspec.json.encode(document))
 
 
-def test_what_is_left_out_comes_from_the_type() -> None:
+def test_missing_attributes_come_from_the_type() -> None:
     failed = decode(valid(type="job.failed"))
     assert (failed.category, failed.severity) == ("system", "error")
     assert (failed.actor, failed.resource) == (None, None)
@@ -120,7 +119,7 @@ def test_fields_that_a_type_does_not_know_are_kept() -> None:
     assert event.fields() == {"job_name": "scan", "host": "nas"}
 
 
-def test_a_time_keeps_its_moment_whatever_its_offset() -> None:
+def test_a_time_with_any_offset_is_the_same_instant() -> None:
     event = decode(valid(time="2026-11-22T12:00:00.5+02:00"))
     assert event.time == datetime.datetime(2026, 11, 22, 10, 0, 0, 500_000, tzinfo=datetime.UTC)
 
@@ -146,7 +145,8 @@ def test_a_subject_names_a_resource(event_type: str, subject: str, resource: Res
     ("changes", "where"),
     [
         ({"id": ...}, "required field `id`"),
-        ({"id": "7"}, r"Invalid UUID - at `\$.id`"),
+        ({"id": ""}, r"length >= 1 - at `\$.id`"),
+        ({"id": 7}, r"Expected `str`, got `int` - at `\$.id`"),
         ({"specversion": "0.3"}, r"at `\$.specversion`"),
         ({"source": ""}, r"at `\$.source`"),
         ({"type": ...}, "required field `type`"),
@@ -156,17 +156,20 @@ def test_a_subject_names_a_resource(event_type: str, subject: str, resource: Res
         ({"severity": "fatal"}, r"at `\$.severity`"),
         ({"subject": "s" * 1025}, r"at `\$.subject`"),
         ({"actortype": "robot", "actorid": "1"}, r"at `\$.actortype`"),
-        ({"actortype": "user"}, "actortype and actorid come together"),
-        ({"actorid": "42"}, "actortype and actorid come together"),
+        ({"actortype": "user"}, "actortype and actorid belong together"),
+        ({"actorid": "42"}, "actortype and actorid belong together"),
         ({"data": ...}, "data of job.executed: Object missing required field `job_name`"),
         ({"data": {"job_name": 5}}, r"data of job.executed: .* - at `\$.job_name`"),
         ({"data": [1]}, "data of job.executed: Expected `object`, got `array`"),
-        ({"type": "my.own", "data": "text"}, "data of my.own: Expected `object`, got `str`"),
+        ({"category": "media"}, "job.executed belongs to the category system, not media"),
+        ({"datacontenttype": "text/plain", "data": "x"}, "expected JSON, got text/plain"),
+        ({"data_base64": "e30="}, "data and data_base64 exclude each other"),
+        ({"type": "my.own", "data": ..., "data_base64": "?"}, r"at `\$.data_base64`"),
         ({"data": {"job_name": "a\0b"}}, "NUL"),
         ({"type": "my.own", "data": {"n": [[[]]] * 400_000}}, "bytes: an event may have 1000000"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(changes: dict[str, Any], where: str) -> None:
+def test_an_error_names_the_field(changes: dict[str, Any], where: str) -> None:
     with pytest.raises(InvalidEvent, match=where):
         decode(valid(**changes))
 
@@ -174,14 +177,14 @@ def test_what_is_wrong_is_said_with_its_place(changes: dict[str, Any], where: st
 @pytest.mark.parametrize(
     "payload", [b"", b"{", b"\xff", b'"text"', b"[]", b"null", b'{"id": "\xff"}']
 )
-def test_what_is_no_envelope_at_all_is_said_to_be_none(payload: bytes) -> None:
+def test_a_message_that_is_not_an_envelope_is_reported(payload: bytes) -> None:
     with pytest.raises(InvalidEvent, match=r"not a CloudEvents 1\.0 envelope"):
         codec.decode(payload)
 
 
 @pytest.mark.parametrize("event_type", ["my.own", "job.executed"])
 @pytest.mark.parametrize("text", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
-def test_what_is_not_utf8_is_refused_wherever_it_is(event_type: str, text: bytes) -> None:
+def test_invalid_utf8_is_refused_anywhere(event_type: str, text: bytes) -> None:
     """Also in what no type asks for, which would otherwise reach PostgreSQL as it is."""
     event = valid(type=event_type, data={"job_name": "x", "more": ["HERE"]})
     with pytest.raises(InvalidEvent, match="'utf-8' codec"):
@@ -196,19 +199,19 @@ def test_data_as_deep_as_a_well_is_refused(event_type: str) -> None:
         codec.decode(start + b',"data":{"changes":{"a":[' + deep + b",0]}}}")
 
 
-def test_binary_mode_wants_an_object_and_makes_do_with_nothing() -> None:
+def test_binary_mode_accepts_any_json_with_its_content_type() -> None:
     whole = valid(type="my.own", data=...)
-    headers = {f"ce-{name}": value for name, value in whole.items()} | {"Content-Type": "text"}
+    headers = {f"ce-{name}": value for name, value in whole.items()}
+    headers |= {"Content-Type": "application/json"}
     assert codec.decode(b"", headers).fields() == {}
     assert codec.decode(b"{}", headers).fields() == {}
     assert codec.decode(b'{"a": 1}', headers).fields() == {"a": 1}
-    with pytest.raises(InvalidEvent, match="data is not a JSON object: Expected `object`"):
-        codec.decode(b"[]", headers)
-    with pytest.raises(InvalidEvent, match="data is not a JSON object: JSON is malformed"):
+    assert codec.decode(b"[]", headers).value() == []
+    with pytest.raises(InvalidEvent, match="data is not JSON"):
         codec.decode(b"plain text", headers)
 
 
-def test_what_no_database_could_store_is_not_encoded() -> None:
+def test_data_that_postgresql_cannot_store_is_not_encoded() -> None:
     actor = Actor("job", "nightly")
     with pytest.raises(InvalidEvent, match="NUL"):
         codec.encode(Envelope.of(JobExecuted(job_name="a\0b"), actor=actor))
@@ -216,7 +219,7 @@ def test_what_no_database_could_store_is_not_encoded() -> None:
         codec.encode(Envelope.of(JobExecuted(job_name="a" * 1_000_000), actor=actor))
 
 
-def test_an_envelope_takes_what_its_type_says() -> None:
+def test_an_envelope_gets_category_and_severity_of_its_type() -> None:
     event = DownloadFailed(
         download_id=uuid7(), title="Dune", client="home", reason="disk_full", error_message="full"
     )
@@ -232,7 +235,7 @@ def test_an_envelope_takes_what_its_type_says() -> None:
 
 
 @pytest.mark.parametrize("name", EVENT_TYPES)
-def test_each_registered_type_is_named_as_it_should_be(name: str) -> None:
+def test_each_registered_type_has_a_valid_name(name: str) -> None:
     event_class = EVENT_TYPES[name]
     resource, dot, action = name.partition(".")
     assert dot

@@ -5,7 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.commands import (
+from mediabus.runtime.api.serve import Headers, OperationError, endpoint, problem
+from mediabus.schemas.docs.examples import MEDIA_ITEM
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.registry import OPERATIONS
+from mediabus.schemas.operations.requests import (
     ACTOR_ID_HEADER,
     ACTOR_TYPE_HEADER,
     CORRELATION_HEADER,
@@ -17,16 +21,12 @@ from schemas.commands import (
     SetMonitored,
     UpdateMedia,
 )
-from schemas.examples import MEDIA_ITEM
-from schemas.identity import Actor
-from schemas.operations import OPERATIONS
-from service.runtime.api import Headers, OperationError, endpoint, problem
 
 ID = str(MEDIA_ITEM)
 
 
 class Asked:
-    """A handler that remembers what it was asked, and raises what it is told to."""
+    """A handler that keeps its requests, and raises a given error."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -114,12 +114,12 @@ NUL_IN_A_WELL = b'{"type": "tv_show", "title": "x", "metadata": {"a": %b"\\u0000
         (b" " * 10_001, "too_large"),
     ],
 )
-async def test_what_is_no_request_at_all_is_refused(body: bytes, reason: str) -> None:
+async def test_a_body_that_is_not_a_request_is_refused(body: bytes, reason: str) -> None:
     wrong = await refusal(CreateMedia, body)
     assert (wrong.code, wrong.reason, wrong.field) == (400, reason, None)
 
 
-async def test_a_backslash_before_u0000_is_no_nul() -> None:
+async def test_an_escaped_backslash_before_u0000_is_not_nul() -> None:
     asked = Asked()
     body = msgspec.json.encode({**MOVIE, "title": r"a\u0000b"})
     await endpoint("x", CreateMedia, asked).answer(body, {})
@@ -129,14 +129,14 @@ async def test_a_backslash_before_u0000_is_no_nul() -> None:
 @pytest.mark.parametrize(
     "source", [{"torrent": b"d4:infode"}, {"magnet": MAGNET["magnet"]}, {"url": "http://x/y"}]
 )
-async def test_one_thing_to_download_is_taken(source: dict[str, Any]) -> None:
+async def test_exactly_one_source_is_accepted(source: dict[str, Any]) -> None:
     asked = Asked()
     body = msgspec.json.encode({"title": "Dune", **source})
     await endpoint("x", InitiateDownload, asked).answer(body, {})
     assert asked.request == InitiateDownload(title="Dune", **source)
 
 
-async def test_the_actor_is_who_the_headers_say_or_the_api() -> None:
+async def test_the_actor_is_that_of_the_headers_or_the_api() -> None:
     asked = Asked()
     answer = endpoint("x", CreateMedia, asked).answer
     await answer(msgspec.json.encode(MOVIE), {})
@@ -183,7 +183,9 @@ async def test_headers_that_an_event_could_not_carry_are_refused(
         (ZeroDivisionError("secret"), 500, "internal"),
     ],
 )
-async def test_what_a_handler_raises_has_a_code(error: Exception, code: int, reason: str) -> None:
+async def test_an_exception_of_a_handler_becomes_a_code(
+    error: Exception, code: int, reason: str
+) -> None:
     with pytest.raises(OperationError) as raised:
         await endpoint("x", CreateMedia, Asked(error)).answer(msgspec.json.encode(MOVIE), {})
     assert (raised.value.problem.code, raised.value.problem.reason) == (code, reason)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from schemas.status import ClientName, FailureReason, Phase
-from service.clients.deluge.rpc import address
-from service.clients.deluge.states import STATES, Torrent, label_of, phase_of, status_of
+from mediabus.schemas.status import ClientName, FailureReason, Phase
+from mediabus.service.clients.deluge.rpc import address
+from mediabus.service.clients.deluge.states import STATES, Torrent, label_of, phase_of, status_of
 
 CLIENT = ClientName("attic")
 HASH = "AB" * 20
@@ -53,7 +53,9 @@ def test_every_state_of_the_table_is_tried_here() -> None:
 
 @pytest.mark.parametrize("state", ["Paused", "Queued", "Seeding"])
 @pytest.mark.parametrize("facts", [{"is_finished": True}, {"total_remaining": 0}])
-def test_what_is_complete_is_so_while_it_rests_too(state: str, facts: dict[str, object]) -> None:
+def test_a_complete_torrent_stays_completed_while_paused(
+    state: str, facts: dict[str, object]
+) -> None:
     status = status_of(CLIENT, HASH, torrent(state, **facts))
 
     assert (status.phase, status.progress, status.downloaded) == (Phase.COMPLETED, 1.0, 100)
@@ -68,7 +70,7 @@ def test_a_finished_one_in_trouble_or_at_work_is_not_completed(state: str) -> No
     ("state", "phase"),
     [("Downloading", Phase.METADATA), ("Paused", Phase.PAUSED), ("Queued", Phase.QUEUED)],
 )
-def test_without_metadata_nothing_is_known(state: str, phase: Phase) -> None:
+def test_without_metadata_the_size_is_unknown(state: str, phase: Phase) -> None:
     bare = torrent(state, total_size=0, total_wanted=0, total_remaining=0, eta=-1)
 
     status = status_of(CLIENT, HASH, bare)
@@ -76,6 +78,21 @@ def test_without_metadata_nothing_is_known(state: str, phase: Phase) -> None:
     assert status.phase is phase
     assert (status.item, status.progress, status.downloaded) == ("ab" * 20, 0.0, 0)
     assert (status.size, status.eta, status.save_path, status.category) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "phase"),
+    [
+        ({"total_wanted": 100, "total_remaining": 60, "paused": False}, Phase.DOWNLOADING),
+        ({"total_wanted": 100, "total_remaining": 0, "paused": False}, Phase.COMPLETED),
+        ({"total_wanted": 100, "total_remaining": 60, "paused": True}, Phase.PAUSED),
+        ({"total_wanted": 0, "total_remaining": 0, "paused": False}, Phase.PAUSED),
+    ],
+)
+def test_hybrid_whose_start_deluge_missed_is_not_paused(
+    facts: dict[str, object], phase: Phase
+) -> None:
+    assert phase_of(torrent("Paused", total_size=0, **facts)) is phase
 
 
 def test_figures_that_lag_behind_new_metadata_are_no_progress() -> None:
@@ -149,7 +166,7 @@ def test_tracker_trouble_is_only_a_message(words: str, shown: str | None) -> Non
         ({"state": "Paused"}, 0, None),
     ],
 )
-def test_a_torrent_that_stands_still_for_lack_of_room_says_so(
+def test_a_torrent_stopped_by_a_full_disk_has_a_message(
     facts: dict[str, Any], free: int | None, shown: str | None
 ) -> None:
     still = {"state": "Downloading", "download_payload_rate": 30, "total_remaining": 5_000_000}
@@ -157,7 +174,7 @@ def test_a_torrent_that_stands_still_for_lack_of_room_says_so(
     assert (status.message, status.reason) == (shown, None)
 
 
-def test_a_category_becomes_what_a_label_may_be() -> None:
+def test_a_category_becomes_a_valid_label() -> None:
     assert label_of("TV-shows_4.k") == "tv-shows_4.k"
     assert label_of("tv & più") == "tv___pi_"
 

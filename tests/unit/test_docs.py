@@ -1,4 +1,4 @@
-"""What the documents say of download clients is what the code takes and does."""
+"""The documents about settings and download clients match the code."""
 
 import re
 from pathlib import Path
@@ -7,15 +7,17 @@ from typing import get_args
 import msgspec
 import pytest
 
-from service.clients import AnyClientSettings, transmission
-from service.clients.aria2 import states as aria2
-from service.clients.deluge import states as deluge
-from service.clients.nzbget import states as nzbget
-from service.clients.qbittorrent import states as qbittorrent
-from service.clients.sabnzbd import states as sabnzbd
-from service.clients.sessions import client_settings
-from service.clients.settings import ClientSettings
-from service.runtime.settings import Settings, load
+from mediabus.runtime.settings import NAMED_TABLES, Settings
+from mediabus.runtime.settings_file import load
+from mediabus.service.clients import AnyClientSettings
+from mediabus.service.clients.aria2 import states as aria2
+from mediabus.service.clients.deluge import states as deluge
+from mediabus.service.clients.nzbget import states as nzbget
+from mediabus.service.clients.qbittorrent import states as qbittorrent
+from mediabus.service.clients.sabnzbd import states as sabnzbd
+from mediabus.service.clients.sessions import client_settings
+from mediabus.service.clients.settings import ClientSettings
+from mediabus.service.clients.transmission import states as transmission
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
@@ -35,11 +37,11 @@ STATES: dict[tuple[str, str], dict[str, str]] = {
         for word, reason in nzbget.HISTORY.items()
     },
 }
-"""By the section and the head of the table's first column: what each word means."""
+"""Maps each state to its phase, by section and head of the table's first column."""
 
 
 def examples(document: str) -> list[str]:
-    """The blocks of TOML that set up download clients; ``…`` stands for a secret."""
+    """Return the TOML blocks that configure download clients; ``…`` stands for a secret."""
     blocks = re.findall(r"^```toml\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
     return [block.replace("…", "") for block in blocks if "[[clients]]" in block]
 
@@ -52,25 +54,29 @@ def loaded(example: str, directory: Path) -> tuple[Settings, list[ClientSettings
 
 
 def table(section: str, head: str) -> dict[str, str]:
-    """The table of a section: each word of its first column with what the second one says."""
+    """Return a section's table: each state of its first column with the phase in the second."""
     text = re.split(r"^## ", CLIENTS.partition(f"\n## {section}\n")[2], flags=re.MULTILINE)[0]
     rows = text.partition(f"\n| {head} | phase |")[2].partition("\n\n")[0].splitlines()[2:]
     cells = [row.strip("| ").split(" | ") for row in rows]
-    return {word: phase for words, phase, *_ in cells for word in re.findall(r"`([^`]+)`", words)}
+    return {
+        state: phase for states, phase, *_ in cells for state in re.findall(r"`([^`]+)`", states)
+    }
 
 
 @pytest.mark.parametrize("example", examples(CLIENTS) + examples(README))
-def test_every_example_of_a_client_is_taken(example: str, tmp_path: Path) -> None:
+def test_client_examples_load(example: str, tmp_path: Path) -> None:
     assert loaded(example, tmp_path)[1]
 
 
-def test_there_is_an_example_of_every_kind_and_one_in_the_readme(tmp_path: Path) -> None:
-    shown = {type(it) for text in examples(CLIENTS) for it in loaded(text, tmp_path)[1]}
-    assert shown == set(get_args(AnyClientSettings))
+def test_every_kind_and_the_readme_have_an_example(tmp_path: Path) -> None:
+    documented = {
+        type(client) for text in examples(CLIENTS) for client in loaded(text, tmp_path)[1]
+    }
+    assert documented == set(get_args(AnyClientSettings))
     assert examples(README)
 
 
-def test_the_operators_find_every_setting() -> None:
+def test_operations_lists_every_setting() -> None:
     text = OPERATIONS.partition("\n## Settings\n")[2].partition("\n## ")[0]
     first_cells = "".join(re.findall(r"^\| (`.*?) \| ", text, re.MULTILINE))
     shown = re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", first_cells)
@@ -80,14 +86,14 @@ def test_the_operators_find_every_setting() -> None:
         tables = isinstance(default, msgspec.Struct)
         keys = [f".{key}" for key in msgspec.structs.asdict(default)] if tables else [""]
         known += [f"{field.name}{key}" for key in keys]
-    assert sorted(shown) == sorted(set(known) - {"clients"})
+    assert sorted(shown) == sorted(set(known) - set(NAMED_TABLES))
 
 
-def test_what_is_shown_as_a_default_is_one(tmp_path: Path) -> None:
+def test_documented_monitor_defaults_are_the_defaults(tmp_path: Path) -> None:
     (example,) = [text for text in examples(CLIENTS) if "[monitor]" in text]
     assert loaded(example, tmp_path)[0].monitor == Settings().monitor
 
 
 @pytest.mark.parametrize(("section", "head"), STATES)
-def test_every_word_of_a_client_means_what_the_document_says(section: str, head: str) -> None:
+def test_documented_phases_are_those_of_the_code(section: str, head: str) -> None:
     assert table(section, head) == STATES[section, head]

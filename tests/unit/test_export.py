@@ -7,10 +7,12 @@ import jsonschema
 import msgspec
 import pytest
 
-from schemas import catalogue, codec, export
-from schemas.events import EVENT_TYPES
-from schemas.examples import _plain, example
-from schemas.operations import OPERATIONS
+from mediabus.schemas import codec
+from mediabus.schemas.docs import contracts as export
+from mediabus.schemas.docs import markdown as catalogue
+from mediabus.schemas.docs.examples import _plain, example
+from mediabus.schemas.events import EVENT_TYPES
+from mediabus.schemas.operations.registry import OPERATIONS
 
 EVENTS_MD = Path(__file__).parents[2] / "docs" / "events.md"
 
@@ -36,7 +38,7 @@ def test_the_catalogue_is_the_one_that_the_types_make() -> None:
 
 
 @pytest.mark.parametrize("name", EVENT_TYPES)
-def test_each_example_is_valid_and_says_all_that_its_type_can_say(
+def test_each_example_is_valid_and_has_every_field(
     validator: jsonschema.Draft202012Validator, name: str
 ) -> None:
     document = as_json(name)
@@ -61,13 +63,13 @@ def test_the_schema_and_the_codec_refuse_the_same_missing_fields(
         assert validator.is_valid(document) == accepted
 
 
-def test_the_schema_takes_unregistered_types_and_fields_and_no_broken_envelope(
+def test_the_schema_accepts_unregistered_types_and_fields(
     validator: jsonschema.Draft202012Validator,
 ) -> None:
     document = as_json("job.failed")
     assert validator.is_valid({**document, "type": "my.own", "data": {"any": 1}})
     assert validator.is_valid({**document, "data": {**document["data"], "more": 1}})
-    for broken in ({"specversion": "0.3"}, {"id": "7"}, {"type": ""}, {"severity": "fatal"}):
+    for broken in ({"specversion": "0.3"}, {"id": ""}, {"type": ""}, {"severity": "fatal"}):
         assert not validator.is_valid({**document, **broken})
 
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from schemas.identity import Actor, Resource, uuid7
+from mediabus.schemas.events import JobExecuted
+from mediabus.schemas.identity import Actor, ProvenActor, Resource, uuid7
+from tests.support import lives
 
 MILLISECONDS = some.integers(0, 2**48 - 1)
 
@@ -43,3 +45,19 @@ def test_actors_and_resources_read_as_they_are_written() -> None:
 def test_an_actor_is_of_a_known_kind_and_has_an_id(wrong: dict[str, str]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(wrong, Actor)
+
+
+@pytest.mark.parametrize(
+    ("proof", "is_proven"), [("user:42", True), (None, False), ("user:7", False), ("job:42", False)]
+)
+def test_an_ask_is_proven_only_of_the_actor_that_was(proof: str | None, is_proven: bool) -> None:
+    row = msgspec.structs.replace(
+        lives.row("active", asked="pause"),
+        asked_by_type="user",
+        asked_by_id="42",
+        asked_proven=proof,
+    )
+    asker = row.asked_by
+    assert asker is not None
+    assert (str(asker), isinstance(asker, ProvenActor)) == ("user:42", is_proven)
+    assert row.envelope(row.fact(JobExecuted(job_name="a"), asker)).actor_verified is is_proven

@@ -1,12 +1,11 @@
-"""The lifecycle's table: what each thing that a client shows leads to."""
+"""The transition table of the lifecycle: state and phase -> event."""
 
 import typing
 
 import msgspec
 import pytest
 
-from schemas.commands import DownloadState
-from schemas.events import (
+from mediabus.schemas.events import (
     DownloadCancelled,
     DownloadCompleted,
     DownloadFailed,
@@ -18,11 +17,18 @@ from schemas.events import (
     DownloadStalled,
     Event,
 )
-from schemas.identity import Actor
-from schemas.status import DownloadStatus, Phase
-from service.downloads.row import MONITOR, Ask, Transition
-from service.monitor import lifecycle
-from service.monitor.lifecycle import ASK_LASTS, INITIATING_LASTS, SETTLES_WITHIN, Gone, Hold
+from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.requests import DownloadState
+from mediabus.schemas.status import DownloadStatus, Phase
+from mediabus.service.downloads.row import MONITOR, Ask, Transition
+from mediabus.service.monitor.follow import lifecycle
+from mediabus.service.monitor.follow.lifecycle import (
+    ASK_LASTS,
+    INITIATING_LASTS,
+    SETTLES_WITHIN,
+    Gone,
+    Hold,
+)
 from tests.support.lives import (
     BETWEEN,
     BUSY,
@@ -50,7 +56,7 @@ TABLE: list[tuple[DownloadState, Phase, DownloadState, type[Event]]] = [
 
 
 @pytest.mark.parametrize(("state", "phase", "target", "event"), TABLE)
-def test_what_the_client_shows_is_told_by_the_monitor(
+def test_client_status_emits_event_of_the_monitor(
     state: DownloadState, phase: Phase, target: DownloadState, event: type[Event]
 ) -> None:
     step = next_step(row(state), shows(phase))
@@ -61,19 +67,20 @@ def test_what_the_client_shows_is_told_by_the_monitor(
 
 @pytest.mark.parametrize("state", [s for s in STATES if s not in {"initiating", "stalled"}])
 @pytest.mark.parametrize("phase", list(Phase))
-def test_everything_else_says_nothing(state: DownloadState, phase: Phase) -> None:
+def test_every_other_status_emits_no_event(state: DownloadState, phase: Phase) -> None:
     told_elsewhere = {("completed", Phase.FAILED), ("failed", Phase.COMPLETED)}
     if (state, phase) not in {*told_elsewhere, *((known, shown) for known, shown, _, _ in TABLE)}:
         assert next_step(row(state), shows(phase)) is None
 
 
 @pytest.mark.parametrize("phase", [Phase.METADATA, Phase.DOWNLOADING])
-def test_a_download_without_a_byte_for_long_has_stalled_until_one_comes(phase: Phase) -> None:
-    waiting, moving = shows(phase, idle_for=STALLED_AFTER), shows(phase, idle_for=0)
+def test_download_without_bytes_stalls_until_a_byte_arrives(phase: Phase) -> None:
+    waiting, moving = shows(phase, idle_for=STALLED_AFTER), shows(phase, moved=True)
     assert next_step(row("active"), shows(phase, idle_for=STALLED_AFTER - 1)) is None
     stalled = next_step(row("active"), waiting)
     assert told(stalled) == [(DownloadStalled, MONITOR)]
     assert next_step(row("stalled"), waiting) is None
+    assert next_step(row("stalled"), shows(phase)) is None, "no byte was seen"
     recovered = next_step(row("stalled"), moving)
     assert told(recovered) == [(DownloadRecovered, MONITOR)]
     assert isinstance(recovered, Transition)
@@ -81,7 +88,7 @@ def test_a_download_without_a_byte_for_long_has_stalled_until_one_comes(phase: P
 
 
 @pytest.mark.parametrize("phase", [Phase.QUEUED, *BETWEEN])
-def test_what_stalled_stays_so_while_no_byte_is_due(phase: Phase) -> None:
+def test_stalled_download_stays_stalled_without_bytes(phase: Phase) -> None:
     assert next_step(row("stalled"), shows(phase)) is None
 
 
@@ -93,7 +100,7 @@ BY_RESTART = [
 
 
 @pytest.mark.parametrize(("state", "phase", "target"), BY_RESTART)
-def test_what_a_restart_of_the_client_did_is_written_down_and_not_told(
+def test_change_by_client_restart_is_stored_without_event(
     state: DownloadState, phase: Phase, target: DownloadState
 ) -> None:
     step = next_step(row(state), shows(phase, by_restart=True))
@@ -104,29 +111,27 @@ def test_what_a_restart_of_the_client_did_is_written_down_and_not_told(
     assert told(next_step(row(state, asked=asked), shows(phase, by_restart=True)))
 
 
-def test_a_download_first_seen_after_a_restart_was_initiated_all_the_same() -> None:
+def test_download_first_seen_after_restart_is_initiated() -> None:
     step = next_step(row("initiating", asked="initiate"), shows(Phase.PAUSED, by_restart=True))
     assert told(step) == [(DownloadInitiated, USER)]
     assert isinstance(step, Transition)
     assert step.state == "paused"
 
 
-def test_a_failed_download_that_a_restart_tries_again_has_resumed() -> None:
+def test_failed_download_retried_by_restart_resumes() -> None:
     step = next_step(row("failed"), shows(Phase.DOWNLOADING, by_restart=True))
     assert told(step) == [(DownloadResumed, MONITOR)]
 
 
 @pytest.mark.parametrize(("asked", "by"), [(None, MONITOR), ("resume", USER)])
-def test_a_failed_download_that_is_complete_all_the_same_has_resumed_first(
-    asked: Ask | None, by: Actor
-) -> None:
+def test_failed_download_that_completes_resumes_first(asked: Ask | None, by: Actor) -> None:
     step = next_step(row("failed", asked=asked), shows(Phase.COMPLETED))
     assert told(step) == [(DownloadResumed, by), (DownloadCompleted, MONITOR)]
     assert isinstance(step, Transition)
     assert step.state == "completed"
 
 
-def test_trouble_after_completion_is_written_down_until_all_is_well_and_not_told() -> None:
+def test_failure_after_completion_is_stored_without_event() -> None:
     missing = shows(Phase.FAILED, reason="missing_files", message="No data found")
     step = next_step(row("completed"), missing)
     assert told(step) == []
@@ -152,7 +157,7 @@ def test_trouble_after_completion_is_written_down_until_all_is_well_and_not_told
         ("paused", "resume", Phase.DOWNLOADING, DownloadResumed),
     ],
 )
-def test_what_was_asked_for_is_told_in_the_asker_s_name(
+def test_requested_change_is_attributed_to_the_requester(
     state: DownloadState, asked: Ask, phase: Phase, event: type[Event]
 ) -> None:
     at_once = row(state, asked=asked, unchanged_for=0.1)
@@ -170,14 +175,14 @@ def test_what_was_asked_for_is_told_in_the_asker_s_name(
         ("active", Gone()),
     ],
 )
-def test_a_turn_back_right_after_a_step_waits_until_the_client_has_settled(
+def test_reverse_transition_waits_until_the_state_is_stable(
     state: DownloadState, seen: DownloadStatus | Gone
 ) -> None:
     assert next_step(row(state, unchanged_for=1.0), seen) == Hold(SETTLES_WITHIN - 1.0)
     assert isinstance(next_step(row(state, unchanged_for=SETTLES_WITHIN), seen), Transition)
 
 
-def test_a_download_that_appears_was_initiated_by_who_asked_for_it() -> None:
+def test_listed_download_is_initiated_by_the_requester() -> None:
     step = next_step(row("initiating", asked="initiate"), shows(Phase.METADATA))
     assert told(step) == [(DownloadInitiated, USER)]
     assert isinstance(step, Transition)
@@ -191,7 +196,7 @@ def test_a_download_that_appears_was_initiated_by_who_asked_for_it() -> None:
         (Phase.FAILED, DownloadFailed, "failed"),
     ],
 )
-def test_a_download_that_appears_at_its_end_was_initiated_first(
+def test_download_first_listed_as_finished_is_initiated_first(
     phase: Phase, event: type[Event], state: DownloadState
 ) -> None:
     step = next_step(row("initiating", asked="initiate"), shows(phase))
@@ -201,7 +206,7 @@ def test_a_download_that_appears_at_its_end_was_initiated_first(
 
 
 @pytest.mark.parametrize("state", ["active", "paused", "stalled", "completed", "failed"])
-def test_what_is_gone_was_removed_unless_somebody_cancelled_it(state: DownloadState) -> None:
+def test_missing_download_is_removed_unless_cancelled(state: DownloadState) -> None:
     last = shows(Phase.DOWNLOADING, progress=0.25)
     removed = next_step(row(state), Gone(last))
     assert told(removed) == [(DownloadRemoved, MONITOR)]
@@ -219,19 +224,19 @@ def test_what_is_gone_was_removed_unless_somebody_cancelled_it(state: DownloadSt
 
 
 @pytest.mark.parametrize("state", ["removed", "cancelled"])
-def test_what_was_taken_out_and_is_there_again_is_a_stranger_once_that_has_settled(
+def test_removed_download_listed_again_is_untracked_later(
     state: DownloadState,
 ) -> None:
     just_now, long_ago = row(state, unchanged_for=1.0), row(state)
     assert next_step(just_now, shows(Phase.DOWNLOADING)) == Hold(SETTLES_WITHIN - 1.0)
-    assert not lifecycle.is_stranger(just_now)
-    assert lifecycle.is_stranger(long_ago)
-    assert lifecycle.is_stranger(None)
-    assert not lifecycle.is_stranger(row("completed"))
+    assert not lifecycle.is_untracked(just_now)
+    assert lifecycle.is_untracked(long_ago)
+    assert lifecycle.is_untracked(None)
+    assert not lifecycle.is_untracked(row("completed"))
 
 
-def test_a_row_of_the_future_is_an_old_one() -> None:
-    """PostgreSQL's clock was set back by an hour since."""
+def test_row_changed_in_the_future_counts_as_old() -> None:
+    """PostgreSQL's clock was set back by an hour after the change."""
     future = -3600.0
     assert told(next_step(row("active", unchanged_for=future), shows(Phase.PAUSED))) == [
         (DownloadPaused, MONITOR)
@@ -239,15 +244,15 @@ def test_a_row_of_the_future_is_an_old_one() -> None:
     assert told(next_step(row("active", unchanged_for=future), Gone())) == [
         (DownloadRemoved, MONITOR)
     ]
-    assert lifecycle.is_stranger(row("removed", unchanged_for=future))
+    assert lifecycle.is_untracked(row("removed", unchanged_for=future))
 
 
 @pytest.mark.parametrize("state", ["removed", "cancelled"])
-def test_what_is_gone_already_stays_so(state: DownloadState) -> None:
+def test_removed_download_stays_removed(state: DownloadState) -> None:
     assert next_step(row(state), Gone()) is None
 
 
-def test_a_download_that_was_never_handed_over_fails_after_a_while() -> None:
+def test_download_never_handed_over_fails_after_timeout() -> None:
     early = row("initiating", asked="initiate", asked_for=INITIATING_LASTS - 1)
     late = row("initiating", asked="initiate", asked_for=INITIATING_LASTS + 1)
     assert next_step(early, Gone()) is None
@@ -257,7 +262,7 @@ def test_a_download_that_was_never_handed_over_fails_after_a_while() -> None:
     assert (step.state, step.reason) == ("failed", "client_error")
 
 
-def test_a_failure_carries_the_client_s_own_words() -> None:
+def test_failure_has_the_message_of_the_client() -> None:
     seen = shows(Phase.FAILED, reason="disk_full", message="No space left on device", size=7)
     step = next_step(row("active"), seen)
     assert isinstance(step, Transition)
@@ -273,7 +278,7 @@ def test_a_failure_carries_the_client_s_own_words() -> None:
 @pytest.mark.parametrize(
     ("asked", "correlation"), [("pause", "request 7"), ("resume", None), (None, None)]
 )
-def test_what_was_asked_for_carries_the_correlation_of_its_request(
+def test_requested_change_has_correlation_of_its_request(
     asked: Ask | None, correlation: str | None
 ) -> None:
     step = next_step(row("active", asked=asked), shows(Phase.PAUSED))

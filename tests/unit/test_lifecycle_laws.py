@@ -1,21 +1,21 @@
-"""The lifecycle's laws: what holds whatever a client shows, and in whatever order."""
+"""Invariants of the lifecycle that hold for every sequence of statuses."""
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.commands import DownloadState
-from schemas.events import (
+from mediabus.schemas.events import (
     DownloadCompleted,
     DownloadFailed,
     DownloadInitiated,
     DownloadResumed,
     Event,
 )
-from schemas.status import DownloadStatus, Phase
-from service.downloads.row import Ask, DownloadRow, Transition
-from service.monitor import lifecycle
-from service.monitor.lifecycle import Gone
+from mediabus.schemas.operations.requests import DownloadState
+from mediabus.schemas.status import TRANSFERRING, DownloadStatus, Phase
+from mediabus.service.downloads.row import Ask, DownloadRow, Transition
+from mediabus.service.monitor.follow import lifecycle
+from mediabus.service.monitor.follow.lifecycle import Gone
 from tests.support.lives import (
     BETWEEN,
     BUSY,
@@ -29,10 +29,11 @@ from tests.support.lives import (
 
 ANYTHING = st.sampled_from(
     [
-        *[Gone()] * len(Phase),  # as often as every fifth
+        *[Gone()] * 2 * len(Phase),  # as often as every fifth
         *(
-            shows(phase, idle_for=idle_for, by_restart=by_restart)
+            shows(phase, idle_for=idle_for, moved=moved, by_restart=by_restart)
             for phase in Phase
+            for moved in (False, True)
             for idle_for in (0, STALLED_AFTER)
             for by_restart in (False, True)
         ),
@@ -47,7 +48,7 @@ ROWS = st.builds(
 
 
 def stepped(before: DownloadRow, step: Transition) -> DownloadRow:
-    """The row after the step, a long time later."""
+    """Return the row a long time after the transition."""
     return msgspec.structs.replace(
         before,
         state=step.state,
@@ -62,30 +63,30 @@ def stepped(before: DownloadRow, step: Transition) -> DownloadRow:
 
 
 def settled(before: DownloadRow, seen: DownloadStatus | Gone) -> tuple[DownloadRow, list[Event]]:
-    """The row once nothing more follows from what is seen, and what was told on the way."""
+    """Return the row after all transitions that a status leads to, and their events."""
     current: DownloadRow = before
-    said: list[Event] = []
+    emitted: list[Event] = []
     for _ in range(3):
         step = next_step(current, seen)
         if not isinstance(step, Transition):
-            return current, said
-        said += [told.event for told in step.events if told.event]
+            return current, emitted
+        emitted += [fact.event for fact in step.events]
         current = stepped(current, step)
-    raise AssertionError(f"there is no end to it: {said}")
+    raise AssertionError(f"there is no end to it: {emitted}")
 
 
 @given(ROWS, ANYTHING)
-def test_the_same_status_again_and_again_says_nothing_twice(
+def test_repeated_status_emits_no_event_twice(
     before: DownloadRow, seen: DownloadStatus | Gone
 ) -> None:
     _, events = settled(before, seen)
-    said = [event.type for event in events]
-    assert len(said) == len(set(said))
-    assert len(said) <= 2
+    emitted = [event.type for event in events]
+    assert len(emitted) == len(set(emitted))
+    assert len(emitted) <= 2
 
 
 @given(ROWS, ANYTHING)
-def test_no_event_without_a_transition_and_none_is_silent_but_for_two_reasons(
+def test_events_and_state_changes_imply_each_other(
     before: DownloadRow, seen: DownloadStatus | Gone
 ) -> None:
     step = next_step(before, seen)
@@ -99,7 +100,7 @@ def test_no_event_without_a_transition_and_none_is_silent_but_for_two_reasons(
 
 
 @given(ROWS, ANYTHING)
-def test_once_a_status_was_looked_at_it_has_nothing_left_to_lead_to(
+def test_handled_status_leads_to_no_further_transition(
     before: DownloadRow, seen: DownloadStatus | Gone
 ) -> None:
     current, _ = settled(before, seen)
@@ -115,15 +116,15 @@ LOOKS = st.lists(
     ),
     max_size=6,
 )
-"""What is seen, what was asked for by then, and how long ago the row last changed."""
+"""A status, the pending request, and the seconds since the row changed."""
 
 
-def about_to_be_looked_at(
+def before_next_status(
     current: DownloadRow, seen: DownloadStatus | Gone, asked: Ask | None, unchanged_for: float
 ) -> DownloadRow:
-    """The row by then: of what was taken out and is there again, that of a new download."""
+    """Return the row that meets the status: a new one if the download was removed before."""
     before = row(current.state, asked=asked, unchanged_for=unchanged_for)
-    if isinstance(seen, DownloadStatus) and lifecycle.is_stranger(before):
+    if isinstance(seen, DownloadStatus) and lifecycle.is_untracked(before):
         return row("active", asked=asked)
     return msgspec.structs.replace(before, reason=current.reason)
 
@@ -140,29 +141,31 @@ KEPT = {
     ("failed", Phase.PAUSED),
     ("stalled", Phase.QUEUED),
 }
-"""Which states outlast which phases."""
+"""The states that a phase does not change."""
 
 
 def implied(before: DownloadState, last: DownloadStatus | Gone) -> DownloadState:
     if isinstance(last, Gone):
         return before if before in {"initiating", "removed", "cancelled"} else "removed"
+    if before == "stalled" and last.phase in TRANSFERRING and not last.moved:
+        return before
     if (before, last.phase) in KEPT:
         return before
-    if last.phase in lifecycle.WAITING and last.idle_for >= STALLED_AFTER:
+    if last.phase in TRANSFERRING and last.idle_for >= STALLED_AFTER:
         return "stalled"
     return LEADS_TO.get(last.phase, "active")
 
 
 @settings(max_examples=1000)
 @given(st.sampled_from(STATES), LOOKS, ANYTHING)
-def test_any_sequence_of_statuses_leaves_the_state_that_its_last_one_implies(
+def test_final_state_follows_from_last_status(
     state: DownloadState, looks: list[Look], last: DownloadStatus | Gone
 ) -> None:
     current = row(state)
     for seen, asked, unchanged_for in looks:
-        current = about_to_be_looked_at(current, seen, asked, unchanged_for)
+        current = before_next_status(current, seen, asked, unchanged_for)
         current, _ = settled(current, seen)
-    current = about_to_be_looked_at(current, last, None, LONG_AGO)
+    current = before_next_status(current, last, None, LONG_AGO)
     expected = implied(current.state, last)
     current, _ = settled(current, last)
     assert current.state == expected
@@ -170,17 +173,17 @@ def test_any_sequence_of_statuses_leaves_the_state_that_its_last_one_implies(
 
 @settings(max_examples=1000)
 @given(LOOKS)
-def test_exactly_one_completed_or_failed_an_attempt(looks: list[Look]) -> None:
-    """An attempt begins as it is initiated, discovered or resumed, and a row says how it ended."""
+def test_each_attempt_completes_or_fails_exactly_once(looks: list[Look]) -> None:
+    """An attempt starts when the download is initiated, discovered or resumed."""
     current = row("initiating", asked="initiate")
     ends = 0
     for seen, asked, unchanged_for in looks:
         was_taken_out = current.state in {"removed", "cancelled"}
-        current = about_to_be_looked_at(current, seen, asked, unchanged_for)
+        current = before_next_status(current, seen, asked, unchanged_for)
         if was_taken_out and current.state == "active":
             ends = 0
-        current, said = settled(current, seen)
-        for event in said:
+        current, emitted = settled(current, seen)
+        for event in emitted:
             if isinstance(event, DownloadResumed | DownloadInitiated):
                 ends = 0
             ends += isinstance(event, DownloadCompleted | DownloadFailed)

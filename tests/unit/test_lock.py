@@ -1,37 +1,79 @@
-"""requirements.lock pins everything that pyproject.toml asks for, by name and version alone."""
+"""The lock files pin all that pyproject.toml asks for, by version and hashes, and name no index."""
 
 import re
 import tomllib
 from pathlib import Path
+from typing import NamedTuple
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LINES = (ROOT / "requirements.lock").read_text().splitlines()
-LOCKED = {
-    canonicalize_name(name): version for name, _, version in (x.partition("==") for x in LINES)
-}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCKS = sorted((ROOT / "locks").glob("*.txt"))
+PIN = re.compile(r"^(?P<name>[a-z0-9._-]+)==(?P<version>[A-Za-z0-9.!+]+)(?: ; [^\\]+)? \\$")
+HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
 
 
-def test_a_line_is_a_name_and_a_version() -> None:
-    assert [x for x in LINES if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", x)] == []
+class Pin(NamedTuple):
+    version: str
+    hashes: int
 
 
-def test_the_lines_are_sorted_and_each_name_is_there_once() -> None:
-    assert sorted(LINES, key=str.upper) == LINES
-    assert len(LOCKED) == len(LINES)
+def pins(lock: Path) -> dict[str, Pin]:
+    """Return each pinned package of a lock file, by its normalized name."""
+    found: dict[str, Pin] = {}
+    name = ""
+    for line in lock.read_text().splitlines():
+        if match := PIN.match(line):
+            name = canonicalize_name(match["name"])
+            found[name] = Pin(match["version"], 0)
+        else:
+            assert HASH.match(line), f"{lock.name}: {line}"
+            found[name] = Pin(found[name].version, found[name].hashes + 1)
+    return found
 
 
-def test_every_dependency_is_locked_at_a_version_that_it_allows() -> None:
-    extras = PROJECT["optional-dependencies"].values()
-    asked = [Requirement(text) for group in (PROJECT["dependencies"], *extras) for text in group]
-    assert len(asked) > 20
-    wrong = [
-        str(one)
-        for one in asked
-        if (version := LOCKED.get(canonicalize_name(one.name))) is None
-        or not one.specifier.contains(version, prereleases=True)
+def unmet(requirements: list[str], lock: str) -> list[str]:
+    """Return the requirements that a lock file does not pin at a version they allow."""
+    locked = pins(ROOT / "locks" / lock)
+    return [
+        text
+        for text in requirements
+        if (one := Requirement(text))
+        and (
+            canonicalize_name(one.name) not in locked
+            or not one.specifier.contains(
+                locked[canonicalize_name(one.name)].version, prereleases=True
+            )
+        )
     ]
-    assert wrong == []
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_every_pin_has_a_version_and_hashes_and_nothing_else(lock: Path) -> None:
+    locked = pins(lock)
+    assert locked
+    assert [name for name, pin in locked.items() if pin.hashes == 0] == []
+
+
+def test_every_dependency_is_pinned_at_a_version_that_it_allows() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    needed = PROJECT["project"]["dependencies"]
+    at_home = needed + extras["embedded"]
+    assert len(at_home) >= 15
+    assert unmet(needed, "run.txt") == []
+    assert unmet(at_home, "home.txt") == []
+    assert unmet(at_home + extras["dev"], "dev.txt") == []
+    assert unmet(extras["fuzz"], "fuzz.txt") == []
+    assert unmet(PROJECT["build-system"]["requires"], "build.txt") == []
+    peers = (ROOT / "bench" / "peers" / "requirements.in").read_text().splitlines()
+    assert unmet(peers, "peers.txt") == []
+
+
+def test_lock_files_agree_on_versions() -> None:
+    developed = pins(ROOT / "locks" / "dev.txt")
+    for lock in ("run.txt", "home.txt", "build.txt"):
+        for name, pin in pins(ROOT / "locks" / lock).items():
+            assert developed.get(name, pin) == pin, f"{name} in {lock}"

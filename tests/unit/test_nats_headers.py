@@ -3,12 +3,12 @@
 import pytest
 from nats.errors import BadHeaderError
 
-from service.runtime.nats_headers import RawHeaders, as_bytes, headers_of
+from mediabus.runtime.nats.headers import RawHeaders, as_bytes, headers_of
 
 RAW = b"NATS/1.0\r\nNats-Msg-Id: 1\r\nce-type:a.b\r\nnone\r\nCe-Time:  12:30 \r\n\r\n"
 
 
-def test_headers_are_taken_apart_when_somebody_asks() -> None:
+def test_headers_are_parsed_when_they_are_read() -> None:
     headers = RawHeaders(RAW)
     assert dict(headers) == {"Nats-Msg-Id": "1", "ce-type": "a.b", "Ce-Time": "12:30"}
     assert len(headers) == 3
@@ -32,6 +32,6 @@ def test_what_is_written_is_read_again() -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "a:b", "é", "a\r\nb"])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
+def test_an_invalid_header_name_is_refused(name: str) -> None:
     with pytest.raises(BadHeaderError):
         as_bytes({name: "1"})

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import ResolveResult
 
-from service.clients.reach import Gate, allowed_hosts, is_public
-from service.clients.sources import SourceNotAllowed, SourceUnavailable, fetch
-from service.runtime.settings import SettingsError
+from mediabus.runtime.settings import SettingsError
+from mediabus.runtime.url_policy import Gate, allowed_hosts, is_public
+from mediabus.service.clients.sources import SourceNotAllowed, SourceUnavailable, fetch
 
 NOWHERE = allowed_hosts([])
 
@@ -115,15 +115,15 @@ def test_only_a_single_machine_in_the_internet_is_public(address: str, public: b
     ("address", "why"),
     [
         ("127.0.0.1", "is this machine"),
-        ("10.0.0.1", "is not in the internet"),
-        ("::ffff:10.0.0.1", "is not in the internet"),
-        ("64:ff9b::a00:1", "is not in the internet"),
-        ("2002:a00:1::", "is not in the internet"),
-        ("fe80::1%lo", "is not in the internet"),
-        ("10.1", "is no plain address"),
+        ("10.0.0.1", "is not a public address"),
+        ("::ffff:10.0.0.1", "is not a public address"),
+        ("64:ff9b::a00:1", "is not a public address"),
+        ("2002:a00:1::", "is not a public address"),
+        ("fe80::1%lo", "is not a public address"),
+        ("10.1", "is not a plain address"),
     ],
 )
-def test_a_gate_says_why_it_stays_shut(address: str, why: str) -> None:
+def test_a_gate_has_the_reason_of_a_refusal(address: str, why: str) -> None:
     gate = Gate(NOWHERE, "host", 80)
 
     with pytest.raises(OSError, match=why):
@@ -186,9 +186,7 @@ async def test_a_name_is_judged_by_the_address_that_is_connected_to(
         (["10.0.0.0/8", "127.0.0.0/8", "::1"], "localhost"),
     ],
 )
-async def test_what_the_settings_allow_is_reached(
-    indexer: Indexer, allowed: list[str], host: str
-) -> None:
+async def test_allowed_hosts_are_reached(indexer: Indexer, allowed: list[str], host: str) -> None:
     entries = [entry.format(port=indexer.port) for entry in allowed]
 
     await fetch(f"http://{host}:{indexer.port}/", allowed_hosts(entries))
@@ -196,12 +194,12 @@ async def test_what_the_settings_allow_is_reached(
 
 
 @pytest.mark.parametrize("entry", ["localhost:1", "127.0.0.1:1", "10.0.0.0/8", "host"])
-async def test_nothing_else_is_allowed_along_with_it(indexer: Indexer, entry: str) -> None:
+async def test_an_allowed_host_allows_no_other_host(indexer: Indexer, entry: str) -> None:
     with pytest.raises(SourceNotAllowed):
         await fetch(f"http://127.0.0.1:{indexer.port}/", allowed_hosts([entry]))
 
 
 @pytest.mark.parametrize("entry", ["", "http://prowlarr", "a/b", "10.0.0.1/8", "a:x", "u@a", "a\n"])
-def test_an_entry_that_means_nothing_is_refused(entry: str) -> None:
+def test_an_invalid_entry_is_refused(entry: str) -> None:
     with pytest.raises(SettingsError, match=r"downloads\.allowed_hosts"):
         allowed_hosts([entry])

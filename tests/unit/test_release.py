@@ -1,10 +1,10 @@
-"""What a release is of, read off its name."""
+"""Parsing of release names."""
 
 import time
 
 import pytest
 
-from service.monitor.release import Release, release_of
+from mediabus.service.monitor.follow.release import Release, release_of
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,14 @@ from service.monitor.release import Release, release_of
         ("2012", None),
     ],
 )
-def test_a_name_says_a_movie_by_its_year_or_a_show_by_its_season(
+def test_name_with_year_is_a_movie_and_with_season_a_show(
     name: str, release: Release | None
 ) -> None:
     assert release_of(name) == release
 
 
-def test_what_is_too_long_for_a_name_takes_no_time() -> None:
-    """A magnet link's own name may have thousands of letters, until its metadata are there."""
+def test_overlong_name_is_not_parsed() -> None:
+    """The name in a magnet link may have thousands of characters."""
     begun = time.monotonic()
     assert release_of("Arrival.2016." * 200) is None
     assert time.monotonic() - begun < 2

@@ -6,18 +6,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.status import ClientName, FailureReason, Phase
-from service.clients.port import ClientUnavailable
-from service.clients.rtorrent import (
+from mediabus.schemas.status import ClientName, FailureReason, Phase
+from mediabus.service.clients.port import ClientUnavailable
+from mediabus.service.clients.rtorrent import RTorrentSettings
+from mediabus.service.clients.rtorrent.session import RTorrent, folders_of
+from mediabus.service.clients.rtorrent.states import (
     NUMBERS,
-    RTorrent,
-    RTorrentSettings,
+    Selection,
     Torrent,
     failure_of,
-    folders_of,
+    selection_of,
     status_of,
     torrent_of,
 )
+from mediabus.service.clients.selection import NOTHING_WANTED
 
 CLIENT = ClientName("attic")
 STARTED: dict[str, Any] = {"state": 1, "is_active": 1}
@@ -67,6 +69,8 @@ def test_an_rtorrent_row_means(numbers: dict[str, Any], phase: Phase, word: str)
         ),
         ("Low diskspace.", "disk_full"),
         ("Hash check on download completion found bad chunks", "client_error"),
+        ("Hash check I/O error at chunk 0: Not a directory", "not_writable"),
+        ("Storage error: [File chunk write error: No space left on device.]", "disk_full"),
         ("Something new", "client_error"),
     ],
 )
@@ -81,7 +85,7 @@ def test_a_message_of_rtorrent_is_a_failure_if_the_torrent_rests(
     assert status_of(CLIENT, a_torrent(message=message, **STARTED)).phase is Phase.DOWNLOADING
 
 
-def test_rtorrent_numbers_are_passed_on_once_the_metadata_is_there() -> None:
+def test_rtorrent_numbers_are_reported_once_metadata_exists() -> None:
     known = status_of(CLIENT, a_torrent(down_rate=5, up_rate=3, uploaded=9, **STARTED))
     seeking = status_of(CLIENT, a_torrent(name=f"{'AB' * 20}.meta", is_meta=1, **STARTED))
 
@@ -91,11 +95,41 @@ def test_rtorrent_numbers_are_passed_on_once_the_metadata_is_there() -> None:
     assert (seeking.title, seeking.size, seeking.progress) == ("AB" * 20, None, 0.0)
 
 
+def test_rtorrent_counts_only_selected_files() -> None:
+    chunks: dict[str, Any] = {"size_chunks": 10, "completed_chunks": 5, "is_hash_checked": 1}
+    half = a_torrent(wanted_chunks=2, **chunks, **STARTED)
+    all_wanted = a_torrent(wanted_chunks=0, is_partially_done=1, **chunks, **STARTED)
+    selection = Selection(wanted=60, unwanted_done=8)
+
+    halfway = status_of(CLIENT, half, selection)
+    done = status_of(CLIENT, all_wanted, selection)
+
+    assert (halfway.phase, halfway.size, halfway.downloaded) == (Phase.DOWNLOADING, 60, 42)
+    assert (done.phase, done.size, done.downloaded, done.progress) == (Phase.COMPLETED, 60, 60, 1.0)
+    assert done.warning is None
+
+
+def test_an_rtorrent_download_without_selected_files_has_a_warning() -> None:
+    torrent = a_torrent(is_hash_checked=1, is_partially_done=1, size_chunks=10, **STARTED)
+
+    status = status_of(CLIENT, torrent, Selection(wanted=0, unwanted_done=0))
+
+    assert (status.phase, status.size, status.warning) == (Phase.COMPLETED, 0, NOTHING_WANTED)
+
+
+def test_an_unchecked_torrent_is_not_partially_done() -> None:
+    assert not a_torrent(is_partially_done=1).has_all_wanted
+
+
+def test_a_selection_counts_selected_and_deselected_bytes() -> None:
+    assert selection_of([[100, 3, 1], [50, 1, 0], [70, 9, 0], [30, 0, 2]], 20) == Selection(130, 90)
+
+
 @pytest.mark.parametrize(
     ("several", "directory", "path"),
     [(0, "/films", "/films"), (1, "/films/a", "/films"), (1, "/films/other", "/films/other")],
 )
-def test_a_folder_of_rtorrent_is_the_one_that_it_is_in(
+def test_save_path_of_rtorrent_is_the_parent_folder(
     several: int, directory: str, path: str
 ) -> None:
     torrent = msgspec.structs.replace(a_torrent(is_multi_file=several), directory=directory)
@@ -103,7 +137,7 @@ def test_a_folder_of_rtorrent_is_the_one_that_it_is_in(
     assert status_of(CLIENT, torrent).save_path == path
 
 
-def test_a_row_is_taken_apart() -> None:
+def test_a_row_is_parsed() -> None:
     numbers = "  ".join(str(number) for number in range(len(NUMBERS)))
 
     torrent = torrent_of(["AB", "a", "", "/films", "", numbers])
@@ -133,15 +167,15 @@ class Answering:
         [["AB", "a", "", "/films", "", "1 2 three"]],
     ],
 )
-async def test_what_are_no_rows_is_no_answer_of_rtorrent(rows: Any) -> None:
+async def test_an_answer_without_rows_is_a_protocol_error(rows: Any) -> None:
     client = RTorrent(Answering(rows), RTorrentSettings(name="rt", url="scgi://127.0.0.1:9"))
 
-    with pytest.raises(ClientUnavailable, match="no torrents but") as misunderstood:
+    with pytest.raises(ClientUnavailable, match="expected torrents, got") as misunderstood:
         await client.observe()
     assert misunderstood.value.reason == "protocol"
 
 
-def test_folders_come_from_the_deepest_up_and_none_from_outside() -> None:
+def test_folders_are_deepest_first_and_inside_the_top() -> None:
     paths = ["/films/a/b/c/1", "/films/a/b/2", "/films/a/d/3", "/films/x/4"]
 
     folders = folders_of(paths, "/films/a")

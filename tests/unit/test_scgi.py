@@ -1,6 +1,6 @@
 """What goes over the wire to a program that speaks SCGI."""
 
-from service.clients.scgi import request
+from mediabus.service.clients.scgi import request
 
 
 def test_an_scgi_request_is_a_netstring_and_the_body() -> None:

@@ -10,17 +10,17 @@ import bencode2
 import pytest
 from aiohttp import web
 
-from schemas.status import ItemId
-from service.clients.port import ClientRefused, Magnet, NzbFile, Source, TorrentFile
-from service.clients.reach import allowed_hosts
-from service.clients.sources import (
+from mediabus.runtime.url_policy import allowed_hosts
+from mediabus.schemas.status import ItemId
+from mediabus.service.clients.magnets import parse_magnet, usable_magnet
+from mediabus.service.clients.metainfo import parse_torrent
+from mediabus.service.clients.port import ClientRefused, Magnet, NzbFile, Source, TorrentFile
+from mediabus.service.clients.sources import (
     SourceUnavailable,
     fetch,
     infohash,
     infohashes,
     one_torrent,
-    parse_magnet,
-    parse_torrent,
     recognise,
     torrent_for,
 )
@@ -63,7 +63,7 @@ def test_a_version_2_torrent_has_the_cut_sha256() -> None:
     assert infohashes(TorrentFile(content)) == (digest("sha256", content),)
 
 
-def test_a_hybrid_has_both_and_goes_by_the_first() -> None:
+def test_a_hybrid_has_two_infohashes_and_v1_is_its_id() -> None:
     content = torrent(file_tree={b"a": {}}, meta_version=2)
 
     assert infohashes(TorrentFile(content)) == (digest("sha1", content), digest("sha256", content))
@@ -76,7 +76,6 @@ def test_a_hybrid_has_both_and_goes_by_the_first() -> None:
         (b"", "not a torrent file: empty"),
         (b"<html>not found</html>", "not a torrent file"),
         (torrent()[:-1], "not a torrent file"),
-        (torrent() + b"x", "not a torrent file"),
         (b"d4:spam4:eggse", "no info dictionary"),
         (b"le", "no info dictionary"),
         (b"d4:infoi1ee", "no info dictionary"),
@@ -91,7 +90,7 @@ def test_a_hybrid_has_both_and_goes_by_the_first() -> None:
         (torrent(length=None), "names no files"),
     ],
 )
-def test_what_is_no_torrent_is_told_apart(content: bytes, why: str) -> None:
+def test_an_invalid_torrent_is_refused_with_the_reason(content: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_torrent(content)
 
@@ -106,6 +105,11 @@ def test_what_is_no_torrent_is_told_apart(content: bytes, why: str) -> None:
         (f"magnet:?xt=urn:btih:{base64.b32encode(bytes.fromhex(HEX)).decode().lower()}", (HEX,)),
         (f"magnet:?xt=urn:btmh:1220{SHA256}", (SHA256[:40],)),
         (f"magnet:?xt=urn:btmh:1220{SHA256}&xt=urn:btih:{HEX}", (HEX, SHA256[:40])),
+        (f"\u200b\ufeff\xa0 magnet:?xt=urn:btih:{HEX}\r\n", (HEX,)),
+        (f"magnet:?xt=urn:btih:{HEX}&dn=no\xa0break", (HEX,)),
+        (f"magnet:?xt=urn:btih:{HEX}&dn=👩\u200d🚀 soft\xadhyphen été", (HEX,)),
+        (f"magnet:?xt=urn:btih:{HEX}&dn=\u200fright to left\u202e", (HEX,)),
+        (f"magnet:?dn=a&XT=urn%3Abtih%3A{HEX}", (HEX,)),
     ],
 )
 def test_a_magnet_link_has_its_infohashes(uri: str, hashes: tuple[str, ...]) -> None:
@@ -119,14 +123,14 @@ def test_a_magnet_link_has_its_infohashes(uri: str, hashes: tuple[str, ...]) -> 
         (f"http://magnet:?xt=urn:btih:{HEX}", "must begin with magnet"),
         ("magnet:?dn=only+a+name", "has no xt"),
         ("magnet:?xt=urn:sha1:YNCKHTQCWBTRNJIV4WNAE52SJUQCZO5C", "has no xt"),
-        ("magnet:?xt=urn:btih:0123", "no infohash"),
-        (f"magnet:?xt=urn:btih:{HEX[:-1]}g", "no infohash"),
+        ("magnet:?xt=urn:btih:0123", "not an infohash"),
+        (f"magnet:?xt=urn:btih:{HEX[:-1]}g", "not an infohash"),
         ("magnet:?xt=urn:btih:" + "1" * 32, "not base32"),
-        ("magnet:?xt=urn:btmh:1220abcd", "no SHA-256 multihash"),
-        (f"magnet:?xt=urn:btmh:1120{SHA256}", "no SHA-256 multihash"),
+        ("magnet:?xt=urn:btmh:1220abcd", "not a SHA-256 multihash"),
+        (f"magnet:?xt=urn:btmh:1120{SHA256}", "not a SHA-256 multihash"),
     ],
 )
-def test_what_is_no_magnet_link_is_told_apart(uri: str, why: str) -> None:
+def test_an_invalid_magnet_link_is_refused_with_the_reason(uri: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         infohashes(Magnet(uri))
 
@@ -149,7 +153,23 @@ def test_content_is_recognised_by_its_looks(content: bytes, source: Source | str
     assert recognise(content, name="Dune.nzb") == expected
 
 
-@pytest.mark.parametrize("mark", ["\n", "\r", "\t", "\0", "\u2028"])
+def test_a_magnet_link_is_handed_over_as_a_uri() -> None:
+    link = f" magnet:?xt=urn:btih:{HEX}&dn=a b%20c 🎬\xad&tr=http://t/a?b=c "
+
+    given = torrent_for("Attic", Magnet(link))
+
+    assert given == Magnet(
+        f"magnet:?xt=urn:btih:{HEX}&dn=a%20b%20c%20%F0%9F%8E%AC%C2%AD&tr=http://t/a?b=c"
+    )
+    assert given == torrent_for("Attic", given)
+
+
+def test_a_magnet_link_that_is_not_unicode_is_refused() -> None:
+    with pytest.raises(ValueError, match="not valid Unicode"):
+        usable_magnet(f"magnet:?xt=urn:btih:{HEX}&dn=\ud800")
+
+
+@pytest.mark.parametrize("mark", ["\n", "\r", "\t", "\0", "\x1b", "\x85", "\u2028", "\u2029"])
 def test_a_magnet_link_cannot_smuggle_a_second_url(mark: str) -> None:
     with pytest.raises(ValueError, match="line break"):
         parse_magnet(f"magnet:?xt=urn:btih:{HEX}&dn=a{mark}http://127.0.0.1/")
@@ -230,7 +250,7 @@ async def test_a_url_leads_to_a_download(serve: Serve, path: str, source: Source
     assert await fetch(serve(path), HERE) == source
 
 
-async def test_a_magnet_link_is_taken_for_a_url_too() -> None:
+async def test_a_magnet_link_is_accepted_as_a_url() -> None:
     uri = f"magnet:?xt=urn:btih:{HEX}"
 
     assert await fetch(uri, HERE) == Magnet(uri)
@@ -240,9 +260,9 @@ async def test_a_magnet_link_is_taken_for_a_url_too() -> None:
     ("path", "why"),
     [
         ("/gone?key=secret", "answered HTTP 404"),
-        ("/login", "neither a torrent nor an nzb nor a magnet link"),
+        ("/login", "is not a torrent, nzb or magnet link"),
         ("/broken.torrent", "is not a torrent file"),
-        ("/to", "redirects without end"),
+        ("/to", "redirects more than"),
         ("/to?=file:///etc/passwd", "not an http, https or magnet URL"),
         ("/to?=http://[broken/", "ValueError"),
         ("/to?=magnet:%3Fdn=a", "not a BitTorrent magnet link"),
@@ -250,7 +270,7 @@ async def test_a_magnet_link_is_taken_for_a_url_too() -> None:
         ("/silent", r"did not answer within 0\.3 s"),
     ],
 )
-async def test_a_url_that_leads_nowhere_says_why_and_no_secret(
+async def test_an_unreachable_url_is_reported_without_secrets(
     serve: Serve, path: str, why: str
 ) -> None:
     with pytest.raises(SourceUnavailable, match=why) as unavailable:
@@ -270,6 +290,6 @@ async def test_a_url_that_leads_nowhere_says_why_and_no_secret(
         ("http://127.0.0.1:1/a.torrent", "cannot fetch http://127"),
     ],
 )
-async def test_what_is_no_url_to_fetch_is_refused(url: str, why: str) -> None:
+async def test_an_invalid_url_is_refused(url: str, why: str) -> None:
     with pytest.raises(SourceUnavailable, match=why):
         await fetch(url, HERE)

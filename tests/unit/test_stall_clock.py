@@ -1,10 +1,10 @@
-"""The clock that tells a stall from an outage, a pause and a slow start."""
+"""The stall clock counts neither outages nor pauses nor slow starts."""
 
 import msgspec
 
-from schemas.status import ClientName, DownloadStatus, ItemId, Phase
-from service.clients.settings import ClientSettings
-from service.monitor.stall_clock import LONGEST_GAP, StallClock
+from mediabus.schemas.status import ClientName, DownloadStatus, ItemId, Phase
+from mediabus.service.clients.settings import ClientSettings
+from mediabus.service.monitor.watch.stall_clock import LONGEST_GAP, StallClock
 
 
 def status(
@@ -22,7 +22,7 @@ def status(
 
 
 class Watched:
-    """A download that is looked at every ten seconds."""
+    """A download that is polled every ten seconds."""
 
     def __init__(self, start: DownloadStatus | None = None) -> None:
         self.clock = StallClock(step=10)
@@ -31,77 +31,91 @@ class Watched:
         if start:
             self.clock.start_with([start])
 
-    def look(self, shown: DownloadStatus, after: float = 10.0) -> int:
+    def poll(self, shown: DownloadStatus, after: float = 10.0) -> int:
         self.now += after
         shown = msgspec.structs.replace(shown, idle_for=self.idle_for)
-        for changed in self.clock.look([shown], self.now):
+        for changed in self.clock.update([shown], self.now):
             self.idle_for = changed.idle_for
         return self.idle_for
 
 
-def test_time_without_a_byte_adds_up_and_any_byte_either_way_ends_it() -> None:
+def test_idle_time_adds_up_until_a_byte_is_transferred() -> None:
     watched = Watched()
-    assert [watched.look(status()) for _ in range(4)] == [0, 10, 20, 30]
-    assert watched.look(status(downloaded=1)) == 0
-    assert [watched.look(status(downloaded=1)) for _ in range(2)] == [10, 20]
-    assert watched.look(status(downloaded=1, uploaded=1)) == 0
+    assert [watched.poll(status()) for _ in range(4)] == [0, 10, 20, 30]
+    assert watched.poll(status(downloaded=1)) == 0
+    assert [watched.poll(status(downloaded=1)) for _ in range(2)] == [10, 20]
+    assert watched.poll(status(downloaded=1, uploaded=1)) == 0
 
 
-def test_it_tells_the_time_in_steps() -> None:
+def test_idle_time_is_rounded_down_to_steps() -> None:
     watched = Watched()
-    assert [watched.look(status(), after=4) for _ in range(7)] == [0, 0, 0, 10, 10, 20, 20]
+    assert [watched.poll(status(), after=4) for _ in range(7)] == [0, 0, 0, 10, 10, 20, 20]
 
 
-def test_an_outage_and_a_long_gap_do_not_count() -> None:
+def test_outages_and_long_gaps_do_not_count() -> None:
     watched = Watched()
-    watched.look(status())
-    watched.look(status())
-    watched.clock.was_away()
-    assert watched.look(status(), after=30) == 10
-    assert watched.look(status(), after=LONGEST_GAP + 1) == 10
-    assert watched.look(status()) == 20
+    watched.poll(status())
+    watched.poll(status())
+    watched.clock.pause()
+    assert watched.poll(status(), after=30) == 10
+    assert watched.poll(status(), after=LONGEST_GAP + 1) == 10
+    assert watched.poll(status()) == 20
 
 
-def test_it_goes_on_after_a_restart() -> None:
+def test_clock_continues_after_a_restart() -> None:
     watched = Watched(status(downloaded=5, idle_for=3000))
-    assert watched.look(status(downloaded=5)) == 3000
-    assert watched.look(status(downloaded=5)) == 3010
+    assert watched.poll(status(downloaded=5)) == 3000
+    assert watched.poll(status(downloaded=5)) == 3010
 
 
-def test_it_stands_still_while_queued_or_checking_and_starts_anew_after_a_pause() -> None:
+def test_clock_stops_while_queued_and_resets_when_paused() -> None:
     watched = Watched()
-    watched.look(status())
-    watched.look(status())
+    watched.poll(status())
+    watched.poll(status())
     for phase in (Phase.QUEUED, Phase.CHECKING, Phase.MOVING, Phase.UNKNOWN):
-        assert watched.look(status(phase)) == 10
-    assert watched.look(status()) == 20
-    assert watched.look(status(Phase.PAUSED)) == 0
-    assert watched.look(status()) == 0
-    assert watched.look(status()) == 10
+        assert watched.poll(status(phase)) == 10
+    assert watched.poll(status()) == 20
+    assert watched.poll(status(Phase.PAUSED)) == 0
+    assert watched.poll(status()) == 0
+    assert watched.poll(status()) == 10
 
 
-def test_progress_that_a_crash_rolled_back_is_no_progress() -> None:
+def test_counter_rolled_back_by_a_crash_is_not_progress() -> None:
     watched = Watched()
-    watched.look(status(downloaded=100))
-    watched.look(status(downloaded=100))
-    assert watched.look(status(downloaded=40)) == 20
-    assert watched.look(status(downloaded=41)) == 0
+    watched.poll(status(downloaded=100))
+    watched.poll(status(downloaded=100))
+    assert watched.poll(status(downloaded=40)) == 20
+    assert watched.poll(status(downloaded=41)) == 0
 
 
-def test_what_a_check_finds_again_is_no_byte_that_came() -> None:
-    """A client that is restarted, or checks, shows nothing at first and then what was there."""
+def test_bytes_found_by_a_check_are_no_progress() -> None:
+    """During a check, a client reports no bytes at first and then those on disk."""
     watched = Watched(status(downloaded=100, idle_for=3000))
-    assert watched.look(status(downloaded=100)) == 3000
-    assert watched.look(status(Phase.CHECKING, downloaded=0)) == 3000
-    assert watched.look(status(Phase.CHECKING, downloaded=60)) == 3000
-    assert watched.look(status(downloaded=100)) == 3010
-    assert watched.look(status(Phase.CHECKING, downloaded=0)) == 3010
-    assert watched.look(status(downloaded=40)) == 3020
-    assert watched.look(status(downloaded=41)) == 0
+    assert watched.poll(status(downloaded=100)) == 3000
+    assert watched.poll(status(Phase.CHECKING, downloaded=0)) == 3000
+    assert watched.poll(status(Phase.CHECKING, downloaded=60)) == 3000
+    assert watched.poll(status(downloaded=100)) == 3010
+    assert watched.poll(status(Phase.CHECKING, downloaded=0)) == 3010
+    assert watched.poll(status(downloaded=40)) == 3020
+    assert watched.poll(status(downloaded=41)) == 0
 
 
-def test_the_slowest_poll_that_the_settings_allow_counts() -> None:
+def test_slowest_configurable_poll_counts() -> None:
     client = ClientSettings(name="home", url="", poll_active=60)
     watched = Watched()
-    watched.look(status())
-    assert watched.look(status(), after=client.poll_active + client.timeout) == 70
+    watched.poll(status())
+    assert watched.poll(status(), after=client.poll_active + client.timeout) == 70
+
+
+def test_moved_is_set_after_the_first_byte() -> None:
+    def moved(clock: StallClock, shown: DownloadStatus, now: float) -> bool:
+        return any(changed.moved for changed in clock.update([shown], now))
+
+    clock = StallClock(step=10)
+    assert not moved(clock, status(downloaded=5), 0.0)
+    assert not moved(clock, status(downloaded=5), 10.0)
+    assert moved(clock, status(downloaded=6), 20.0)
+    assert moved(clock, status(downloaded=6), 30.0)
+    later = StallClock(step=10)
+    later.start_with([msgspec.structs.replace(status(downloaded=6), moved=True)])
+    assert moved(later, status(downloaded=6), 0.0)

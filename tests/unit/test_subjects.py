@@ -1,16 +1,16 @@
-"""NATS names: a subject each event, whatever is in its names, and filters that let it through."""
+"""NATS names: a subject for each event, with any names, and filters that match it."""
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from schemas.envelope import Envelope
-from schemas.events import JobExecuted
-from schemas.examples import EVENT, MEDIA_ITEM, TIME
-from schemas.identity import Actor, Resource
-from schemas.status import ClientName, ItemId
-from schemas.subjects import (
+from mediabus.schemas.docs.examples import EVENT, MEDIA_ITEM, TIME
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.events import JobExecuted
+from mediabus.schemas.identity import Actor, Resource
+from mediabus.schemas.status import ClientName, ItemId
+from mediabus.schemas.subjects import (
     filter_for,
     item_of_key,
     status_key,
@@ -46,7 +46,7 @@ def lets_through(subject_filter: str, subject: str) -> bool:
     )
 
 
-def test_a_subject_says_category_resource_action_and_id() -> None:
+def test_a_subject_has_category_resource_action_and_id() -> None:
     made = Envelope.of(
         JobExecuted(job_name="scan"),
         actor=Actor("job", "scan"),
@@ -67,7 +67,7 @@ def test_a_subject_says_category_resource_action_and_id() -> None:
         (envelope(".b"), "events.media.-.b.-"),
     ],
 )
-def test_what_nats_gives_a_meaning_to_is_encoded(made: Envelope, subject: str) -> None:
+def test_special_characters_of_nats_are_encoded(made: Envelope, subject: str) -> None:
     assert subject_of(made) == subject
 
 
@@ -85,11 +85,11 @@ def test_every_subject_is_one_that_nats_takes(
 
 
 @given(NAMES, NAMES)
-def test_tokens_differ_where_texts_do(one: str, other: str) -> None:
+def test_different_texts_have_different_tokens(one: str, other: str) -> None:
     assert (token(one) == token(other)) == (one == other)
 
 
-def test_long_ids_that_begin_alike_have_tokens_of_their_own() -> None:
+def test_long_ids_with_the_same_start_have_different_tokens() -> None:
     assert token("x" * 255) == "x" * 255
     assert token("x" * 256) != token("x" * 257)
 
@@ -144,5 +144,5 @@ def test_the_type_is_read_from_the_subject(event_type: str) -> None:
 @pytest.mark.parametrize(
     "subject", ["", "events", "events.a.b.c", "other.a.b.c.d", "events.a.-.-.-"]
 )
-def test_no_type_is_read_from_a_subject_that_names_none(subject: str) -> None:
+def test_a_subject_without_a_type_has_none(subject: str) -> None:
     assert type_of(subject) is None

@@ -2,9 +2,9 @@
 
 from rich.console import Console
 
-from schemas.status import ClientName, DownloadStatus, ItemId, Phase
-from service.cli.top import picture
-from service.downloads.shown import Shown
+from mediabus.commands.top import picture
+from mediabus.schemas.status import ClientName, DownloadStatus, ItemId, Phase
+from mediabus.service.downloads.bucket import Shown
 
 
 def drawn(width: int) -> str:
@@ -28,4 +28,5 @@ def test_a_narrow_terminal_shows_titles_and_a_wide_one_bars_too() -> None:
     narrow, wide = drawn(60), drawn(120)
     assert "slow as ice" in narrow
     assert "slow as ice" in wide
-    assert ("progress" in narrow, "progress" in wide) == (False, True)
+    has_bars = [text.replace("in progress", "").count("progress") > 0 for text in (narrow, wide)]
+    assert has_bars == [False, True]

@@ -2,13 +2,13 @@
 
 import pytest
 
-from schemas.status import ClientName, FailureReason, Phase
-from service.clients import nzb
-from service.clients.nzbget import rpc as nzbget
-from service.clients.nzbget import states as nzbget_states
-from service.clients.nzbget.states import Finished, Group, State
-from service.clients.sabnzbd import rpc as sabnzbd
-from service.clients.sabnzbd import states as sabnzbd_states
+from mediabus.schemas.status import ClientName, FailureReason, Phase
+from mediabus.service.clients import nzb
+from mediabus.service.clients.nzbget import rpc as nzbget
+from mediabus.service.clients.nzbget import states as nzbget_states
+from mediabus.service.clients.nzbget.states import Finished, Group, State
+from mediabus.service.clients.sabnzbd import rpc as sabnzbd
+from mediabus.service.clients.sabnzbd import states as sabnzbd_states
 
 CLIENT = ClientName("attic")
 RUNNING = State(download_paused=False, download_rate=0, server_time=0, up_time_sec=9)
@@ -89,7 +89,7 @@ def test_an_nzbget_history_status_means(
     )
 
 
-def test_every_nzbget_word_of_the_tables_is_tried_here() -> None:
+def test_every_nzbget_status_is_covered() -> None:
     assert nzbget_states.QUEUE.keys() <= NZBGET_QUEUE.keys()
     assert nzbget_states.HISTORY.keys() <= NZBGET_HISTORY.keys()
 
@@ -160,7 +160,7 @@ def test_the_log_of_nzbget_puts_a_vague_failure_more_precisely(
     assert nzbget_states.outcome(status, log) == (Phase.FAILED, reason)
 
 
-def test_what_nzbget_completed_with_a_warning_says_what_is_wrong() -> None:
+def test_a_warning_of_nzbget_is_shown_on_a_completed_download() -> None:
     entry = Finished(
         nzb_id=7, name="a", status="WARNING/HEALTH", total_articles=64, failed_articles=1
     )
@@ -215,12 +215,12 @@ def test_a_sabnzbd_history_status_means(word: str, phase: Phase) -> None:
     assert (status.reason is not None) is (phase is Phase.FAILED)
 
 
-def test_every_sabnzbd_word_of_the_tables_is_tried_here() -> None:
+def test_every_sabnzbd_status_is_covered() -> None:
     assert sabnzbd_states.QUEUE.keys() <= SABNZBD_QUEUE.keys()
     assert sabnzbd_states.HISTORY.keys() <= SABNZBD_HISTORY.keys()
 
 
-def test_what_sabnzbd_completed_is_so_once_it_has_a_place() -> None:
+def test_a_sabnzbd_download_is_completed_once_it_has_a_path() -> None:
     entry = sabnzbd_states.Past(nzo_id="a", name="a", status="Completed", storage="")
 
     assert sabnzbd_states.past(CLIENT, entry).phase is Phase.PROCESSING
@@ -251,7 +251,7 @@ def test_sabnzbd_names_the_folder_or_the_file_in_it(
     ("timeleft", "seconds"),
     [("0:00:00", None), ("0:01:10", 70), ("12:00:01", 43201), ("1:02:03:04", 93784), ("", None)],
 )
-def test_sabnzbd_tells_the_time_left_with_colons(timeleft: str, seconds: int | None) -> None:
+def test_sabnzbd_time_left_with_colons_is_parsed(timeleft: str, seconds: int | None) -> None:
     slot = sabnzbd_states.Slot(nzo_id="a", filename="a", status="Downloading", timeleft=timeleft)
 
     assert sabnzbd_states.queued(CLIENT, slot, Phase.DOWNLOADING).eta == seconds
@@ -267,7 +267,7 @@ def test_sabnzbd_tells_the_time_left_with_colons(timeleft: str, seconds: int | N
         ("", "client_error"),
     ],
 )
-def test_words_of_usenet_clients_name_a_reason(words: str, reason: FailureReason) -> None:
+def test_messages_of_usenet_clients_map_to_a_reason(words: str, reason: FailureReason) -> None:
     assert nzb.usenet_reason(words) == reason
 
 
@@ -283,7 +283,7 @@ def test_words_of_usenet_clients_name_a_reason(words: str, reason: FailureReason
         ("", "download"),
     ],
 )
-def test_a_name_becomes_that_of_a_folder(name: str, folder: str) -> None:
+def test_a_name_becomes_a_folder_name(name: str, folder: str) -> None:
     assert nzb.file_name(name) == folder
 
 

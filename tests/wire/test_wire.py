@@ -2,38 +2,23 @@
 
 import asyncio
 import contextlib
-import os
 import subprocess
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from consumers.dead_letters import DeadLetters
-from service.clients.transmission import TransmissionSettings
-from service.runtime.bus import Bus
-from service.runtime.settings import Settings
+from mediabus.consumers.dead_letters import DeadLetters
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.settings import Settings
+from mediabus.service.clients.transmission import TransmissionSettings
 from tests.support.eventually import eventually
 from tests.support.library import Library, Refused, library, with_clients
 from tests.support.ports import free_port
-from tests.support.servers import require_program
+from tests.wire.conftest import HERE
 
-HERE = Path(__file__).parent
 MAGNET = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=Dune"
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """Node, with the packages of this folder installed."""
-    found = require_program("node")
-    if not (HERE / "node_modules" / ".package-lock.json").exists():
-        install = [require_program("npm"), "ci", "--no-audit", "--no-fund"]
-        done = subprocess.run(install, cwd=HERE, capture_output=True, text=True, check=False)
-        if done.returncode:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"npm ci: {done.stderr}")
-    return found
 
 
 class Outsider:
