@@ -68,6 +68,10 @@ COMMANDS: Final = {
         "mediabus.doctor.command",
         "Check every part of mediabus; exit with 1 if there is a problem.",
     ),
+    "config": (
+        "mediabus.config.command",
+        "Check the settings, or print their JSON Schema for editors.",
+    ),
     "schema": (
         "mediabus.commands.schema",
         "Print the schemas of events and operations.",

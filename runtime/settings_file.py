@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from mediabus.runtime.settings import NAMED_TABLES, Section, Settings, SettingsError
-from mediabus.runtime.settings_errors import in_words, wrong
+from mediabus.runtime.settings_errors import Faults, in_words, wrong
+from mediabus.runtime.settings_tables import converted
 from mediabus.runtime.settings_variables import PREFIX, override
 from mediabus.runtime.text_files import expanded, read_text
-from mediabus.runtime.validation_errors import place_and_rule
 from mediabus.schemas.decoding import NOT_JSON
 
 CONNECTION_FILE: Final = "connection.json"
@@ -34,13 +34,25 @@ def load(path: str | None, environ: Mapping[str, str] | None = None) -> Settings
 
     Variables of the environment override the file. Raises SettingsError.
     """
+    settings, faults = examined(path, environ)
+    faults.raise_first()
+    return settings
+
+
+def examined(path: str | None, environ: Mapping[str, str] | None = None) -> tuple[Settings, Faults]:
+    """Like ``load``, but leave out the keys that cannot be used, and return the errors about them.
+
+    Raises:
+        SettingsError: the file as a whole cannot be used.
+    """
     environ = os.environ if environ is None else environ
-    tables = _read(path or environ.get("MEDIABUS_CONFIG"))
-    _checked(tables, {})  # so that the tables have the types that override relies on
-    override(tables, environ)
+    tables, faults = _read(path or environ.get("MEDIABUS_CONFIG")), Faults()
+    _checked(tables, {}, faults)  # so that the tables have the types that override relies on
+    for error in override(tables, environ).found:
+        faults.add(error)
     _refuse_nul(tables)
     _expand_paths(tables)
-    return _checked(tables, environ)
+    return _checked(tables, environ, faults), faults
 
 
 def _refuse_nul(value: Any, key: str = "") -> None:  # noqa: ANN401 - any TOML value
@@ -65,17 +77,25 @@ def _expand_paths(tables: dict[str, Any]) -> None:
                 table[key] = expanded(table[key])
 
 
-def _checked(tables: dict[str, Any], environ: Mapping[str, str]) -> Settings:
-    try:
-        return msgspec.convert(tables, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        key, rule = place_and_rule(error)
-        first, _, inside = str(key).partition(".")
+def _checked(tables: dict[str, Any], environ: Mapping[str, str], faults: Faults) -> Settings:
+    """Return the settings without the keys that cannot be used, which it removes from ``tables``.
+
+    Raises SettingsError if a key cannot be removed.
+    """
+
+    def explain(key: str, rule: str) -> SettingsError:
+        first, _, inside = key.partition(".")
         section = getattr(Settings(), first, None) if inside else None
         table = type(section) if isinstance(section, Section) else Settings
         name = inside.partition(".")[0] or first
         variable = f"{PREFIX}{key}".replace(".", "_").upper()
-        raise wrong(str(key), variable, in_words(rule, name, table), environ) from error
+        return wrong(key, variable, in_words(rule, name, table), environ)
+
+    settings = converted(tables, Settings, explain, faults)
+    if settings is None:
+        faults.raise_first()
+        raise AssertionError("settings that cannot be converted have an error")
+    return settings
 
 
 class _Connection(msgspec.Struct):

@@ -1,8 +1,10 @@
 """The settings that the service and the monitor need, parsed once."""
 
 import msgspec
+from msgspec.structs import replace
 
 from mediabus.runtime.settings import Settings
+from mediabus.runtime.settings_errors import Faults
 from mediabus.runtime.url_policy import Allowed, allowed_hosts
 from mediabus.service.apps import AnyAppSettings
 from mediabus.service.apps.configured import app_settings
@@ -20,8 +22,12 @@ class Config(msgspec.Struct, frozen=True):
 
 def config_of(settings: Settings) -> Config:
     """Parse the settings. Raises SettingsError."""
-    return Config(
-        clients=tuple(client_settings(settings)),
-        allowed=allowed_hosts(settings.downloads.allowed_hosts),
-        apps=app_settings(settings),
-    )
+    faults, config = Faults(), Config(clients=(), allowed=Allowed())
+    with faults.collected():
+        config = replace(config, clients=tuple(client_settings(settings)))
+    with faults.collected():
+        config = replace(config, allowed=allowed_hosts(settings.downloads.allowed_hosts))
+    with faults.collected():
+        config = replace(config, apps=app_settings(settings))
+    faults.raise_first()
+    return config

@@ -11,6 +11,7 @@ from mediabus.consumers.notifier.worker import Clock, Worker, utc_now
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.nats.notifier_bucket import ensure_notifier_bucket
 from mediabus.runtime.process.work import Work
+from mediabus.runtime.settings_errors import Faults
 
 
 async def notify(bus: Bus, config: NotifierConfig, *, clock: Clock = utc_now) -> None:
@@ -36,6 +37,21 @@ async def opened(target: Target, config: NotifierConfig) -> AsyncIterator[Sender
         yield sender
     finally:
         await sender.close()
+
+
+async def check_targets(config: NotifierConfig) -> None:
+    """Open the sender of each enabled target, and close it again, without sending anything.
+
+    Raises:
+        SettingsError: a target can never get a message.
+    """
+    faults = Faults()
+    for target in config.targets:
+        if target.settings.enabled:
+            with faults.collected():
+                async with opened(target, config):
+                    pass
+    faults.raise_first()
 
 
 async def serve_targets(work: Work[NotifierConfig]) -> None:

@@ -17,11 +17,11 @@ from mediabus.consumers.notifier.schedule import Schedule
 from mediabus.consumers.notifier.templates import Template
 from mediabus.consumers.notifier.where import where
 from mediabus.runtime.settings import NotifierSettings, Settings, SettingsError
-from mediabus.runtime.settings_errors import in_words, wrong
+from mediabus.runtime.settings_errors import Faults, in_words, wrong
+from mediabus.runtime.settings_tables import converted, refuse_twins
 from mediabus.runtime.settings_variables import variable_prefix
 from mediabus.runtime.text_files import expanded, read_text
 from mediabus.runtime.url_policy import Allowed, allowed_hosts
-from mediabus.runtime.validation_errors import place_and_rule
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import Severity
 from mediabus.schemas.subjects import NOTIFIER_CONSUMERS
@@ -34,30 +34,49 @@ KINDS: Final = ("url", "webhook", "run")
 class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One ``[[notify]]`` table: where messages go, about which events, and when.
 
-    Exactly one of ``url`` (an Apprise URL), ``webhook`` (an http(s) URL) and ``run`` (a program and
-    its arguments) is given. ``timeout`` is in seconds.
+    Exactly one of ``url``, ``webhook`` and ``run`` is given.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    """The name in events and commands. The position in the stream belongs to it."""
     url: str | None = None
+    """An Apprise URL: a phone, a chat, e-mail. It needs the extra `notify`."""
     webhook: str | None = None
+    """An http or https URL that gets the CloudEvent."""
     secret: str | list[str] | None = None
+    """The secret that signs webhooks. Two, while you replace one."""
     secret_file: str | None = None
+    """A file with the secret, or with two on two lines."""
     tls_ca: str | None = None
+    """The authority of the certificate of a webhook, a PEM file."""
     run: str | list[str] | None = None
+    """The absolute path of a program, and its arguments."""
     timeout: Annotated[float, msgspec.Meta(gt=0, le=600)] = 20.0
+    """Seconds for one attempt."""
     events: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("*",)
+    """Event types: `download.failed`, `health.*`, or with a category, `downloads/*`."""
     severity: Severity = "info"
+    """The least severity."""
     where: dict[str, Any] | list[dict[str, Any]] | None = None
+    """A filter by attributes and data."""
     digest: str | None = None
+    """Collects events for so long, `10m`, or until a time of day, `08:00`, into one message."""
     group: Group | None = None
+    """One message for each of these. Without `digest`, it collects for 30 s."""
     quiet: str | None = None
+    """Hours without messages, in local time: `22:00-07:00`."""
     quiet_until: datetime.datetime | None = None
+    """No messages until then."""
     except_: Severity | None = msgspec.field(name="except", default=None)
+    """Events of at least this severity are sent in quiet hours, too."""
     hold: str | None = None
+    """Holds back an outage for so long, `10m`. If it ends within that time, nothing is sent."""
     rate: str | None = None
+    """At most so many messages: `20/h`."""
     template: str | None = None
+    """The text of a message, in Jinja2."""
     enabled: bool = True
+    """Events wait while the target is not enabled."""
 
     @property
     def kind(self) -> str:
@@ -115,19 +134,24 @@ def parsed(settings: Settings) -> NotifierConfig | None:
     """
     if not settings.notify:
         return None
-    targets = [
-        _target(_Table(f"notify[{at}]", table, os.environ))
-        for at, table in enumerate(settings.notify)
-    ]
-    prefixes = [variable_prefix(target.name, "notify") for target in targets]
-    for target, prefix in zip(targets, prefixes, strict=True):
-        if prefixes.count(prefix) > 1:
-            raise SettingsError(f"settings: notify: two targets are named {target.name!r}")
+    faults, allowed = Faults(), Allowed()
+    targets: list[Target] = []
+    delays: tuple[float, ...] = ()
+    give_up_after = 0.0
+    for at, table in enumerate(settings.notify):
+        with faults.collected():
+            targets.append(_target(_Table(f"notify[{at}]", dict(table), os.environ)))
+    with faults.collected():
+        refuse_twins("notify", targets)
+    with faults.collected():
+        delays = _delays(settings.notifier)
+    with faults.collected():
+        give_up_after = _seconds("notifier.give_up_after", settings.notifier.give_up_after)
+    with faults.collected():
+        allowed = allowed_hosts(settings.notifier.allowed_hosts, setting="notifier.allowed_hosts")
+    faults.raise_first()
     return NotifierConfig(
-        targets=tuple(targets),
-        delays=_delays(settings.notifier),
-        give_up_after=_seconds("notifier.give_up_after", settings.notifier.give_up_after),
-        allowed=allowed_hosts(settings.notifier.allowed_hosts, setting="notifier.allowed_hosts"),
+        targets=tuple(targets), delays=delays, give_up_after=give_up_after, allowed=allowed
     )
 
 
@@ -155,16 +179,17 @@ class _Table:
 
     def settings(self) -> TargetSettings:
         """Return the typed settings. Raises SettingsError."""
-        try:
-            settings = msgspec.convert(self._table, TargetSettings, strict=False)
-        except msgspec.ValidationError as error:
-            key, rule = place_and_rule(error)
-            name = str(key or rule.partition(" ")[0])
-            why = in_words(rule, name.partition("[")[0], TargetSettings)
-            raise self._fault(name, why) from error
-        if sum(getattr(settings, kind) is not None for kind in KINDS) != 1:
-            raise self._fault("url", "give exactly one of url, webhook and run")
+        faults = Faults()
+        settings = converted(self._table, TargetSettings, self._explain, faults)
+        if settings and sum(getattr(settings, kind) is not None for kind in KINDS) != 1:
+            faults.add(self._fault("url", "give exactly one of url, webhook and run"))
+        faults.raise_first()
+        if settings is None:
+            raise AssertionError("a table that cannot be converted has an error")
         return settings
+
+    def _explain(self, key: str, rule: str) -> SettingsError:
+        return self._fault(key, in_words(rule, key.partition("[")[0], TargetSettings))
 
     def parsed(self, key: str, parse: Callable[[Any], T], value: object) -> T:
         """Return a setting that is more than a word. Raises SettingsError."""
@@ -178,14 +203,28 @@ class _Table:
 
 
 def _target(table: _Table) -> Target:
-    settings = table.settings()
-    rule = Rule(
-        target=settings.name,
-        patterns=table.parsed("events", _patterns, settings.events),
-        severity=settings.severity,
-        where=table.parsed("where", _where, settings.where),
+    settings, faults = table.settings(), Faults()
+    with faults.collected():
+        rule = Rule(
+            target=settings.name,
+            patterns=table.parsed("events", _patterns, settings.events),
+            severity=settings.severity,
+            where=table.parsed("where", _where, settings.where),
+        )
+    with faults.collected():
+        schedule = _schedule(table, settings)
+    with faults.collected():
+        template = table.parsed("template", Template, settings.template)
+    with faults.collected():
+        secrets = table.parsed("secret", _secrets, settings)
+    faults.raise_first()
+    return Target(
+        settings=settings, rule=rule, schedule=schedule, template=template, secrets=secrets
     )
-    schedule = Schedule(
+
+
+def _schedule(table: _Table, settings: TargetSettings) -> Schedule:
+    return Schedule(
         digest=table.parsed("digest", _optional(_digest), settings.digest),
         group=settings.group,
         quiet=table.parsed("quiet", _optional(durations.hours), settings.quiet),
@@ -193,13 +232,6 @@ def _target(table: _Table) -> Target:
         exempt=settings.except_,
         hold=table.parsed("hold", _optional(durations.duration), settings.hold),
         rate=table.parsed("rate", _optional(durations.rate), settings.rate),
-    )
-    return Target(
-        settings=settings,
-        rule=rule,
-        schedule=schedule,
-        template=table.parsed("template", Template, settings.template),
-        secrets=table.parsed("secret", _secrets, settings),
     )
 
 

@@ -37,7 +37,10 @@ class Face:
 
     def settings(self) -> Settings:
         """Load the settings and apply the options. Raises SettingsError."""
-        settings = load(self.config)
+        return self.with_options(load(self.config))
+
+    def with_options(self, settings: Settings) -> Settings:
+        """Return the settings, overridden by the options."""
         if self.data_dir is not None:
             settings = msgspec.structs.replace(settings, data_dir=expanded(self.data_dir))
         if self.nats is not None:

@@ -86,9 +86,11 @@ def _message(error: BaseException) -> str:
 
 
 def _each(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors in a group, and in nested groups."""
+    """Yield the errors in a group and in nested groups, and all errors of the settings."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from _each(inner)
     else:
         yield error
+    if isinstance(error, SettingsError):
+        yield from error.further

@@ -31,6 +31,9 @@ class Process(NamedTuple):
     """``(settings: Settings) -> C | None``: parses the settings of the process. Raises
     SettingsError. Returns None if the process has nothing to do. Without it, ``C`` is None."""
 
+    check: str = ""
+    """``async (config: C) -> None``: raises SettingsError for what only opening it shows."""
+
     absent: str = ""
     """What to add to the settings if ``config`` returns None."""
 
@@ -114,6 +117,7 @@ NOTIFY: Final = Process(
     port=8324,
     run="mediabus.consumers.notifier.run:serve_targets",
     config="mediabus.consumers.notifier.settings:parsed",
+    check="mediabus.consumers.notifier.run:check_targets",
     absent="add [[notify]] to the settings (docs/notifications.md)",
     command="mediabus.commands.notify",
     needs_database=False,

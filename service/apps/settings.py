@@ -19,17 +19,7 @@ Token = Annotated[str, msgspec.Meta(min_length=16, max_length=255, pattern=r"^[A
 class AppSettings(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 ):
-    """One ``[[apps]]`` table. ``poll`` and ``timeout`` are in seconds.
-
-    ``import_since`` is the first day of the history to read. Without it, the history is read from
-    the moment at which mediabus first sees the application. ``webhook_token`` is the secret in the
-    URL of the webhook; without it, the token is derived from the API key.
-
-    ``import_quiet`` is how long no file of a download must be imported before the import counts as
-    finished, unless all that was grabbed has been imported. ``health_hold`` is how long a health
-    check must fail, or succeed again, before that is an event. ``sweep`` is how often the whole
-    library is read. All in seconds.
-    """
+    """One ``[[apps]]`` table. Times are in seconds."""
 
     program: ClassVar[str]
     """The name of the application, for messages."""
@@ -46,16 +36,29 @@ class AppSettings(
     """The path of the API, such as ``api/v3``."""
 
     name: Name
+    """The name in events, and in the URL of the webhook."""
     url: str
+    """Where mediabus reaches the application, with its path if it has one."""
     api_key: str = ""
+    """The key of the API. The application shows it in its settings."""
     tls_ca: str | None = None
+    """The authority of an https URL, a PEM file, if this machine does not trust it."""
     timeout: Annotated[float, msgspec.Meta(gt=0, le=3_600)] = 15.0
+    """Seconds for one call."""
     poll: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
+    """Seconds between two reads of the history, if no webhook arrives."""
     import_since: datetime.date | None = None
+    """The first day of the history to read. Without it, the history is read from the moment at
+    which mediabus first sees the application."""
     webhook_token: Token | None = None
+    """The secret in the URL of the webhook. Without it, it is derived from the API key."""
     import_quiet: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
+    """Seconds without another imported file after which the import of a download counts as
+    finished, unless all that was grabbed has been imported."""
     health_hold: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 300.0
+    """Seconds for which a health check must fail, or succeed again, before that is an event."""
     sweep: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 3600.0
+    """Seconds between two reads of the whole library."""
 
     def __post_init__(self) -> None:
         base_url(self.url)

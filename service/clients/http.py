@@ -97,13 +97,10 @@ class Reach(Protocol):
 
 
 class HttpSettings(ClientSettings, frozen=True, kw_only=True):
-    """The settings of a client that is called over HTTP.
-
-    ``tls_ca`` is a PEM file with the certificate authority of an https URL. It is needed if this
-    machine does not trust that authority.
-    """
+    """The settings of a client that is called over HTTP."""
 
     tls_ca: str | None = None
+    """The authority of an https URL, a PEM file, if this machine does not trust it."""
 
     def __post_init__(self) -> None:
         ClientSettings.__post_init__(self)

@@ -3,14 +3,10 @@
 import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
-import msgspec
-
-from mediabus.runtime.settings import Settings, SettingsError
-from mediabus.runtime.settings_errors import in_words, wrong
-from mediabus.runtime.settings_variables import variable_prefix
-from mediabus.runtime.validation_errors import place_and_rule
+from mediabus.runtime.settings import Settings
+from mediabus.runtime.settings_tables import typed_rows
 from mediabus.schemas.status import Protocol
 from mediabus.service.clients import AnyClientSettings
 from mediabus.service.clients.guard import guarded
@@ -35,31 +31,7 @@ def client_settings(
     Raises SettingsError, which names the key, or the variable that set it.
     """
     environ = os.environ if environ is None else environ
-    clients = [
-        _typed(f"clients[{number}]", table, environ)
-        for number, table in enumerate(settings.clients)
-    ]
-    prefixes = [variable_prefix(client.name) for client in clients]
-    for client, prefix in zip(clients, prefixes, strict=True):
-        if prefixes.count(prefix) > 1:
-            raise SettingsError(f"settings: clients: two are named {client.name!r}: rename one")
-    return clients
-
-
-def _typed(place: str, table: dict[str, Any], environ: Mapping[str, str]) -> AnyClientSettings:
-    prefix = variable_prefix(table.get("name", ""))
-    kind = str(table.get("kind", ""))
-    if kind not in KINDS:
-        why = f"there is no kind {kind!r}" if kind else "it must be given"
-        kinds = ", ".join(KINDS)
-        raise wrong(f"{place}.kind", f"{prefix}KIND", f"{why}: it takes {kinds}", environ)
-    try:
-        return msgspec.convert(table, KINDS[kind], strict=False)
-    except msgspec.ValidationError as error:
-        key, rule = place_and_rule(error)
-        name = key or rule.partition(" ")[0]  # url or tls_ca: the message starts with the name
-        why = in_words(rule, name, KINDS[kind])
-        raise wrong(f"{place}.{name}", f"{prefix}{name}".upper(), why, environ) from error
+    return list(typed_rows(settings.clients, KINDS, "clients", environ))
 
 
 class Sessions:

@@ -62,6 +62,8 @@ SAYS_WHAT_OTHERS_SAID: dict[str, list[list[str]]] = {
         ["--since", HOSTILE],
     ],
     "publish": [[HOSTILE, "--data", "{}"], ["job.executed", "--data", HOSTILE]],
+    "config check": [[], [HOSTILE]],
+    "config schema": [[]],
     "schema jsonschema": [[]],
     "schema asyncapi": [[]],
     "schema markdown": [[]],

@@ -154,7 +154,7 @@ def test_a_bad_target_is_named_with_its_key(target: dict[str, Any], key: str) ->
 
 def test_two_targets_of_one_name_are_refused() -> None:
     targets = [{"name": name, "run": "/x"} for name in ("a-b", "a_b")]
-    with pytest.raises(SettingsError, match="two targets are named"):
+    with pytest.raises(SettingsError, match="two are named"):
         parsed(Settings(notify=targets))
 
 

@@ -52,14 +52,16 @@ class Aria2Settings(HttpSettings, frozen=True, kw_only=True, tag="aria2"):
     """The settings of an aria2.
 
     ``url`` is the host and port, or the URL of the RPC. ``password`` is the ``rpc-secret``; there
-    is no username, and no category. aria2 never deletes files: with ``sees_files``, its paths lead
-    to the same files on this machine, and mediabus deletes them below ``downloads_dir``.
+    is no username, and no category.
     """
 
     protocol = "torrent"
 
     sees_files: bool = False
+    """Whether aria2's paths lead to the same files on this machine, so that mediabus may delete
+    them: aria2 never does."""
     downloads_dir: str | None = None
+    """The folder below which mediabus deletes files."""
 
     def __post_init__(self) -> None:
         HttpSettings.__post_init__(self)

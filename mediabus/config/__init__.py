@@ -1,0 +1,1 @@
+"""`mediabus config`: check the settings, and describe them to editors."""
