@@ -98,4 +98,5 @@ def size_of(amount: float, unit: int = 1) -> int:
     """Convert an amount of ``unit`` bytes each to bytes; 0 if it is negative or not finite."""
     if not math.isfinite(amount) or amount <= 0:
         return 0
-    return min(round(amount * unit), MAX_BIGINT)
+    product = min(amount * unit, 2.0 * MAX_BIGINT)  # two finite numbers may have an infinite one
+    return min(round(product), MAX_BIGINT)

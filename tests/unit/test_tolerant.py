@@ -101,7 +101,15 @@ def test_an_entry_of_the_history_of_any_fields_has_a_status(fields: dict[str, An
 
 @pytest.mark.parametrize(
     ("amount", "size"),
-    [(1.5, 1572864), (0, 0), (-1, 0), (float("nan"), 0), (float("inf"), 0), (1e300, MAX_BIGINT)],
+    [
+        (1.5, 1572864),
+        (0, 0),
+        (-1, 0),
+        (float("nan"), 0),
+        (float("inf"), 0),
+        (1e300, MAX_BIGINT),
+        (1e308, MAX_BIGINT),
+    ],
 )
 def test_a_size_is_one_that_the_database_holds(amount: float, size: int) -> None:
     assert size_of(amount, 1 << 20) == size
