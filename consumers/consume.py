@@ -14,6 +14,7 @@ from mediabus.runtime.nats.bus import Bus, connect
 from mediabus.runtime.nats.refusals import ConsumerRefused
 from mediabus.runtime.settings import NatsSettings
 from mediabus.runtime.settings_file import load, resolved
+from mediabus.schemas import trace
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.subjects import (
     EVENTS_STREAM,
@@ -196,7 +197,8 @@ class _Options:
         )
 
     async def _one(self, delivery: Delivery) -> Exception | None:
-        return await _outcome(self._handle, delivery.envelope)
+        with trace.carrying(delivery.envelope.extensions):  # what it causes belongs to its trace
+            return await _outcome(self._handle, delivery.envelope)
 
     async def _each(self, batch: Sequence[Delivery]) -> list[Exception | None]:
         async with self._slots:

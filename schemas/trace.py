@@ -25,17 +25,28 @@ _CURRENT: Final[contextvars.ContextVar[Mapping[str, str] | None]] = contextvars.
 )
 
 
-def trace_in(headers: Mapping[str, str]) -> dict[str, str]:
+def trace_in(headers: Mapping[str, Any]) -> dict[str, str]:
     """Return the trace in headers, as attributes of an event. Their names are in lower case.
+
+    ``headers`` may also be the extensions of an event, whose values have any type.
 
     An invalid trace is ignored, as the recommendation requires: the request is still valid.
     """
     parent, state = headers.get(TRACEPARENT, ""), headers.get(TRACESTATE, "")
-    if not parent or not _is_valid(parent):
+    if not isinstance(parent, str) or not parent or not _is_valid(parent):
         return {}
-    if state and len(state) <= LONGEST_STATE and state.isprintable() and state.isascii():
+    if _is_state(state):
         return {TRACEPARENT: parent, TRACESTATE: state}
     return {TRACEPARENT: parent}
+
+
+def _is_state(state: object) -> bool:
+    return (
+        isinstance(state, str)
+        and 0 < len(state) <= LONGEST_STATE
+        and state.isprintable()
+        and state.isascii()
+    )
 
 
 def _is_valid(parent: str) -> bool:
@@ -48,7 +59,7 @@ def _is_valid(parent: str) -> bool:
 
 
 @contextlib.contextmanager
-def carrying(headers: Mapping[str, str]) -> Iterator[None]:
+def carrying(headers: Mapping[str, Any]) -> Iterator[None]:
     """Add the trace in headers to each envelope that this task creates within the context."""
     token = _CURRENT.set(trace_in(headers))
     try:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import contextlib
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +14,7 @@ import msgspec
 from mediabus.consumers.event_row import COLUMNS, SELECTED, EventRow
 from mediabus.consumers.history.filters import filtered
 from mediabus.consumers.history.timeline import Span, timeline_query
+from mediabus.runtime import tracing
 from mediabus.runtime.api.pages import MOST_REPLY_BYTES, OMITTED, paged
 from mediabus.runtime.api.serve import Headers, OperationError, endpoint, problem, serving
 from mediabus.runtime.api.turns import Turns
@@ -102,7 +103,7 @@ class History:
         """
         statement, args = page_query(request)
         async with self._turns.turn():
-            rows = await self._pool.fetch(statement, *args)
+            rows = await self._fetch(statement, args)
         return paged(
             [_event(row) for row in rows[: request.limit]],
             found=rows[0]["found"] if rows else 0,
@@ -115,7 +116,7 @@ class History:
         """Count the events of each type."""
         statement, args = count_query(request)
         async with self._turns.turn():
-            rows = await self._pool.fetch(statement, *args)
+            rows = await self._fetch(statement, args)
         by_type = {row["type"]: row["count"] for row in rows}
         return Counts(total=sum(by_type.values()), by_type=by_type)
 
@@ -124,17 +125,17 @@ class History:
         span = Span.of(request)
         statement, args = timeline_query(request, span)
         async with self._turns.turn():
-            rows = await self._pool.fetch(statement, *args)
+            rows = await self._fetch(statement, args)
         return span.filled(rows)
 
     async def get(self, request: GetById, _: Actor, __: Headers) -> HistoryEvent:
         """Return one event. Raises OperationError if it does not exist or is too large."""
         async with self._turns.turn():
-            row = await self._pool.fetchrow(ONE, request.id)
-        if row is None:
+            rows = await self._fetch(ONE, [request.id])
+        if not rows:
             message = f"event {request.id} does not exist"
             raise OperationError(problem(404, "not_found", message, "id"))
-        event = _event(row)
+        event = _event(rows[0])
         size = len(msgspec.json.encode(event))
         if size > self._most_bytes:
             message = (
@@ -143,6 +144,12 @@ class History:
             )
             raise OperationError(problem(400, "too_large", message, "id"))
         return event
+
+    async def _fetch(self, statement: str, args: Sequence[object]) -> Sequence[asyncpg.Record]:
+        with tracing.query() as span:
+            rows: Sequence[asyncpg.Record] = await self._pool.fetch(statement, *args)
+            span.note("db.response.returned_rows", len(rows))
+            return rows
 
 
 def _stub(event: HistoryEvent, size: int) -> HistoryEvent:

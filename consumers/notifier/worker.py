@@ -22,7 +22,7 @@ from mediabus.consumers.notifier.store import StateStore, Superseded
 from mediabus.consumers.notifier.targets.port import Failed, Sender
 from mediabus.consumers.notifier.window import Window, held_at
 from mediabus.consumers.verdict import Rejected, RetryLater, RetryPolicy
-from mediabus.runtime import metrics
+from mediabus.runtime import metrics, tracing
 from mediabus.runtime.nats.bus import Bus
 
 log: Final = logging.getLogger("mediabus.notifier")
@@ -144,7 +144,7 @@ class Worker:
         if len(events) > 1 and not self._state.sending:
             await self._save(self._state.sends(events))
         before, cause = self._state, events[0].envelope
-        answer = await self._answer(events)
+        answer = await self._traced_answer(events)
         now, name = self._clock(), self._target.name
         after, told = outcome_of(
             answer, before, events, retries=self._retries, target=self._target, now=now
@@ -153,6 +153,14 @@ class Worker:
         await self._save(msgspec.structs.replace(after, reports=made))
         await self._publish(made)
         metrics.NOTIFICATIONS.labels(name, "failed" if isinstance(answer, Failed) else "done").inc()
+
+    async def _traced_answer(self, events: tuple[Held, ...]) -> str | Failed:
+        envelopes = [held.envelope for held in events]
+        with tracing.notification(self._target.name, self._target.durable, envelopes) as span:
+            answer = await self._answer(events)
+            if isinstance(answer, Failed):
+                span.fail("final" if answer.is_final else "retried", answer.reason)
+            return answer
 
     async def _answer(self, events: tuple[Held, ...]) -> str | Failed:
         message = message_of(self._target, [held.envelope for held in events], self._clock())

@@ -1,6 +1,8 @@
 """Run the persister: store events, maintain partitions, watch the lag."""
 
 import asyncio
+import functools
+from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
@@ -8,12 +10,12 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo
 from nats.js.errors import APIError
 
-from mediabus.consumers.daemon import durable, run
+from mediabus.consumers.daemon import Delivery, durable, run
 from mediabus.consumers.persister.isolation import Progress
 from mediabus.consumers.persister.retention import keep_partitions
 from mediabus.consumers.persister.store import EventStore
 from mediabus.consumers.persister.stragglers import store_stragglers
-from mediabus.runtime import metrics
+from mediabus.runtime import metrics, tracing
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.postgres.database import AWAY, Pool
 from mediabus.runtime.postgres.locks import blocked_by
@@ -39,12 +41,23 @@ async def persist(bus: Bus, pool: Pool, settings: PersisterSettings) -> None:
                 run(
                     bus,
                     durable(PERSISTER),
-                    store.store,
+                    functools.partial(_store, store),
                     batch=settings.batch,
                     workers=settings.writers,
                 ),
                 name="persist",
             )
+
+
+async def _store(store: EventStore, batch: Sequence[Delivery]) -> Sequence[Exception | None]:
+    envelopes = (delivery.envelope for delivery in batch)
+    with tracing.process(PERSISTER, envelopes, len(batch)) as span:
+        outcomes = await store.store(batch)
+        if any(outcomes):
+            failed = [outcome for outcome in outcomes if outcome is not None]
+            span.note("mediabus.events.not_stored", len(failed))
+            span.fail(type(failed[0]).__name__, str(failed[0]))
+        return outcomes
 
 
 async def watch_lag(bus: Bus, storing: "Storing") -> None:

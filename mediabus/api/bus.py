@@ -11,9 +11,10 @@ import msgspec
 from mediabus.api.moments import moment_from
 from mediabus.api.operations import Applications, DeadLetters, Downloads, History, Media
 from mediabus.api.stream import read_stream
+from mediabus.runtime import tracing
 from mediabus.runtime.nats import bus as nats_bus
 from mediabus.runtime.settings_file import load, resolved
-from mediabus.schemas import codec
+from mediabus.schemas import codec, trace
 from mediabus.schemas.envelope import Envelope, Links
 from mediabus.schemas.events import Event
 from mediabus.schemas.identity import Actor
@@ -67,7 +68,8 @@ class Bus:
         who = actor or self._actor
         if who is None:
             raise TypeError("publish() needs an actor: pass one here or to connect()")
-        return await self._bus.publish(event, actor=who, **links)
+        with trace.carrying(tracing.caller()):
+            return await self._bus.publish(event, actor=who, **links)
 
     async def events(
         self,

@@ -18,6 +18,7 @@ from mediabus.runtime.process import logs
 from mediabus.runtime.process.process import run
 from mediabus.runtime.settings import Settings, SettingsError
 from mediabus.runtime.settings_file import CONNECTION_FILE
+from mediabus.runtime.tracing import tracing
 from mediabus.wiring.parts import parts_of, working
 from mediabus.wiring.registry import PROCESSES, SERVICE, Process
 
@@ -32,7 +33,10 @@ def run_process(process: Process, settings: Settings) -> None:
     logs.set_up(settings.log)
 
     async def main() -> None:
-        async with working(settings, process.port, parts) as work:
+        async with (
+            tracing(f"mediabus-{process.name}"),
+            working(settings, process.port, parts) as work,
+        ):
             log.info("ready")
             await work
 
@@ -48,7 +52,7 @@ def up(settings: Settings, ready: Callable[[Settings], None]) -> None:
     logs.set_up(settings.log)
 
     async def main() -> None:
-        async with servers(settings) as complete:
+        async with tracing("mediabus"), servers(settings) as complete:
             async with open_pool(complete.database, patient=True) as pool:
                 await apply_migrations(pool)
             async with working(complete, SERVICE.port, parts) as work:

@@ -33,7 +33,7 @@ from nats.errors import FlushTimeoutError, MaxPayloadError
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import Service, ServiceConfig
 
-from mediabus.runtime import metrics
+from mediabus.runtime import metrics, tracing
 from mediabus.runtime.api.desk import FINISH_WITHIN, Desk, respond, respond_problem
 from mediabus.runtime.api.requests import (
     MAX_REQUEST_BYTES,
@@ -48,7 +48,6 @@ from mediabus.runtime.api.requests import (
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.nats.replies import may_reply
 from mediabus.runtime.postgres.database import AWAY
-from mediabus.schemas import trace
 from mediabus.schemas.codec import InvalidEvent
 from mediabus.schemas.identity import Actor, ProvenActor
 from mediabus.schemas.operations.requests import Request
@@ -108,9 +107,9 @@ def endpoint(
 
     async def answer(body: bytes, headers: Headers, proven: ProvenActor | None = None) -> bytes:
         headers = known_headers(headers)
-        actor = proven or actor_of(headers)
-        request = decoded(decoder, body, max_bytes)
-        with trace.carrying(headers):  # what it causes belongs to the caller's trace
+        with tracing.operation(subject, headers):  # what it causes belongs to the caller's trace
+            actor = proven or actor_of(headers)
+            request = decoded(decoder, body, max_bytes)
             return msgspec.json.encode(await _handled(subject, handle(request, actor, headers)))
 
     return Endpoint(subject, answer, places)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Final, TypeVar, assert_never
 
-from mediabus.runtime import metrics
+from mediabus.runtime import metrics, tracing
 from mediabus.runtime.redact import without_secrets
 from mediabus.schemas.status import DownloadStatus, ItemId
 from mediabus.service.clients.limits import MAX_DOWNLOADS, MAX_MESSAGE_LENGTH, LimitExceeded, cut
@@ -57,6 +57,7 @@ class Guarded:
     def __init__(self, client: DownloadClient, settings: ClientSettings) -> None:
         self._client = client
         self._name = settings.name
+        self._kind = str(type(settings).__struct_config__.tag)
         self._deadline = TIMEOUTS * settings.timeout
         self._reported: set[str] = set()
 
@@ -64,7 +65,12 @@ class Guarded:
         return cut(str(await self._call(self._client.version())), MAX_VERSION_LENGTH)
 
     async def observe(self) -> Observation:
-        return await self._call(self._observe())
+        with tracing.poll(self._name, self._kind) as span:
+            try:
+                return await self._call(self._observe())
+            except ClientUnavailable as error:
+                span.note("mediabus.client.reason", error.reason)
+                raise
 
     async def _observe(self) -> Observation:
         match await self._client.observe():

@@ -1,9 +1,10 @@
 """Publish many events at once: as one atomic batch, or concurrently if the batch is rejected."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 from uuid import UUID
 
 import asyncpg
@@ -39,6 +40,16 @@ class Outgoing(NamedTuple):
 def outgoing(rows: Iterable[asyncpg.Record]) -> list[Outgoing]:
     """Convert rows of the outbox."""
     return [Outgoing(row["id"], row["subject"], row["payload"]) for row in rows]
+
+
+class _Trace(TypedDict, total=False):
+    """The attributes of an event that name its trace."""
+
+    traceparent: str
+    tracestate: str
+
+
+_decode_trace: Final = msgspec.json.Decoder(_Trace).decode
 
 
 class _ServerError(msgspec.Struct):
@@ -116,6 +127,12 @@ class Batch:
             raise BatchRefused(answer.error.description)
         if answer.count != count:
             raise BatchRefused(f"NATS stored {answer.count} of {count} events")
+
+    def traces(self) -> Iterator[Mapping[str, object]]:
+        """Yield the ``traceparent`` and ``tracestate`` of each event."""
+        for event in self._events:
+            with contextlib.suppress(msgspec.DecodeError):
+                yield _decode_trace(event.payload)
 
     def _check_connection(self) -> None:
         """Raise PublishFailed unless the connection is the one that the batch was made for.

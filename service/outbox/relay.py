@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import asyncpg
 from nats.errors import Error as NatsError
 
-from mediabus.runtime import metrics
+from mediabus.runtime import metrics, tracing
 from mediabus.runtime.nats.bus import Bus, PublishFailed
 from mediabus.runtime.postgres.database import AWAY, Pool
 from mediabus.runtime.postgres.lease import while_leading
@@ -117,7 +117,8 @@ class Relay:
         return len(current.positions)
 
     async def _publish(self, current: Prepared) -> None:
-        await current.batch.commit()
+        with tracing.publish(current.batch.traces, len(current.positions)):
+            await current.batch.commit()
         RELAY.succeeded()
         metrics.RELAYED.inc(len(current.positions))
         self.cursor.mark_published(current.positions)

@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 HOST = "127.0.0.1"
 RUN = "from mediabus.main import main; main()"
 
-Name = Literal["service", "monitor", "persist", "web"]
+Name = Literal["service", "monitor", "persist", "web", "notify"]
 
 
 class Process:
@@ -45,6 +45,7 @@ class Process:
                 settings.downloads.allowed_hosts or ["::1"]
             ),
             **({"MEDIABUS_INGEST_TOKEN": token} if (token := settings.ingest.token) else {}),
+            "MEDIABUS_NOTIFIER_ALLOWED_HOSTS": ",".join(settings.notifier.allowed_hosts or ["::1"]),
             "MEDIABUS_MONITOR_UNREACHABLE_AFTER": str(settings.monitor.unreachable_after),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -117,9 +118,10 @@ class Process:
 
 
 def clients_toml(settings: Settings) -> str:
-    """The clients and applications as TOML: what no variable can say."""
+    """The clients, applications and targets as TOML: what no variable can say."""
     lines = []
-    for name, tables in (("clients", settings.clients), ("apps", settings.apps)):
+    named = (("clients", settings.clients), ("apps", settings.apps), ("notify", settings.notify))
+    for name, tables in named:
         for table in tables:
             lines.append(f"[[{name}]]")
             lines += [

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 from aiohttp import web
 
-from mediabus.runtime import metrics
+from mediabus.runtime import metrics, tracing
 from mediabus.runtime.error_text import error_text
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.nats.once import publish_once
@@ -93,6 +93,7 @@ class CloudEvents:
         except codec.InvalidEvent as error:
             metrics.HTTP_EVENTS.labels("invalid").inc()
             return Outcome("invalid", reason=str(error))
+        tracing.link_to(envelope.extensions)
         outcome = await self._publish(envelope, payload)
         metrics.HTTP_EVENTS.labels(outcome.status).inc()
         return outcome

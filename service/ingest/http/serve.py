@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
+from mediabus.runtime import tracing
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.process.http_routes import Routes
 from mediabus.runtime.settings import IngestSettings
@@ -18,5 +19,7 @@ async def serve_http(
     """Receive events over HTTP while open."""
     events = CloudEvents(bus, settings.token)
     webhooks = Webhooks(bus, apps)
-    with routes.handling("/events", events.receive), routes.handling(PREFIX, webhooks.receive):
+    receive_events = tracing.http_handler("/events", events.receive)
+    receive_webhook = tracing.http_handler("/hooks/{app}", webhooks.receive)
+    with routes.handling("/events", receive_events), routes.handling(PREFIX, receive_webhook):
         yield

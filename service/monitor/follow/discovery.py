@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
+from mediabus.runtime import tracing
 from mediabus.runtime.postgres.database import Pool
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import DownloadDiscovered
@@ -193,13 +194,14 @@ class Discovery:
             app=event.app,
             failed_at=grab.failed_at if grab else None,
         )
-        envelope = Envelope.of(
-            fitted(event),
-            actor=MONITOR,
-            resource=_resource(event),
-            correlation_id=new.correlation_id,
-        )
-        return await table.insert_discovered(self._outbox, new, envelope)
+        with tracing.transition(event.type):
+            envelope = Envelope.of(
+                fitted(event),
+                actor=MONITOR,
+                resource=_resource(event),
+                correlation_id=new.correlation_id,
+            )
+            return await table.insert_discovered(self._outbox, new, envelope)
 
     def _event(
         self, seen: DownloadStatus, media_item: tuple[UUID, str] | None, grab: Grab | None

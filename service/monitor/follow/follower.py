@@ -4,6 +4,7 @@ The follower holds no state that matters: it compares the latest status with the
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import logging
@@ -15,7 +16,7 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.js.kv import KV_DEL, KV_OP, KV_PURGE
 
-from mediabus.runtime import metrics
+from mediabus.runtime import metrics, tracing
 from mediabus.runtime.postgres.database import AWAY, RESTORING, Pool
 from mediabus.runtime.settings import MonitorSettings
 from mediabus.schemas.decoding import NOT_JSON
@@ -213,10 +214,17 @@ class Follower:
         """Make a transition, unless another process has changed the row."""
         transition = self._damper.damped(row, transition, asyncio.get_running_loop().time())
         try:
-            if not await table.step(self._outbox, row, transition):
-                return Hold(0.1)
+            with _traced(transition):
+                if not await table.step(self._outbox, row, transition):
+                    return Hold(0.1)
         except asyncpg.UniqueViolationError:
             return Hold(RECHECK_AFTER)  # another download of its media item is active
         for fact in transition.events:
             metrics.TRANSITIONS.labels(fact.event.type).inc()
         return Hold(SETTLES_WITHIN)
+
+
+def _traced(transition: Transition) -> contextlib.AbstractContextManager[object]:
+    """Open a span for a transition with events."""
+    facts = transition.events
+    return tracing.transition(facts[0].event.type) if facts else contextlib.nullcontext()

@@ -5,6 +5,7 @@ from typing import Final
 
 import asyncpg
 
+from mediabus.runtime import tracing
 from mediabus.runtime.postgres.database import Pool
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import DownloadClientRecovered, DownloadClientUnreachable, Event
@@ -73,15 +74,16 @@ class Reachability:
         elif known is None or known["reachable"] != status.reachable:
             event = _recovered(status, known) if status.reachable else _unreachable(status)
             resource = Resource("download_client", status.client)
-            envelope = Envelope.of(fitted(event), actor=MONITOR, resource=resource)
-            await self._outbox.perform(
-                CHANGE,
-                status.client,
-                status.kind,
-                status.reachable,
-                status.since,
-                events=[envelope],
-            )
+            with tracing.transition(event.type):
+                envelope = Envelope.of(fitted(event), actor=MONITOR, resource=resource)
+                await self._outbox.perform(
+                    CHANGE,
+                    status.client,
+                    status.kind,
+                    status.reachable,
+                    status.since,
+                    events=[envelope],
+                )
 
 
 def _unreachable(status: ClientStatus) -> Event:
