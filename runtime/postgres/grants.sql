@@ -8,8 +8,8 @@ BEGIN
         GRANT SELECT, INSERT, UPDATE, DELETE ON media_items, leases, idempotent_requests
             TO mediabus_operations;
         GRANT SELECT, INSERT, UPDATE ON downloads, download_clients TO mediabus_operations;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON apps, app_rows, app_checks, app_stories,
-            media_sources, releases TO mediabus_operations;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON apps, app_replaced, app_rows, app_checks,
+            app_stories, download_aliases, media_sources, releases TO mediabus_operations;
         GRANT SELECT, INSERT, DELETE ON outbox TO mediabus_operations;
         GRANT SELECT ON SEQUENCE outbox_position_seq TO mediabus_operations;
         GRANT SELECT, UPDATE ON outbox_cursor TO mediabus_operations;

@@ -75,6 +75,8 @@ SAMPLES: Final[dict[str, Any]] = {
     "items": 24,
     "destination": "/media/movies/Dune (2021)",
     "release_group": "NTb",
+    "upgrade": True,
+    "replaced": ["/media/movies/Dune (2021)/Dune.2021.1080p.mkv"],
     "source_path": "/downloads/complete/Dune.2021.2160p.WEB-DL.mkv",
     "previous_path": "/media/movies/Dune (2021)/Dune.2021.mkv",
 }

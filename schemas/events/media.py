@@ -45,12 +45,18 @@ class MediaItemUpdated(_MediaItemEvent, frozen=True, kw_only=True, omit_defaults
 
 
 class MediaItemRemoved(_MediaItemEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A media item was removed from the library."""
+    """A media item was removed from the library.
+
+    ``files_deleted`` is whether an application deleted its files too. It is missing if the
+    application did not say so.
+    """
 
     type = "media_item.removed"
     icon: ClassVar[Icon] = "trash"
     sentence: ClassVar[str] = "{title}[ ({year})] was removed from the library"
     sentence_by: ClassVar[str] = "{actor} removed {title}[ ({year})] from the library"
+
+    files_deleted: bool | None = None
 
 
 class MediaItemMonitoringChanged(_MediaItemEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,7 +86,8 @@ class MediaFileImported(_MediaEvent, frozen=True, kw_only=True, omit_defaults=Tr
     """An importer added a file to the library; ``size`` is in bytes.
 
     ``source_path`` is where the file came from, ``client_item`` the download it belongs to, and
-    ``app`` the application that imported it.
+    ``app`` the application that imported it. ``replaced`` are the paths of the worse files that it
+    replaces; ``upgrade`` is true if there are any.
     """
 
     type = "media_file.imported"
@@ -97,6 +104,8 @@ class MediaFileImported(_MediaEvent, frozen=True, kw_only=True, omit_defaults=Tr
     source_path: str | None = None
     client_item: str | None = None
     media_item_id: UUID | None = None
+    upgrade: bool | None = None
+    replaced: list[str] | None = None
 
 
 class MediaFileDeleted(_MediaEvent, frozen=True, kw_only=True, omit_defaults=True):

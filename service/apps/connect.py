@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from mediabus.schemas.decoding import NOT_JSON
 from mediabus.service.apps.settings import AppSettings
 from mediabus.service.clients.http import Answer
 from mediabus.service.clients.port import ClientUnavailable
@@ -87,32 +88,44 @@ def webhook_url(app: AppSettings, base: str) -> str:
 
 async def _connect_arr(app: AppSettings, api: Api, url: str) -> str:
     known = await api.get("notification", list[dict[str, Any]])
-    ours = [resource for resource in known if _is_ours(resource, app.name)]
+    ours = [resource["id"] for resource in known if _is_ours(resource, app.name)]
     schemas = await api.get("notification/schema", list[dict[str, Any]])
     resource = _ticked(_schema(app, schemas), url)
     if ours:
-        resource = {**resource, "id": ours[0]["id"]}
-        answer = await api.send("PUT", f"notification/{ours[0]['id']}", resource)
+        answer = await api.send("PUT", f"notification/{ours[0]}", {**resource, "id": ours[0]})
     else:
         answer = await api.send("POST", "notification", resource)
     _check(app, answer)
-    _check(app, await api.send("POST", "notification/test", msgspec.json.decode(answer.body)))
+    _check(app, await api.send("POST", "notification/test", _saved(app, answer)))
     for duplicate in ours[1:]:
-        await api.send("DELETE", f"notification/{duplicate['id']}", None)
+        await api.send("DELETE", f"notification/{duplicate}", None)
     return "updated" if ours else "created"
 
 
 def _is_ours(resource: dict[str, Any], name: str) -> bool:
     """Return whether a webhook is that of mediabus, perhaps under the app's former name."""
-    if resource.get("implementation") != "Webhook":
+    if resource.get("implementation") != "Webhook" or not isinstance(resource.get("id"), int):
         return False
     url = str(_field(resource, "url"))
     return f"/hooks/{name}/" in url or (resource.get("name") == NAME and "/hooks/" in url)
 
 
 def _field(resource: dict[str, Any], name: str) -> object:
-    fields = resource.get("fields") or []
-    return next((field.get("value") for field in fields if field.get("name") == name), None)
+    return next((it.get("value") for it in _fields(resource) if it.get("name") == name), None)
+
+
+def _fields(resource: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the fields of a webhook that can be read."""
+    fields = resource.get("fields")
+    return [it for it in fields if isinstance(it, dict)] if isinstance(fields, list) else []
+
+
+def _saved(app: AppSettings, answer: Answer) -> dict[str, Any]:
+    """Return the webhook as the application has saved it."""
+    try:
+        return msgspec.json.decode(answer.body, type=dict[str, Any])
+    except NOT_JSON as error:
+        raise ConnectFailed(f"{app.program} saved the webhook, but its answer: {error}") from error
 
 
 def _schema(app: AppSettings, schemas: list[dict[str, Any]]) -> dict[str, Any]:
@@ -127,13 +140,14 @@ def _ticked(schema: dict[str, Any], url: str) -> dict[str, Any]:
     boxes = {
         box: True
         for box in schema
-        if box not in NOT_TICKED
+        if box
+        and box not in NOT_TICKED
         and (box.startswith("include") or schema.get(f"supports{box[0].upper()}{box[1:]}"))
     }
     values = {"url": url, "method": POST}
     fields = [
-        {**field, "value": values.get(field["name"], field.get("value"))}
-        for field in schema["fields"]
+        {**field, "value": values.get(str(field.get("name")), field.get("value"))}
+        for field in _fields(schema)
     ]
     return {**schema, **boxes, "name": NAME, "fields": fields}
 
@@ -143,8 +157,8 @@ def _check(app: AppSettings, answer: Answer) -> None:
         return
     try:
         problems = msgspec.json.decode(answer.body, type=list[dict[str, Any]])
-        reasons = [str(problem.get("errorMessage")) for problem in problems]
-    except msgspec.DecodeError:
+        reasons = [str(problem.get("errorMessage"))[:200] for problem in problems[:5]]
+    except NOT_JSON:
         reasons = [answer.text]
     raise ConnectFailed(
         f"{app.program} did not accept the webhook (HTTP {answer.status}): {'; '.join(reasons)}. "
@@ -154,7 +168,8 @@ def _check(app: AppSettings, answer: Answer) -> None:
 
 async def _connect_seerr(app: AppSettings, api: Api, url: str, *, replace: bool) -> str:
     current = await api.get(SEERR_PATH, dict[str, Any])
-    options = current.get("options") or {}
+    given = current.get("options")
+    options = given if isinstance(given, dict) else {}
     there = str(options.get("webhookUrl") or "")
     is_ours = f"/hooks/{app.name}/" in there
     if there and current.get("enabled") and not is_ours and not replace:

@@ -2,19 +2,22 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
 from mediabus.service.apps.settings import AppSettings
 from mediabus.service.clients.http import Answer, Http, base_url, http_session
-from mediabus.service.clients.limits import MAX_ANSWER_BYTES
+from mediabus.service.clients.limits import MAX_ANSWER_BYTES, MAX_JSON_VALUES
 from mediabus.service.clients.port import ClientUnavailable
 
 T = TypeVar("T")
 
 MAX_LIBRARY_BYTES: Final = 256 * 1024 * 1024
 """Bytes of the list of all series or movies, which has no pages: 10,000 take about 80 million."""
+
+MAX_LIBRARY: Final = 200_000
+"""Series or movies of one application."""
 
 
 class AppHttp:
@@ -40,11 +43,23 @@ class AppHttp:
             ClientUnavailable: no usable answer arrived.
         """
         answer = await self._called("GET", path, limit=MAX_LIBRARY_BYTES)
+        if answer.body.count(b"{") > MAX_JSON_VALUES:
+            self.raise_protocol_error(f"its list has more than {MAX_JSON_VALUES} objects")
+        items = self._decoded(answer, kind)
+        if len(items) > MAX_LIBRARY:
+            self.raise_protocol_error(f"its list has more than {MAX_LIBRARY} entries")
+        return items
+
+    def raise_protocol_error(self, what: str, cause: Exception | None = None) -> NoReturn:
+        """Raise ClientUnavailable because the answer is not one of the application."""
+        self._http.raise_protocol_error(what, cause)
+
+    def _decoded(self, answer: Answer, kind: type[T]) -> list[T]:
         try:
             return msgspec.json.decode(answer.body, type=list[kind], strict=False)  # type: ignore[valid-type] # a type made here
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             if len(answer.body) > MAX_ANSWER_BYTES:
-                self._http.raise_protocol_error(str(error), error)
+                self.raise_protocol_error(str(error), error)
         return self._http.decode(answer, list[kind], tolerant=True)  # type: ignore[valid-type] # as above
 
     async def send(self, method: str, path: str, body: object) -> Answer:
@@ -53,10 +68,12 @@ class AppHttp:
         Raises:
             ClientUnavailable: no answer arrived, or the API key is wrong.
         """
+        try:
+            data = msgspec.json.encode(body)
+        except (ValueError, OverflowError, RecursionError) as error:  # it came from an answer
+            self.raise_protocol_error(f"its webhook cannot be sent back: {error}", error)
         headers = {"Content-Type": "application/json"}
-        return await self._called(
-            method, path, repeatable=False, data=msgspec.json.encode(body), headers=headers
-        )
+        return await self._called(method, path, repeatable=False, data=data, headers=headers)
 
     async def _called(self, method: str, path: str, **options: Any) -> Answer:  # noqa: ANN401 - those of Http.call
         answer = await self._http.call(method, f"{self._settings.api}/{path}", **options)

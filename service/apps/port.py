@@ -22,11 +22,19 @@ class Fact(NamedTuple):
     correlation_id: str | None = None
 
 
+class Removal(NamedTuple):
+    """A series or movie that a webhook reports as removed, by its number in the application."""
+
+    item: int
+    files_deleted: bool
+
+
 class Webhook(NamedTuple):
     """The content of a webhook. The history is read after every webhook."""
 
     kind: str
     facts: tuple[Fact, ...] = ()
+    removal: Removal | None = None
 
 
 class UnknownWebhook(Exception):

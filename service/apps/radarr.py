@@ -22,6 +22,10 @@ WAKING: Final = frozenset(
 """Webhooks about what the history or the library shows, too."""
 
 
+UNRECORDED: Final = frozenset({"noLinkedEpisodes"})
+"""``deleteReason`` of files that are deleted without a row in the history (HistoryService)."""
+
+
 class RadarrSettings(AppSettings, frozen=True, kw_only=True, tag="radarr"):
     """A Radarr server."""
 
@@ -30,4 +34,4 @@ class RadarrSettings(AppSettings, frozen=True, kw_only=True, tag="radarr"):
     library: ClassVar[str | None] = "movie"
 
     def read_webhook(self, body: dict[str, Any]) -> Webhook:
-        return read_arr_webhook(self.name, body, WAKING)
+        return read_arr_webhook(self.name, body, WAKING, UNRECORDED)

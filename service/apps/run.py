@@ -25,7 +25,10 @@ from mediabus.service.apps.health import Health
 from mediabus.service.apps.history.reader import HistoryReader
 from mediabus.service.apps.http import AppHttp, app_http
 from mediabus.service.apps.library.sync import GONE_AFTER, Library
+from mediabus.service.apps.port import Removal
 from mediabus.service.apps.settings import AppSettings
+from mediabus.service.apps.wake import decode_wake
+from mediabus.service.clients.limits import cut
 from mediabus.service.clients.port import ClientUnavailable
 from mediabus.service.outbox.outbox import Outbox
 from mediabus.service.supervised import supervised
@@ -44,8 +47,11 @@ LEARN_EVERY: Final = 30.0
 PAST_EVERY: Final = 2.0
 """Seconds between two checks for a requested import."""
 
-LIBRARY_KINDS: Final = ("Add", "Added", "Delete")
-"""How webhooks about the library end, such as ``SeriesAdd``."""
+MAX_VERSION: Final = 100
+"""Characters of a version."""
+
+MAX_REMOVALS: Final = 10_000
+"""Removals that webhooks report between two reads of the library."""
 
 
 class Version(msgspec.Struct):
@@ -92,6 +98,7 @@ class AppReader:
         self._woken = asyncio.Event()
         self._has_webhook = False
         self._library_due_at = 0.0
+        self._removals: list[Removal] = []
         self._learned_at: float | None = None
         self._failing_since: datetime.datetime | None = None
         self._retry_after = FIRST_RETRY
@@ -118,7 +125,7 @@ class AppReader:
             return await self._not_answered(error)
         self._failing_since, self._retry_after = None, FIRST_RETRY
         metrics.APP_REACHABLE.labels(self.name).set(1)
-        await state.answered(self._outbox, self.name, version.version)
+        await state.answered(self._outbox, self.name, cut(version.version, MAX_VERSION))
         return self._until_next()
 
     async def _read(self, http: AppHttp) -> None:
@@ -131,6 +138,8 @@ class AppReader:
         await self._history.end_quiet_imports()
 
     async def _read_library(self, http: AppHttp) -> None:
+        removals, self._removals = self._removals, []
+        await self._library.note_removals(removals)
         is_missing = await self._library.sync(http)
         pause = GONE_AFTER + 1 if is_missing else self._settings.sweep
         self._library_due_at = asyncio.get_running_loop().time() + pause
@@ -182,8 +191,11 @@ class AppReader:
                     await subscription.unsubscribe()
 
     async def _hear_webhook(self, message: Msg) -> None:
-        if message.data.decode(errors="replace").endswith(LIBRARY_KINDS):
+        wake = decode_wake(message.data)
+        if wake.is_about_library:
             self._library_due_at = 0.0
+        if wake.removal is not None and len(self._removals) < MAX_REMOVALS:
+            self._removals.append(wake.removal)
         self._has_webhook = True
         self._woken.set()
 

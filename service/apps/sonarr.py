@@ -23,6 +23,10 @@ WAKING: Final = frozenset(
 """Webhooks about what the history or the library shows, too."""
 
 
+UNRECORDED: Final = frozenset({"manualOverride", "noLinkedEpisodes"})
+"""``deleteReason`` of files that are deleted without a row in the history (HistoryService)."""
+
+
 class SonarrSettings(AppSettings, frozen=True, kw_only=True, tag="sonarr"):
     """A Sonarr server."""
 
@@ -32,4 +36,4 @@ class SonarrSettings(AppSettings, frozen=True, kw_only=True, tag="sonarr"):
     media_type: ClassVar[MediaType] = "tv_show"
 
     def read_webhook(self, body: dict[str, Any]) -> Webhook:
-        return read_arr_webhook(self.name, body, WAKING)
+        return read_arr_webhook(self.name, body, WAKING, UNRECORDED)

@@ -168,6 +168,7 @@ class NewDownload:
     correlation_id: str | None = None
     app: str | None = None
     failed_at: datetime.datetime | None = None
+    aliases: tuple[ItemId, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,6 +76,10 @@ WITH op AS (
     VALUES ($5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
             CASE WHEN $7 = 'completed' THEN now() END, $15, $16, $17, $18)
     ON CONFLICT DO NOTHING RETURNING id
+), known_as AS (
+    INSERT INTO download_aliases (alias, client, download_id)
+    SELECT alias, $8, op.id FROM op, unnest($19::text[]) AS alias
+    ON CONFLICT (alias, client) DO UPDATE SET download_id = excluded.download_id
 )
 SELECT record_events($1, $2, $3, $4) AS recorded FROM op
 """
@@ -102,19 +106,25 @@ UPDATE downloads AS d SET client = $1 FROM known
 WHERE d.client = known.client AND d.client_item = $2 AND known.state NOT IN ('removed', 'cancelled')
 RETURNING known.client AS old_name
 """
-# The same download in the same client, under a new item id.
+# The same download in the same client, under a new item id. Applications know it by the old one.
 REBIND: Final = """
 WITH known AS (
     SELECT id, client_item FROM downloads
     WHERE client = $1 AND client_item = ANY($3) AND state NOT IN ('removed', 'cancelled')
     ORDER BY id DESC LIMIT 1
+), moved AS (
+    UPDATE downloads AS d SET client_item = $2 FROM known
+    WHERE d.id = known.id AND d.client_item = known.client_item
+      AND NOT EXISTS (SELECT FROM downloads AS other
+                      WHERE other.client = $1 AND other.client_item = $2
+                        AND other.state NOT IN ('failed', 'removed', 'cancelled'))
+    RETURNING d.id, known.client_item AS old_id
+), known_as AS (
+    INSERT INTO download_aliases (alias, client, download_id)
+    SELECT old_id, $1, id FROM moved
+    ON CONFLICT (alias, client) DO UPDATE SET download_id = excluded.download_id
 )
-UPDATE downloads AS d SET client_item = $2 FROM known
-WHERE d.id = known.id AND d.client_item = known.client_item
-  AND NOT EXISTS (SELECT FROM downloads AS other
-                  WHERE other.client = $1 AND other.client_item = $2
-                    AND other.state NOT IN ('failed', 'removed', 'cancelled'))
-RETURNING known.client_item AS old_id
+SELECT old_id FROM moved
 """
 # A request outlives transitions that do not answer it: a cancellation while the download is paused,
 # completes or fails, and a pause while the download is initiated or recovers.
@@ -259,6 +269,7 @@ async def insert_discovered(outbox: Outbox, new: NewDownload, event: Envelope) -
             new.correlation_id,
             new.app,
             new.failed_at,
+            list(new.aliases),
             events=[event],
         )
     )

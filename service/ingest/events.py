@@ -8,7 +8,7 @@ publisher gets the acknowledgement of JetStream once the event is stored.
 import hashlib
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 from nats.aio.msg import Msg
@@ -22,7 +22,7 @@ from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.nats.once import acknowledged
 from mediabus.schemas import codec, dead_letter_headers
 from mediabus.schemas.envelope import Envelope
-from mediabus.schemas.identity import Actor, ProvenActor
+from mediabus.schemas.identity import Actor, ActorType, ProvenActor
 from mediabus.schemas.subjects import (
     EVENTS_STREAM,
     Proven,
@@ -41,6 +41,9 @@ NAME: Final = "ingest"
 OWN_SOURCE: Final = "mediabus"
 OWN_RESOURCES: Final = frozenset({"media_item", "download", "download_client"})
 """Resource types whose events only mediabus publishes."""
+
+ACTOR_TYPES: Final = frozenset(get_args(ActorType))
+"""How the sources of publishers with a key begin: see ``source_of``."""
 
 MAX_SOURCE_LENGTH: Final = 1024
 """Characters of a source with the actor's name, as in any event."""
@@ -119,6 +122,16 @@ def check_source(source: str) -> None:
         raise codec.InvalidEvent(
             f"source {source!r}: only mediabus may use a source that begins with {OWN_SOURCE}/; "
             "use the name of your program"
+        )
+
+
+def check_unproven_source(source: str) -> None:
+    """Raise InvalidEvent for a source that begins as those of publishers with a key do."""
+    first, slash, _ = source.casefold().partition("/")
+    if slash and first.strip() in ACTOR_TYPES:
+        raise codec.InvalidEvent(
+            f"source {source!r}: only a publisher with a key has a source that begins with "
+            f"{first}/; use the name of your program"
         )
 
 

@@ -78,9 +78,14 @@ async def test_upgrade_and_deleted_file_continue_the_story(settings: Settings) -
         radarr.clock.advance(seconds=2)
         await radarr.grab(movie, OTHER)
         await radarr.delete_file(movie, "upgrade")
+        (deleted,) = await so_many(user, 1, "media_file.deleted")  # the import is read later
         await radarr.import_file(movie, OTHER, upgrade=True)
         _, upgrade = await so_many(user, 2, "download.imported")
         assert upgrade["data"]["upgrade"] is True
+        first, better = await so_many(user, 2, "media_file.imported")
+        assert better["data"]["replaced"] == [deleted["data"]["path"]]
+        assert better["data"]["upgrade"] is True
+        assert not {"upgrade", "replaced"} & set(first["data"])
         rows = [row for row in await stored(user) if row["source"] == "mediabus/radarr"]
         story = [row for row in rows if row["correlation_id"]]
         assert [row["type"] for row in story] == [
@@ -169,6 +174,21 @@ async def test_lidarr_ends_imports_itself_and_reports_incomplete_ones(settings: 
         await lidarr.fail_import(lidarr.album(artist), OTHER, "Has missing tracks")
         (blocked,) = await so_many(user, 1, "download.import_blocked")
         assert blocked["data"]["reasons"] == ["Has missing tracks"]
+
+
+async def test_each_track_replaces_its_own_file(settings: Settings) -> None:
+    async with Lidarr.running() as lidarr, reading(settings, lidarr) as user:
+        album = lidarr.album(lidarr.put_artist("Portishead", ["Dummy"]))
+        await lidarr.import_album(album, HASH, tracks=2)
+        await so_many(user, 2, "media_file.imported")
+        await lidarr.import_album(album, OTHER, tracks=3, upgrade=True)
+        rows = (await so_many(user, 5, "media_file.imported"))[2:]
+        deleted = [row["data"]["path"] for row in await stored(user, "media_file.deleted")]
+        assert len(deleted) == 2
+        replaced = [row["data"].get("replaced") for row in rows]
+        assert replaced == [[deleted[0]], [deleted[1]], None]
+        _, upgrade = await so_many(user, 2, "download.imported")
+        assert upgrade["data"]["upgrade"] is True
 
 
 class Shrinking(Sonarr):

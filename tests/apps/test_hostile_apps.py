@@ -95,3 +95,16 @@ async def test_library_with_odd_entries_is_read(settings: Settings) -> None:
                 "Twice",
                 "Text",
             }
+
+
+async def test_item_whose_title_cannot_be_read_is_not_removed(settings: Settings) -> None:
+    async with Radarr.running() as radarr:
+        radarr.put_movie("Dune", tmdbId=1)
+        radarr.put_movie("Arrival", tmdbId=2)
+        async with reading(settings, radarr, sweep=0.5) as user:
+            await so_many(user, 2, "media_item.added")
+            radarr.movies[1]["title"] = {"odd": []}
+            del radarr.movies[2]
+            (removed,) = await so_many(user, 1, "media_item.removed")
+            assert removed["data"]["title"] == "Arrival"
+            assert await user.pool.fetchval("SELECT count(*) FROM media_items") == 1

@@ -5,6 +5,8 @@ from typing import Any
 
 from mediabus.runtime.settings import Settings
 from mediabus.schemas.subjects import WAKE_SUBJECT
+from mediabus.service.apps.port import Removal, Webhook
+from mediabus.service.apps.wake import encode_wake
 from tests.support.apps import Radarr, Sonarr
 from tests.support.apps.reading import reading, so_many, stored
 from tests.support.eventually import eventually
@@ -75,9 +77,23 @@ async def test_webhook_about_the_library_reads_it_at_once(settings: Settings) ->
     async with Radarr.running() as radarr, reading(settings, radarr, poll=600) as user:
         radarr.put_movie("Unannounced", year=0, tmdbId=1)
         radarr.put_movie("Dune", tmdbId=438631)
-        await user.nats.publish(f"{WAKE_SUBJECT}.radarr", b"MovieAdded")
+        await user.nats.publish(f"{WAKE_SUBJECT}.radarr", encode_wake(Webhook("MovieAdded")))
         (added,) = await so_many(user, 1, "media_item.added")
         assert added["data"]["title"] == "Dune"
+
+
+async def test_removed_item_says_whether_its_files_were_deleted(settings: Settings) -> None:
+    async with Radarr.running() as radarr:
+        told, silent = radarr.put_movie("Dune", tmdbId=1), radarr.put_movie("Arrival", tmdbId=2)
+        async with reading(settings, radarr, poll=600) as user:
+            await so_many(user, 2, "media_item.added")
+            await radarr.delete_movie(told, files=True)
+            await radarr.delete_movie(silent, files=True)
+            wake = encode_wake(Webhook("MovieDelete", removal=Removal(told["id"], True)))
+            await user.nats.publish(f"{WAKE_SUBJECT}.radarr", wake)
+            removed = await so_many(user, 2, "media_item.removed")
+            said = {row["data"]["title"]: row["data"].get("files_deleted") for row in removed}
+            assert said == {"Dune": True, "Arrival": None}
 
 
 async def test_ten_thousand_series_become_items_in_a_minute(settings: Settings) -> None:

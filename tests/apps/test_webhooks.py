@@ -1,10 +1,11 @@
 """``POST /hooks/<app>/<token>``: every kind of webhook of every application."""
 
 import base64
+import datetime
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -18,15 +19,19 @@ from mediabus.schemas.subjects import WAKE_SUBJECT
 from mediabus.service.apps import AnyAppSettings
 from mediabus.service.apps.configured import app_settings
 from mediabus.service.apps.ids import download_story
+from mediabus.service.apps.port import Removal
+from mediabus.service.apps.wake import decode_wake
 from mediabus.service.ingest.http.webhooks import Webhooks
 from tests.integration.test_persister import all_acknowledged, persisting
 from tests.support.apps import Lidarr, Prowlarr, Radarr, Seerr, Sonarr
+from tests.support.apps.acting import acted, remove_everything
 from tests.support.http_in import Reply, send, serving_endpoint
 from tests.support.servers import NatsServer
 from tests.support.stream import messages
 
 KEY = "0123456789abcdef"
 HASH = "ABCDEF0123456789ABCDEF0123456789ABCDEF01"
+START = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 KINDS = ("sonarr", "radarr", "lidarr", "prowlarr", "seerr")
 APPS: dict[str, AnyAppSettings] = {
     app.name: app
@@ -60,72 +65,6 @@ async def types(bus: Bus) -> list[str]:
     return [one["type"] for one in await stored(bus)]
 
 
-async def sonarr_does_everything(url: str) -> Sonarr:
-    async with Sonarr.running() as sonarr:
-        sonarr.connections.add(url)
-        series = await sonarr.add_series("Severance", tvdbId=371980)
-        await sonarr.grab(series, [1], HASH)
-        await sonarr.import_files(series, [1], HASH)
-        await sonarr.import_files(series, [1], HASH, upgrade=True)
-        await sonarr.rename(series, 1, "new.mkv")
-        for reason in ("missingFromDisk", "manual", "upgrade", "manualOverride"):
-            await sonarr.delete_file(series, 1, reason)
-        await sonarr.require_interaction(series, [1], HASH, ["sample"])
-        await sonarr.degrade("IndexerStatusCheck", "All indexers are unavailable", "error")
-        await sonarr.recover("IndexerStatusCheck")
-        await sonarr.update("4.0.16.2946")
-        await sonarr.delete_series(series, files=True)
-        return sonarr
-
-
-async def radarr_does_everything(url: str) -> Radarr:
-    async with Radarr.running() as radarr:
-        radarr.connections.add(url, method=2)
-        movie = await radarr.add_movie("Dune", tmdbId=438631)
-        await radarr.grab(movie, HASH)
-        await radarr.import_file(movie, HASH)
-        await radarr.import_file(movie, HASH, upgrade=True)
-        await radarr.rename(movie, "new.mkv")
-        await radarr.delete_file(movie)
-        await radarr.require_interaction(movie, HASH, ["sample", "sample"])
-        await radarr.degrade("RootFolderCheck", "Missing root folder")
-        await radarr.recover("RootFolderCheck")
-        await radarr.update("5.29.0.1")
-        await radarr.delete_movie(movie)
-        return radarr
-
-
-async def lidarr_does_everything(url: str) -> Lidarr:
-    async with Lidarr.running() as lidarr:
-        lidarr.connections.add(url)
-        artist = await lidarr.add_artist("Boards of Canada", ["Geogaddi"])
-        album = lidarr.album(artist)
-        await lidarr.grab(album, HASH)
-        await lidarr.import_album(album, HASH)
-        await lidarr.import_album(album, HASH, upgrade=True)
-        await lidarr.fail_import(album, HASH, "missing tracks")
-        await lidarr.fail_download(album, HASH, "no peers")
-        await lidarr.rename(album)
-        await lidarr.retag(album)
-        await lidarr.degrade("ImportMechanismCheck", "disabled")
-        await lidarr.recover("ImportMechanismCheck")
-        await lidarr.update("2.15.0.1")
-        await lidarr.delete_album(album)
-        await lidarr.delete_artist(artist)
-        return lidarr
-
-
-async def prowlarr_does_everything(url: str) -> Prowlarr:
-    async with Prowlarr.running() as prowlarr:
-        prowlarr.connections.add(url)
-        await prowlarr.grab("Severance.S01E01")
-        await prowlarr.grab("Dune.2021", manual=True)
-        await prowlarr.degrade("IndexerStatusCheck", "unavailable")
-        await prowlarr.recover("IndexerStatusCheck")
-        await prowlarr.update("2.1.0.1")
-        return prowlarr
-
-
 COMMON = {"Grab", "Health", "HealthRestored", "ApplicationUpdate"}
 IMPORTING = COMMON | {"Download", "Rename"}
 INTERACTION = {"ManualInteractionRequired"}
@@ -138,31 +77,42 @@ KINDS_OF = {
 }
 """Every kind of webhook that an application sends, except Test."""
 
-BLOCKED = ["download.import_blocked"]
+BLOCKED, DELETED = "download.import_blocked", "media_file.deleted"
+WITHOUT_HISTORY = {
+    "sonarr": [DELETED, DELETED, BLOCKED],
+    "radarr": [DELETED, BLOCKED],
+    "lidarr": [],
+    "prowlarr": [],
+}
+"""The events of all webhooks of an application."""
 
 
-@pytest.mark.parametrize(
-    ("name", "act", "expected"),
-    [
-        ("sonarr", sonarr_does_everything, BLOCKED),
-        ("radarr", radarr_does_everything, BLOCKED),
-        ("lidarr", lidarr_does_everything, []),
-        ("prowlarr", prowlarr_does_everything, []),
-    ],
-)
+@pytest.mark.parametrize("name", KINDS_OF)
 async def test_every_kind_is_accepted_and_those_without_history_become_events(
-    base: str,
-    bus: Bus,
-    name: str,
-    act: Callable[[str], Awaitable[Sonarr | Radarr | Lidarr | Prowlarr]],
-    expected: list[str],
+    base: str, bus: Bus, name: str
 ) -> None:
-    app = await act(hook(base, name))
+    method = 2 if name == "radarr" else 1
+    async with acted(name, hook(base, name), method=method) as app:
+        await remove_everything(app)
     attempts = app.connections.attempts
     assert {status for _, status in attempts} == {200}
     assert {kind for kind, _ in attempts} == KINDS_OF[name]
-    assert await types(bus) == expected
+    assert await types(bus) == WITHOUT_HISTORY[name]
     assert {one["source"] for one in await stored(bus)} <= {f"mediabus/{name}"}
+
+
+async def test_file_that_the_history_does_not_record_as_deleted_is_an_event(
+    base: str, bus: Bus
+) -> None:
+    async with Sonarr.running() as sonarr:
+        sonarr.connections.add(hook(base, "sonarr"))
+        series = sonarr.put_series("Severance")
+        await sonarr.delete_file(series, 1, "manualOverride")
+    (event,) = await stored(bus)
+    assert event["data"]["reason"] == "manual"
+    assert event["data"]["path"].endswith("S01E01.mkv")
+    assert event["data"]["media_title"] == "Severance"
+    assert sonarr.history.since(START, None) == []
 
 
 async def test_test_webhook_is_accepted_and_stores_nothing(base: str, bus: Bus) -> None:
@@ -191,6 +141,7 @@ async def test_blocked_import_has_its_reasons_and_the_item_of_the_client(
 
 SEERR = {
     "MEDIA_PENDING": ["request.created"],
+    "MEDIA_AUTO_REQUESTED": ["request.created"],
     "MEDIA_AUTO_APPROVED": ["request.created", "request.approved"],
     "MEDIA_APPROVED": ["request.approved"],
     "MEDIA_DECLINED": ["request.declined"],
@@ -221,7 +172,8 @@ async def test_every_kind_of_seerr_becomes_an_event(base: str, bus: Bus, kind: s
     if kind.startswith("MEDIA"):
         assert (first["data"]["tmdb_id"], first["subject"]) == (438631, "request/seerr/1")
         assert first["data"]["requested_by"] == "alice"
-    people = {"MEDIA_PENDING": "alice", "ISSUE_CREATED": "bob", "ISSUE_COMMENT": "eve"}
+    people = {"MEDIA_PENDING": "alice", "MEDIA_AUTO_REQUESTED": "alice"}
+    people |= {"ISSUE_CREATED": "bob", "ISSUE_COMMENT": "eve"}
     if kind in people:
         assert (first["actortype"], first["actorid"]) == ("user", people[kind])
 
@@ -333,7 +285,22 @@ async def test_every_accepted_webhook_wakes_the_reader(base: str, bus: Bus) -> N
     await send(hook(base, "radarr"), {"eventType": "Unheard"})
     woken = [await subscription.next_msg(timeout=5) for _ in range(2)]
     assert [message.subject.rpartition(".")[2] for message in woken] == ["sonarr", "radarr"]
-    assert [message.data for message in woken] == [b"Grab", b"Unheard"]
+    assert [decode_wake(message.data).kind for message in woken] == ["Grab", "Unheard"]
+
+
+async def test_removal_tells_the_reader_whether_the_files_were_deleted(base: str, bus: Bus) -> None:
+    subscription = await bus.nc.subscribe(f"{WAKE_SUBJECT}.sonarr")
+    await bus.nc.flush()
+    async with Sonarr.running() as sonarr:
+        sonarr.connections.add(hook(base, "sonarr"))
+        series = sonarr.put_series("Severance")
+        await sonarr.delete_series(series, files=True)
+    wake = decode_wake((await subscription.next_msg(timeout=5)).data)
+    assert (wake.removal, wake.is_about_library) == (Removal(series["id"], True), True)
+    odd: dict[str, Any] = {"eventType": "SeriesDelete", "series": {"id": "x"}}
+    assert (await send(hook(base, "sonarr"), odd)).status == 200
+    wake = decode_wake((await subscription.next_msg(timeout=5)).data)
+    assert (wake.removal, wake.is_about_library) == (None, True)
 
 
 async def test_sender_gets_503_while_nats_is_away_and_never_waits_two_seconds(

@@ -44,6 +44,7 @@ class Process:
             "MEDIABUS_DOWNLOADS_ALLOWED_HOSTS": ",".join(
                 settings.downloads.allowed_hosts or ["::1"]
             ),
+            **login_variables(settings),
             **({"MEDIABUS_INGEST_TOKEN": token} if (token := settings.ingest.token) else {}),
             "MEDIABUS_NOTIFIER_ALLOWED_HOSTS": ",".join(settings.notifier.allowed_hosts or ["::1"]),
             "MEDIABUS_MONITOR_UNREACHABLE_AFTER": str(settings.monitor.unreachable_after),
@@ -115,6 +116,15 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+
+def login_variables(settings: Settings) -> dict[str, str]:
+    """How the process logs in to a server that `mediabus secure` has set up."""
+    found = {
+        "MEDIABUS_NATS_NKEY_SEED_FILE": settings.nats.nkey_seed_file,
+        "MEDIABUS_NATS_TLS_CA": settings.nats.tls_ca,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def clients_toml(settings: Settings) -> str:

@@ -12,9 +12,22 @@ from mediabus.service.apps.http import AppHttp
 PAGE: Final = 1000
 """Rows of one page."""
 
+MAX_PAGE: Final = 10 * PAGE
+"""Rows of one page if the application ignores its size."""
+
 MAX_SINCE: Final = datetime.timedelta(days=1)
 """The longest time that is read with one request, which has no pages. It is at most some thousand
 rows."""
+
+
+MAX_ROWS: Final = 100_000
+"""Rows of an answer without pages."""
+
+MAX_PAGES: Final = 100_000
+"""Pages of a history: a hundred million rows."""
+
+MAX_IDLE: Final = 50
+"""Answers in succession without a new row."""
 
 
 class _Page(msgspec.Struct, rename="camel"):
@@ -29,6 +42,8 @@ async def rows_since(http: AppHttp, date: datetime.datetime) -> AsyncIterator[li
             yield rows
         return
     rows = await http.get("history/since", list[Row], date=_text(date))
+    if len(rows) > MAX_ROWS:
+        http.raise_protocol_error(f"its history of a day has more than {MAX_ROWS} rows")
     rows.sort(key=lambda row: (row.at, row.id))
     for start in range(0, len(rows), PAGE):
         yield rows[start : start + PAGE]
@@ -40,30 +55,41 @@ async def rows_by_page(http: AppHttp, date: datetime.datetime) -> AsyncIterator[
     A page is an offset. New rows come after the last page. Rows that are deleted meanwhile move
     the later ones to earlier pages: the number of all rows shows that, and the page is looked up
     again by date.
+
+    Raises:
+        ClientUnavailable: the application does not answer, or its pages do not end.
     """
-    newest, seen = date, set[int]()
+    newest, seen, idle = date, set[int](), 0
     number, total = await _first_page(http, date)
     while True:
         page = await _page(http, number)
-        if page.total_records < total:
-            number, total = await _first_page(http, newest)
-            continue
-        total = page.total_records
-        later = [row for row in page.records if row.at >= newest]
-        rows = [row for row in later if row.at > newest or row.id not in seen]
+        is_moved = page.total_records < total
+        rows = [] if is_moved else _unseen(page.records, newest, seen)
         if rows:
             yield rows
             last = max(row.at for row in rows)
             seen = {row.id for row in rows if row.at == last} | (seen if last == newest else set())
             newest = last
-        if len(page.records) < PAGE:
+        if is_moved:
+            number, total = await _first_page(http, newest)
+        elif len(page.records) < PAGE:
             return
-        number += 1
+        else:
+            number, total = number + 1, page.total_records
+        idle = 0 if rows else idle + 1
+        if idle > MAX_IDLE or number > MAX_PAGES or len(seen) > MAX_ROWS:
+            http.raise_protocol_error("the pages of its history do not end")
+
+
+def _unseen(records: list[Row], newest: datetime.datetime, seen: set[int]) -> list[Row]:
+    """Return the rows that come after the newest one, or at the same time."""
+    later = [row for row in records if row.at >= newest]
+    return [row for row in later if row.at > newest or row.id not in seen]
 
 
 async def _first_page(http: AppHttp, date: datetime.datetime) -> tuple[int, int]:
     """Return the number of the page in which a date is, by bisection, and the number of rows."""
-    total = (await _page(http, 1)).total_records
+    total = min((await _page(http, 1)).total_records, MAX_PAGES * PAGE)
     low, high = 1, max(1, -(-total // PAGE))
     while low < high:
         middle = (low + high) // 2
@@ -76,7 +102,7 @@ async def _first_page(http: AppHttp, date: datetime.datetime) -> tuple[int, int]
 
 
 async def _page(http: AppHttp, number: int) -> _Page:
-    return await http.get(
+    page = await http.get(
         "history",
         _Page,
         page=str(number),
@@ -84,6 +110,9 @@ async def _page(http: AppHttp, number: int) -> _Page:
         sortKey="date",
         sortDirection="ascending",
     )
+    if len(page.records) > MAX_PAGE:
+        http.raise_protocol_error(f"a page of {PAGE} rows has {len(page.records)}")
+    return page
 
 
 def _text(date: datetime.datetime) -> str:

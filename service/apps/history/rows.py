@@ -9,10 +9,15 @@ import msgspec
 
 from mediabus.schemas.events.media import DeletionReason
 from mediabus.schemas.events.releases import Trigger
+from mediabus.schemas.fitting import LONGEST_TEXT
 from mediabus.schemas.status import Protocol
 from mediabus.service.apps.ids import client_item_of, row_event_id
+from mediabus.service.clients.limits import cut
 from mediabus.service.clients.sane import is_item_id
-from mediabus.service.clients.tolerant import size_of
+from mediabus.service.clients.tolerant import MAX_BIGINT, size_of
+
+MAX_NAME: Final = 255
+"""Characters of a name, such as that of a quality."""
 
 
 class Meaning(enum.Enum):
@@ -94,6 +99,7 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
     movie_id: int = 0
     artist_id: int = 0
     album_id: int = 0
+    track_id: int = 0
     data: dict[str, Any] = {}
 
     @property
@@ -103,9 +109,14 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
     @property
     def at(self) -> datetime.datetime:
         """The date in UTC. A date without an offset is UTC."""
-        if self.date.tzinfo is None:
-            return self.date.replace(tzinfo=datetime.UTC)
-        return self.date.astimezone(datetime.UTC)
+        try:
+            return self.date.astimezone(datetime.UTC) if self.date.tzinfo else self._without_offset
+        except OverflowError:  # in the first or the last hours that a date can have
+            return self._without_offset
+
+    @property
+    def _without_offset(self) -> datetime.datetime:
+        return self.date.replace(tzinfo=datetime.UTC)
 
     def event_id(self, app: str) -> UUID:
         return row_event_id(app, self.id, self.at)
@@ -113,12 +124,22 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
     @property
     def owner(self) -> int:
         """The series, movie or artist, by its number in the application; 0 if there is none."""
-        return self.series_id or self.movie_id or self.artist_id
+        return _number(self.series_id) or _number(self.movie_id) or _number(self.artist_id)
 
     @property
     def part(self) -> int:
         """The episode, movie or album, by its number in the application; 0 if there is none."""
-        return self.episode_id or self.movie_id or self.album_id
+        return _number(self.episode_id) or _number(self.movie_id) or _number(self.album_id)
+
+    @property
+    def piece(self) -> int:
+        """What one file has: the episode, movie or track; 0 if there is none."""
+        return _number(self.track_id) or self.part
+
+    @property
+    def title(self) -> str:
+        """The name of the release, or the path of the file."""
+        return cut(self.source_title.strip(), LONGEST_TEXT) or self.event_type
 
     @property
     def client_item(self) -> str | None:
@@ -128,14 +149,14 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
 
     @property
     def quality_name(self) -> str | None:
-        return self.quality.quality.name or None if self.quality else None
+        return cut(self.quality.quality.name, MAX_NAME) or None if self.quality else None
 
     def text(self, *names: str) -> str | None:
         """Return the first of these fields of ``data`` that is a text with content."""
         for name in names:
             value = self.data.get(name)
             if isinstance(value, str) and value.strip():
-                return value
+                return cut(value, LONGEST_TEXT)
         return None
 
     @property
@@ -144,7 +165,7 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
         value = self.data.get("size")
         try:
             return size_of(float(value)) or None if isinstance(value, str | int | float) else None
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
 
     @property
@@ -162,4 +183,15 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
 
     @property
     def protocol(self) -> Protocol | None:
-        return PROTOCOLS.get(str(self.data.get("protocol")).lower())
+        value = self.data.get("protocol")
+        name = (
+            str(value)
+            if isinstance(value, int) and value in {1, 2}
+            else self.text("protocol") or ""
+        )
+        return PROTOCOLS.get(name.lower())
+
+
+def _number(value: int) -> int:
+    """Return a number of the application if PostgreSQL can store it, else 0."""
+    return value if 0 < value <= MAX_BIGINT else 0

@@ -60,12 +60,21 @@ class Item:
     title: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Replaced:
+    """A file that an application deleted to import a better one."""
+
+    path: str
+    deleted_at: datetime.datetime
+
+
 @dataclasses.dataclass
 class Known:
     """What is known when a page of the history is read, and what its rows changed.
 
     ``items`` are the media items by the application's number, ``stories`` the correlation ids by
     episode, movie or album, and ``downloads`` the newest download of each item in a client.
+    ``replaced`` are files whose better ones were not imported yet, by episode, movie or track.
     ``changed``, ``new_stories`` and ``failed`` are the releases, stories and downloads to write.
     """
 
@@ -73,6 +82,7 @@ class Known:
     items: dict[int, Item] = dataclasses.field(default_factory=dict)
     stories: dict[int, str] = dataclasses.field(default_factory=dict)
     downloads: dict[str, Any] = dataclasses.field(default_factory=dict)
+    replaced: dict[int, list[Replaced]] = dataclasses.field(default_factory=dict)
     changed: set[str] = dataclasses.field(default_factory=set)
     new_stories: dict[int, str] = dataclasses.field(default_factory=dict)
     failed: set[UUID] = dataclasses.field(default_factory=set)

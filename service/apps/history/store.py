@@ -9,7 +9,7 @@ import msgspec
 
 from mediabus.runtime.postgres.database import Connection
 from mediabus.service.apps.history.rows import Meaning, Row
-from mediabus.service.apps.history.state import COLUMNS, Item, Known, Release
+from mediabus.service.apps.history.state import COLUMNS, Item, Known, Release, Replaced
 
 # One process at a time stores a page of an application. The lock makes their order definite.
 LOCK: Final = "SELECT * FROM apps WHERE name = $1 FOR UPDATE"
@@ -45,12 +45,23 @@ SELECT DISTINCT app_item FROM media_sources WHERE app = $1 AND app_item = ANY ($
 TITLES: Final = "SELECT id, title FROM media_items WHERE id = ANY ($1)"
 # The newest download of each item. Only a failure needs the lock: the monitor may report it too.
 DOWNLOADS: Final = """
-SELECT DISTINCT ON (client_item) id, client, client_item, state, failed_at FROM downloads
-WHERE client_item = ANY ($1) ORDER BY client_item, id DESC
+SELECT DISTINCT ON (found.item) found.item, d.id, d.client, d.state, d.failed_at
+FROM (SELECT client_item AS item, id FROM downloads WHERE client_item = ANY ($1)
+      UNION ALL
+      SELECT alias, download_id FROM download_aliases WHERE alias = ANY ($1)) AS found
+JOIN downloads AS d ON d.id = found.id
+ORDER BY found.item, d.id DESC
 """
-LOCK_DOWNLOADS: Final = (
-    "SELECT id, client, client_item, state, failed_at FROM downloads WHERE id = ANY ($1) FOR UPDATE"
-)
+LOCK_DOWNLOADS: Final = """
+SELECT id, client, state, failed_at FROM downloads WHERE id = ANY ($1) ORDER BY id FOR UPDATE
+"""
+TAKE_REPLACED: Final = """
+DELETE FROM app_replaced WHERE app = $1 AND part = ANY ($2) RETURNING part, path, deleted_at
+"""
+KEEP_REPLACED: Final = """
+INSERT INTO app_replaced (app, part, path, deleted_at)
+SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::timestamptz[])
+"""
 SAVE_STORIES: Final = """
 INSERT INTO app_stories (app, part, correlation_id)
 SELECT $1, part, story FROM unnest($2::bigint[], $3::text[]) AS new (part, story)
@@ -101,7 +112,9 @@ UPDATE downloads AS d SET correlation_id = r.correlation_id, app = r.app,
               AND other.state IN ('initiating', 'active', 'paused', 'stalled'))
         THEN d.media_item_id ELSE r.media_item_id END
 FROM releases AS r
-WHERE r.app = $1 AND r.grabbed_at > now() - interval '1 day' AND d.client_item = r.client_item
+WHERE r.app = $1 AND r.grabbed_at > now() - interval '1 day'
+  AND (d.client_item = r.client_item
+       OR d.id IN (SELECT download_id FROM download_aliases WHERE alias = r.client_item))
   AND d.correlation_id IS NULL AND d.state NOT IN ('removed', 'cancelled')
   AND d.created_at > r.grabbed_at - interval '1 hour'
 """
@@ -135,18 +148,29 @@ async def known_about(connection: Connection, app: str, rows: Sequence[Row]) -> 
         known.stories[record["part"]] = record["correlation_id"]
     for record in await connection.fetch(ITEMS, app, list(owners)):
         known.items[record["app_item"]] = Item(record["id"], record["title"])
+    await _read_replaced(connection, app, known, rows)
     await _read_downloads(connection, known, rows)
     return known
+
+
+async def _read_replaced(
+    connection: Connection, app: str, known: Known, rows: Sequence[Row]
+) -> None:
+    """Take the files whose better ones these rows may import. ``save`` writes the rest again."""
+    pieces = {row.piece for row in rows if row.meaning is Meaning.IMPORTED_FILE}
+    for record in await connection.fetch(TAKE_REPLACED, app, list(pieces)) if pieces else ():
+        files = known.replaced.setdefault(record["part"], [])
+        files.append(Replaced(record["path"], record["deleted_at"]))
 
 
 async def _read_downloads(connection: Connection, known: Known, rows: Sequence[Row]) -> None:
     items = {row.client_item for row in rows if row.client_item}
     for record in await connection.fetch(DOWNLOADS, list(items)):
-        known.downloads[record["client_item"]] = record
+        known.downloads[record["item"]] = record
     failing = {row.client_item for row in rows if row.meaning is Meaning.FAILED}
-    ids = [known.downloads[item]["id"] for item in failing if item in known.downloads]
-    for record in await connection.fetch(LOCK_DOWNLOADS, sorted(ids)) if ids else ():
-        known.downloads[record["client_item"]] = record
+    ids = {known.downloads[item]["id"]: item for item in failing if item in known.downloads}
+    for record in await connection.fetch(LOCK_DOWNLOADS, list(ids)) if ids else ():
+        known.downloads[ids[record["id"]]] = record
 
 
 async def save(connection: Connection, app: str, known: Known, *, is_live: bool) -> None:
@@ -154,12 +178,22 @@ async def save(connection: Connection, app: str, known: Known, *, is_live: bool)
     await connection.execute(
         SAVE_STORIES, app, list(known.new_stories), list(known.new_stories.values())
     )
+    await _save_replaced(connection, app, known)
     changed = [dataclasses.asdict(known.releases[item]) for item in known.changed]
     if not changed:
         return
     await connection.execute(SAVE_RELEASES, msgspec.to_builtins(changed))
     if is_live:
         await connection.execute(FAILED, list(known.failed))
+
+
+async def _save_replaced(connection: Connection, app: str, known: Known) -> None:
+    left = [(piece, file) for piece, files in known.replaced.items() for file in files]
+    if left:
+        pieces = [piece for piece, _ in left]
+        paths = [file.path for _, file in left]
+        dates = [file.deleted_at for _, file in left]
+        await connection.execute(KEEP_REPLACED, app, pieces, paths, dates)
 
 
 async def quiet(
@@ -176,7 +210,7 @@ async def quiet(
     for number, record in enumerate(await connection.fetch(TITLES, list(ids))):
         known.items[-1 - number] = Item(record["id"], record["title"])
     for record in await connection.fetch(DOWNLOADS, list(known.releases)):
-        known.downloads[record["client_item"]] = record
+        known.downloads[record["item"]] = record
     return known
 
 

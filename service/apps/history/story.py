@@ -8,7 +8,6 @@ release continues the story of the first of its parts that has one.
 import datetime
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,6 +27,7 @@ from mediabus.schemas.events import (
 from mediabus.schemas.fitting import fitted, fitted_text
 from mediabus.schemas.identity import Actor, Resource
 from mediabus.service.apps.envelope import IMPORTED
+from mediabus.service.apps.history.imports import count_import, keep_replaced, take_replaced
 from mediabus.service.apps.history.rows import Meaning, Row
 from mediabus.service.apps.history.state import Item, Known, Release
 from mediabus.service.apps.ids import download_id_of, download_story, import_event_id
@@ -98,7 +98,7 @@ class Story:
         if release is not None and release.grabbed_rows > 1:
             return  # another episode of the same grab
         event = ReleaseGrabbed(
-            title=row.text("grabTitle") or _title(row),
+            title=row.text("grabTitle") or row.title,
             app=self._app,
             indexer=row.text("indexer"),
             client=row.text("downloadClientName", "downloadClient"),
@@ -123,7 +123,7 @@ class Story:
                 release.restart(row.at)
             release.grabbed_at = release.grabbed_at or row.at
         release.grabbed_rows += 1
-        release.title = _title(row)
+        release.title = row.title
         release.indexer = row.text("indexer")
         release.client = row.text("downloadClientName", "downloadClient")
         self._describe(release, row)
@@ -132,7 +132,8 @@ class Story:
     def _imported_file(self, row: Row) -> None:
         item = self._known.items.get(row.owner)
         release = self._release(row, row.client_item) if row.client_item else None
-        path = row.text("importedPath") or _title(row)
+        path = row.text("importedPath") or row.title
+        replaced = take_replaced(self._known, row)
         event = MediaFileImported(
             path=path,
             size=row.size,
@@ -142,11 +143,13 @@ class Story:
             source_path=row.text("droppedPath"),
             client_item=row.client_item,
             media_item_id=item.id if item else None,
+            upgrade=True if replaced else None,
+            replaced=replaced or None,
         )
         self._add_row(row, event, release=release, item=item)
         if release is not None:
             self._describe(release, row)
-            _count_import(release, row, path)
+            count_import(release, row, path, is_upgrade=bool(replaced))
             if release.is_complete:
                 self.end_import(release)
 
@@ -158,7 +161,7 @@ class Story:
         item = self._known.items.get(row.owner)
         release = self._release(row, row.client_item) if row.client_item else None
         event = DownloadImportBlocked(
-            title=_title(row),
+            title=row.title,
             app=self._app,
             reasons=[fitted_text(row.text("statusMessages") or "the import is incomplete")],
             client=release.client if release else None,
@@ -185,7 +188,7 @@ class Story:
         item = self._known.items.get(row.owner)
         event = DownloadFailed(
             download_id=self._download_id(row.client_item),
-            title=_title(row),
+            title=row.title,
             client=(download["client"] if download else release.client) or self._app,
             client_item=row.client_item,
             indexer=release.indexer,
@@ -202,25 +205,22 @@ class Story:
         item = self._known.items.get(row.owner)
         reason = row.deletion_reason
         event = MediaFileDeleted(
-            path=_title(row),
+            path=row.title,
             reason=reason,
             size=row.size,
             media_title=item.title if item else None,
             app=self._app,
             media_item_id=item.id if item else None,
         )
-        if reason == "upgrade" and (story := self._known.stories.get(row.part)):
-            for release in self._known.releases.values():
-                if release.correlation_id == story and release.imported_at is None:
-                    release.upgrade = True
-                    self._known.changed.add(release.client_item)
+        if reason == "upgrade":
+            keep_replaced(self._known, row)
         self._add_row(row, event, item=item)
 
     def _renamed_file(self, row: Row) -> None:
         item = self._known.items.get(row.owner)
         event = MediaFileRenamed(
-            path=row.text("path", "relativePath") or _title(row),
-            previous_path=row.text("sourcePath", "sourceRelativePath") or _title(row),
+            path=row.text("path", "relativePath") or row.title,
+            previous_path=row.text("sourcePath", "sourceRelativePath") or row.title,
             media_title=item.title if item else None,
             app=self._app,
             media_item_id=item.id if item else None,
@@ -232,7 +232,7 @@ class Story:
         release = self._known.releases.get(client_item)
         if release is None:
             story = self._known.stories.get(row.part) or download_story(client_item)
-            release = Release(self._app, client_item, story, _title(row))
+            release = Release(self._app, client_item, story, row.title)
             self._known.releases[client_item] = release
         self._known.changed.add(client_item)
         if row.part:
@@ -310,30 +310,3 @@ class Story:
 
 def _has_failed(download: Mapping[str, Any]) -> bool:
     return download["state"] == "failed" or download["failed_at"] is not None
-
-
-def _title(row: Row) -> str:
-    return row.source_title.strip() or row.event_type
-
-
-def _count_import(release: Release, row: Row, path: str) -> None:
-    """Count a row of an import. A file with two episodes has two rows in succession."""
-    if release.first_import_at is None:
-        release.first_import_at = row.at
-    release.last_import_at = max(row.at, release.last_import_at or row.at)
-    release.imported_rows += 1
-    if path != release.last_file:
-        release.imported_files += 1
-        release.imported_size += row.size or 0
-    release.last_file = path
-    release.destination = _common_folder(release.destination, path)
-
-
-def _common_folder(folder: str | None, path: str) -> str:
-    """Return the deepest folder that holds both. Windows paths have backslashes."""
-    kind = PureWindowsPath if "\\" in path and "/" not in path else PurePosixPath
-    parents = [str(parent) for parent in kind(path).parents]
-    if folder is None:
-        return parents[0] if parents else path
-    known = {folder, *(str(parent) for parent in kind(folder).parents)}
-    return next((parent for parent in parents if parent in known), folder)

@@ -33,24 +33,29 @@ class Listed(msgspec.Struct, rename="camel"):
     imdb_id: str | None = None
     monitored: bool = True
 
-    def entry(self, media_type: MediaType) -> "Entry | None":
-        """Return the entry within the limits of the database; None without a title."""
-        title = cut(self.title.strip(), MAX_TITLE)
-        if not title or not 0 < self.id < 2**63:
+    def key(self, media_type: MediaType) -> str | None:
+        """Return what identifies the entry; None without a usable id."""
+        if not 0 < self.id < 2**63:
             return None
-        tmdb, tvdb = _id(self.tmdb_id), _id(self.tvdb_id)
-        first, second = ("tvdb", tvdb), ("tmdb", tmdb)
+        first, second = ("tvdb", _id(self.tvdb_id)), ("tmdb", _id(self.tmdb_id))
         if media_type == "movie":
             first, second = second, first
         named = next((f"{name}:{value}" for name, value in (first, second) if value), None)
+        return named or f"id:{self.id}"
+
+    def entry(self, media_type: MediaType) -> "Entry | None":
+        """Return the entry within the limits of the database; None without a title or an id."""
+        title, key = cut(self.title.strip(), MAX_TITLE), self.key(media_type)
+        if not title or key is None:
+            return None
         return Entry(
-            key=named or f"id:{self.id}",
+            key=key,
             app_item=self.id,
             title=title,
             year=self.year if 1801 <= self.year <= 2199 else None,
-            tmdb_id=tmdb,
+            tmdb_id=_id(self.tmdb_id),
             imdb_id=cut(self.imdb_id.strip(), 32) or None if self.imdb_id else None,
-            tvdb_id=tvdb,
+            tvdb_id=_id(self.tvdb_id),
             monitored=self.monitored,
         )
 

@@ -28,6 +28,23 @@ from mediabus.schemas.identity import Actor, Resource, uuid7
 from mediabus.service.apps.envelope import IMPORTED
 from mediabus.service.apps.http import AppHttp
 from mediabus.service.apps.library.entry import FIELDS, ITEM_FIELDS, Entry, Listed, Source
+from mediabus.service.apps.library.statements import (
+    ADD,
+    DELETE,
+    DONE,
+    GONE,
+    INHERIT,
+    ITEMS,
+    LOCK,
+    MATCH,
+    MISSING,
+    NOTE_REMOVAL,
+    PLAN_AGAIN,
+    SAVE,
+    SOURCES,
+    UPDATE,
+)
+from mediabus.service.apps.port import Removal
 from mediabus.service.apps.settings import AppSettings
 from mediabus.service.outbox.outbox import Outbox, Recorder
 
@@ -41,75 +58,6 @@ GONE_AFTER: Final = 5.0
 
 ATTEMPTS: Final = 3
 """How often a chunk is tried that another application has changed meanwhile."""
-
-LOCK: Final = "SELECT library_at FROM apps WHERE name = $1 FOR UPDATE"
-SOURCES: Final = "SELECT * FROM media_sources WHERE app = $1 AND key = ANY ($2)"
-# The tables may be empty when a statement is planned, and full a second later.
-PLAN_AGAIN: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
-MATCH: Final = """
-SELECT DISTINCT ON (wanted.key) wanted.key, found.id
-FROM unnest($1::text[], $2::integer[], $3::integer[], $4::text[])
-    AS wanted (key, tmdb_id, tvdb_id, imdb_id)
-CROSS JOIN LATERAL (
-    SELECT m.id, 1 AS rank FROM media_items AS m
-    WHERE m.type = $5 AND m.tmdb_id = wanted.tmdb_id
-    UNION ALL
-    SELECT m.id, 2 FROM media_sources AS s JOIN media_items AS m ON m.id = s.media_item_id
-    WHERE m.type = $5 AND s.tvdb_id = wanted.tvdb_id
-    UNION ALL
-    SELECT m.id, 3 FROM media_items AS m
-    WHERE m.type = $5 AND m.imdb_id = wanted.imdb_id
-) AS found
-ORDER BY wanted.key, found.rank, found.id
-"""
-ITEMS: Final = """
-SELECT m.*, (SELECT bool_or(s.monitored) FROM media_sources AS s WHERE s.media_item_id = m.id)
-    AS wanted
-FROM media_items AS m WHERE m.id = ANY ($1) ORDER BY m.id FOR UPDATE
-"""
-ADD: Final = """
-INSERT INTO media_items (id, type, title, year, tmdb_id, imdb_id, monitored)
-SELECT (e ->> 'id')::uuid, $2, e ->> 'title', (e ->> 'year')::integer, (e ->> 'tmdb_id')::integer,
-       e ->> 'imdb_id', (e ->> 'monitored')::boolean
-FROM jsonb_array_elements($1) AS e
-"""
-SAVE: Final = """
-INSERT INTO media_sources (app, key, app_item, media_item_id, owns, title, year, tmdb_id, imdb_id,
-                           tvdb_id, monitored)
-SELECT app, key, app_item, media_item_id, owns, title, year, tmdb_id, imdb_id, tvdb_id, monitored
-FROM jsonb_populate_recordset(NULL::media_sources, $1)
-ON CONFLICT (app, key) DO UPDATE SET
-    app_item = excluded.app_item, media_item_id = excluded.media_item_id, owns = excluded.owns,
-    title = excluded.title, year = excluded.year, tmdb_id = excluded.tmdb_id,
-    imdb_id = excluded.imdb_id, tvdb_id = excluded.tvdb_id, monitored = excluded.monitored,
-    missing_since = NULL
-"""
-UPDATE: Final = """
-UPDATE media_items SET title = $2, year = $3, tmdb_id = $4, imdb_id = $5, monitored = $6,
-                       updated_at = now()
-WHERE id = $1
-"""
-MISSING: Final = """
-UPDATE media_sources SET missing_since = now()
-WHERE app = $1 AND missing_since IS NULL
-  AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS listed (key)
-                  WHERE listed.key = media_sources.key)
-RETURNING key
-"""
-GONE: Final = """
-DELETE FROM media_sources WHERE app = $1 AND key = ANY (
-    SELECT key FROM media_sources
-    WHERE app = $1 AND missing_since < now() - make_interval(secs => $2)
-    ORDER BY key LIMIT 500)
-RETURNING media_item_id, owns, tvdb_id
-"""
-# Who adds a library owns its items; the next application inherits them.
-INHERIT: Final = """
-UPDATE media_sources AS s SET owns = true
-WHERE s.media_item_id = ANY ($1) RETURNING s.media_item_id
-"""
-DELETE: Final = "DELETE FROM media_items WHERE id = ANY ($1) RETURNING *"
-DONE: Final = "UPDATE apps SET library_at = now() WHERE name = $1"
 
 
 class Library:
@@ -136,14 +84,24 @@ class Library:
         entries = {
             entry.key: entry for item in listed if (entry := item.entry(self._type)) is not None
         }
+        # An entry without a title cannot be stored, but it is not missing.
+        keys = {key for item in listed if (key := item.key(self._type)) is not None}
         del listed
         chosen = list(entries.values())
         for start in range(0, len(chosen), CHUNK):
             await self._store(chosen[start : start + CHUNK])
-        is_missing = await self._note_missing(list(entries))
+        is_missing = await self._note_missing(list(keys))
         while await self._remove_some():
             pass
         return is_missing
+
+    async def note_removals(self, removals: Iterable[Removal]) -> None:
+        """Remember whether the files of removed items were deleted, for the event."""
+        async with self._outbox.transaction() as work:
+            for removal in removals:
+                await work.connection.execute(
+                    NOTE_REMOVAL, self._app, removal.item, removal.files_deleted
+                )
 
     async def _store(self, entries: Sequence[Entry]) -> None:
         """Store a chunk. Entries that the database refuses are left out, one by one."""
@@ -226,7 +184,11 @@ class Library:
             item = ids.get(entry.key) or (source.media_item_id if source else None)
             owns = entry.key in added or (source is not None and source.owns)
             kept = msgspec.structs.asdict(source) if source else {}
-            said = {name: value for name, value in _fields(entry).items() if value is not None}
+            said = {
+                name: value
+                for name, value in msgspec.structs.asdict(entry).items()
+                if value is not None
+            }
             rows.append(
                 {
                     **kept,
@@ -303,16 +265,12 @@ class Library:
             await work.connection.execute(LOCK, self._app)
             gone = await work.connection.fetch(GONE, self._app, GONE_AFTER)
             owned = {
-                row["media_item_id"]: row["tvdb_id"]
-                for row in gone
-                if row["owns"] and row["media_item_id"]
+                row["media_item_id"]: row for row in gone if row["owns"] and row["media_item_id"]
             }
             heirs = await work.connection.fetch(INHERIT, list(owned))
             orphans = owned.keys() - {row["media_item_id"] for row in heirs}
             items = await work.connection.fetch(DELETE, list(orphans))
-            await work.record(
-                *(self._removed({**item, "tvdb_id": owned[item["id"]]}) for item in items)
-            )
+            await work.record(*(self._removed(item, owned[item["id"]]) for item in items))
         return len(gone) == CHUNK
 
     def _added(self, entry: Entry, item: UUID, mark: dict[str, Any]) -> Envelope:
@@ -320,8 +278,10 @@ class Library:
         envelope = self._envelope(MediaItemAdded(**facts), item)
         return msgspec.structs.replace(envelope, extensions=mark)
 
-    def _removed(self, item: dict[str, Any]) -> Envelope:
-        return self._envelope(MediaItemRemoved(**self._facts(item)), item["id"])
+    def _removed(self, item: asyncpg.Record, source: asyncpg.Record) -> Envelope:
+        facts = self._facts({**item, "tvdb_id": source["tvdb_id"]})
+        event = MediaItemRemoved(**facts, files_deleted=source["files_deleted"])
+        return self._envelope(event, item["id"])
 
     def _facts(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return the fields that every event of a media item has."""
@@ -338,7 +298,3 @@ class Library:
             resource=Resource("media_item", str(item)),
         )
         return msgspec.structs.replace(envelope, source=f"mediabus/{self._app}")
-
-
-def _fields(entry: Entry) -> dict[str, Any]:
-    return msgspec.structs.asdict(entry)

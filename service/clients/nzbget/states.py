@@ -11,6 +11,7 @@ import msgspec
 
 from mediabus.schemas.status import ClientName, DownloadStatus, FailureReason, ItemId, Phase
 from mediabus.service.clients.nzb import usenet_reason
+from mediabus.service.clients.sane import is_item_id
 from mediabus.service.clients.tolerant import size_of
 
 QUEUE: Final[dict[str, Phase]] = {
@@ -88,6 +89,17 @@ class Option(msgspec.Struct, frozen=True, rename="pascal"):
     value: str = ""
 
 
+class Parameter(msgspec.Struct, frozen=True, rename="pascal"):
+    """A parameter of a download, which a program or a post-processing script set."""
+
+    name: str = ""
+    value: str = ""
+
+
+APP_ID: Final = "drone"
+"""The parameter in which Sonarr and its kin keep the id by which they know the download."""
+
+
 def _spelled(field: str) -> str:
     """Spell a name like NZBGet: ``nzb_id`` is NZBID, ``nzb_name`` NZBName, ``dest_dir`` DestDir."""
     name = "".join(part.capitalize() for part in field.split("_"))
@@ -112,6 +124,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, rename=_spelled):
     downloaded_size_hi: int = 0
     total_articles: int = 0
     failed_articles: int = 0
+    parameters: list[Parameter] = []
+
+    @property
+    def aliases(self) -> tuple[ItemId, ...]:
+        """The id by which the application that added the download knows it."""
+        found = (it.value for it in self.parameters if it.name.lower() == APP_ID)
+        return tuple(ItemId(value) for value in found if is_item_id(value))
 
     @property
     def size(self) -> int:
@@ -227,6 +246,7 @@ def queued(
         category=group.category or None,
         message=(held if is_held else trouble) or _missing(group),
         client_state=group.status,
+        aliases=group.aliases,
     )
 
 
@@ -248,6 +268,7 @@ def finished(client: ClientName, entry: Finished, log: str = "") -> DownloadStat
         message=words if phase is Phase.FAILED else None,
         warning=_warning(entry) if phase is Phase.COMPLETED else None,
         client_state=entry.status,
+        aliases=entry.aliases,
     )
 
 

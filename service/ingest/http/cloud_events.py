@@ -18,7 +18,12 @@ from mediabus.schemas import binary_mode, codec
 from mediabus.schemas.decoding import NOT_JSON
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.subjects import subject_of
-from mediabus.service.ingest.events import RETRYABLE, check_source, check_type
+from mediabus.service.ingest.events import (
+    RETRYABLE,
+    check_source,
+    check_type,
+    check_unproven_source,
+)
 from mediabus.service.ingest.http.body import MAX_BODY, TooLarge, read_body
 from mediabus.service.ingest.http.replies import answer, refuse
 from mediabus.service.ingest.http.tokens import is_authorized, secrets_in
@@ -126,6 +131,7 @@ def accepted(body: bytes, headers: Mapping[str, str]) -> Envelope:
         raise codec.InvalidEvent(f"events are JSON ({codec.CONTENT_TYPE}), not {content_type}")
     envelope = codec.decode(body, headers)
     check_source(envelope.source)
+    check_unproven_source(envelope.source)
     check_type(envelope.type)
     return envelope
 

@@ -27,6 +27,7 @@ from mediabus.schemas.identity import Actor, Resource
 from mediabus.schemas.subjects import WAKE_SUBJECT, subject_of
 from mediabus.service.apps.port import Fact, UnknownWebhook, Webhook
 from mediabus.service.apps.settings import AppSettings
+from mediabus.service.apps.wake import encode_wake
 from mediabus.service.ingest.events import RETRYABLE
 from mediabus.service.ingest.http.body import MAX_BODY, TooLarge, read_body
 from mediabus.service.ingest.http.replies import answer, refuse
@@ -38,6 +39,9 @@ ANSWER_WITHIN: Final = 1.8
 """Seconds to store the events of a webhook. A sender never waits more than two seconds."""
 
 PREFIX: Final = "/hooks/"
+
+UNENCODABLE: Final = (codec.InvalidEvent, RecursionError, OverflowError, UnicodeError)
+"""What an event raises that is too large, or has a NUL or a number that JSON cannot have."""
 
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -81,7 +85,7 @@ class Webhooks:
             metrics.WEBHOOKS.labels(app.name, "unavailable").inc()
             return refuse(503, str(error), Retry_After="10")
         metrics.WEBHOOKS.labels(app.name, "accepted").inc()
-        await self._wake(app.name, webhook.kind)
+        await self._wake(app.name, webhook)
         return answer(200, {"kind": webhook.kind, "events": stored})
 
     async def _store(self, app: AppSettings, webhook: Webhook, body: bytes) -> list[str]:
@@ -105,14 +109,12 @@ class Webhooks:
         headers = {"Nats-Msg-Id": message_id, "Content-Type": codec.CONTENT_TYPE}
         await self._bus.js.publish(subject_of(envelope), payload, headers=headers)
 
-    async def _wake(self, name: str, kind: str) -> None:
+    async def _wake(self, name: str, webhook: Webhook) -> None:
         """Make the reader read now. If that fails, it reads at its next poll."""
         if not self._bus.is_connected:
             return
         try:
-            await self._bus.nc.publish(
-                f"{WAKE_SUBJECT}.{name}", kind[:255].encode(errors="replace")
-            )
+            await self._bus.nc.publish(f"{WAKE_SUBJECT}.{name}", encode_wake(webhook))
         except NatsError as error:
             log.info("cannot wake the reader", extra={"app": name, "error": error_text(error)})
 
@@ -125,7 +127,7 @@ def _read(app: AppSettings, body: dict[str, Any], size: int) -> Webhook:
             codec.encode(_envelope(app.name, fact))
     except UnknownWebhook as unknown:
         return _unknown(app.name, unknown.kind, str(unknown), body, size)
-    except codec.InvalidEvent as error:
+    except UNENCODABLE as error:
         return _unknown(app.name, None, str(error), body, size)
     return webhook
 
@@ -137,7 +139,7 @@ def _unknown(app: str, kind: str | None, reason: str, body: dict[str, Any], size
     fact = Fact(event, Resource("app", app), Actor("system", app))
     try:
         codec.encode(_envelope(app, fact))
-    except (codec.InvalidEvent, RecursionError):  # too large, or with a NUL
+    except UNENCODABLE:
         smaller = msgspec.structs.replace(event, body=None, omitted_bytes=size)
         fact = fact._replace(event=smaller)
     return Webhook(kind or "unknown", (fact,))

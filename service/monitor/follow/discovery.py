@@ -193,6 +193,7 @@ class Discovery:
             correlation_id=grab.correlation_id if grab else None,
             app=event.app,
             failed_at=grab.failed_at if grab else None,
+            aliases=seen.aliases,
         )
         with tracing.transition(event.type):
             envelope = Envelope.of(

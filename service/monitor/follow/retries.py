@@ -59,6 +59,6 @@ class Retries:
         for status in shown:
             is_new = now - self._first_shown[status.item] <= TOGETHER
             if is_new and status.title == title and status.item not in self._aliases:
-                self._aliases[status.item] = (item,)
+                self._aliases[status.item] = (item, *status.aliases)
                 del self._failed[item]
                 return

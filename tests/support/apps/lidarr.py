@@ -50,6 +50,7 @@ class Lidarr(Arr):
         self.artists: dict[int, Fields] = {}
         self.albums: dict[int, Fields] = {}
         self._files = 0
+        self._tracks: dict[tuple[int, int], str] = {}
 
     def library_routes(self) -> list[web.RouteDef]:
         path = f"{self.api}/artist"
@@ -117,19 +118,23 @@ class Lidarr(Arr):
     async def import_album(
         self, album: Fields, download_id: str, *, tracks: int = 2, upgrade: bool = False
     ) -> list[Row]:
-        """Import an album: a row for each track, one for the download, and one webhook."""
+        """Import an album: a row for each track, one for the download, and one webhook.
+
+        An upgrade deletes the file that a track has, right before it imports the new one.
+        """
         title = self._release_title(album)
         files = [self._file(album, number) for number in range(1, tracks + 1)]
-        rows = [
-            self._row(
-                "trackFileImported",
-                album,
-                title,
-                download_id,
-                imported_data(file["id"], f"/downloads/{title}", file["path"]),
+        rows = []
+        for track, file in enumerate(files, start=1):
+            old = self._tracks.get((album["id"], track))
+            if upgrade and old:
+                reason = {"reason": "Upgrade", "size": SIZE}
+                self._row("trackFileDeleted", album, old, None, reason, track=track)
+            data = imported_data(file["id"], f"/downloads/{title}", file["path"])
+            rows.append(
+                self._row("trackFileImported", album, title, download_id, data, track=track)
             )
-            for file in files
-        ]
+            self._tracks[album["id"], track] = file["path"]
         rows.append(self._row("downloadImported", album, title, download_id, {}))
         fields = self._import_fields(album, download_id, files, upgrade=upgrade)
         await self.notify("Download", "onUpgrade" if upgrade else "onReleaseImport", fields)
@@ -215,15 +220,21 @@ class Lidarr(Arr):
             **client_fields(download_id),
         }
 
-    def _row(
-        self, event_type: str, album: Fields, title: str, download_id: str | None, data: Fields
+    def _row(  # noqa: PLR0917 - what a row of the history has
+        self,
+        event_type: str,
+        album: Fields,
+        title: str,
+        download_id: str | None,
+        data: Fields,
+        track: int = 0,
     ) -> Row:
         return self.record(
             event_type,
             owner=album["artistId"],
             artistId=album["artistId"],
             albumId=album["id"],
-            trackId=0,
+            trackId=10 * album["id"] + track if track else 0,
             sourceTitle=title,
             quality=QUALITY,
             qualityCutoffNotMet=False,

@@ -133,15 +133,18 @@ class Radarr(Arr):
         data = {"message": message, "downloadClient": "qBittorrent", "size": SIZE}
         return self._row(event_type, movie, self._release_title(movie), download_id, data)
 
-    async def delete_file(self, movie: Fields, reason: str = "manual") -> Row:
-        """Delete a file. The webhook's reason is camelCase, the row's is TitleCase."""
+    async def delete_file(self, movie: Fields, reason: str = "manual") -> None:
+        """Delete a file. The webhook's reason is camelCase, the row's is TitleCase.
+
+        The history has no row for a file without a movie.
+        """
         file = self._file(movie)
         data = {"reason": reason[0].upper() + reason[1:], "size": SIZE, "releaseGroup": GROUP}
-        row = self._row("movieFileDeleted", movie, file["path"], None, data)
+        if reason != "noLinkedEpisodes":
+            self._row("movieFileDeleted", movie, file["path"], None, data)
         fields = {**self._subject(movie), "movieFile": file, "deleteReason": reason}
         box = "onMovieFileDeleteForUpgrade" if reason == "upgrade" else "onMovieFileDelete"
         await self.notify("MovieFileDelete", box, fields)
-        return row
 
     async def rename(self, movie: Fields, name: str) -> Row:
         """Rename a file."""

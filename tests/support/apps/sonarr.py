@@ -154,11 +154,15 @@ class Sonarr(SeriesLibrary):
             self._row(event_type, series, number, title, data, download_id) for number in numbers
         ]
 
-    async def delete_file(self, series: Fields, number: int, reason: str = "manual") -> Row:
-        """Delete a file. The webhook's reason is camelCase, the row's is TitleCase."""
+    async def delete_file(self, series: Fields, number: int, reason: str = "manual") -> None:
+        """Delete a file. The webhook's reason is camelCase, the row's is TitleCase.
+
+        The history has no row for some reasons.
+        """
         file = self._file(series, number)
         data = {"reason": reason[0].upper() + reason[1:], "size": SIZE, "releaseGroup": GROUP}
-        row = self._row("episodeFileDeleted", series, number, file["path"], data)
+        if reason not in {"noLinkedEpisodes", "manualOverride"}:
+            self._row("episodeFileDeleted", series, number, file["path"], data)
         fields = {
             **self._subject(series, [number]),
             "episodeFile": file,
@@ -166,7 +170,6 @@ class Sonarr(SeriesLibrary):
         }
         box = "onEpisodeFileDeleteForUpgrade" if reason == "upgrade" else "onEpisodeFileDelete"
         await self.notify("EpisodeFileDelete", box, fields)
-        return row
 
     async def rename(self, series: Fields, number: int, name: str) -> Row:
         """Rename a file."""
