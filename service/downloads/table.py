@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.postgres.database import Connection, Pool
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.fitting import fitted_text
 from mediabus.schemas.identity import Actor, proof_of
@@ -167,9 +167,9 @@ SELECT record_events($1, $2, $3, $4) AS recorded FROM op
 """
 
 
-async def by_id(pool: Pool, download_id: UUID) -> DownloadRow | None:
+async def by_id(connection: Connection | Pool, download_id: UUID) -> DownloadRow | None:
     """Return the row of a download."""
-    record = await pool.fetchrow(BY_ID, download_id)
+    record = await connection.fetchrow(BY_ID, download_id)
     return DownloadRow.of(record.items()) if record else None
 
 
@@ -218,7 +218,7 @@ async def recent_removals(pool: Pool, client: str, item: str) -> int:
 
 
 async def insert(
-    pool: Pool, new: NewDownload, asked_by: Actor, correlation_id: str | None
+    connection: Connection, new: NewDownload, asked_by: Actor, correlation_id: str | None
 ) -> DownloadRow:
     """Insert a download that is about to be handed to its client.
 
@@ -226,7 +226,7 @@ async def insert(
         asyncpg.UniqueViolationError: the client or the media item has such a download already.
         asyncpg.ForeignKeyViolationError: there is no such media item.
     """
-    await pool.execute(
+    await connection.execute(
         INSERT,
         new.id,
         new.title,
@@ -241,7 +241,7 @@ async def insert(
         correlation_id,
         proof_of(asked_by),
     )
-    row = await by_id(pool, new.id)
+    row = await by_id(connection, new.id)
     if row is None:  # downloads are never deleted
         raise RuntimeError(f"download {new.id} vanished")
     return row

@@ -110,15 +110,13 @@ class Initiate:
         source = await _source(request, self._urls)
         client = self._choose(request, source)
         row = await self._insert(
-            claim.subject if claim else uuid7(),
             request,
             client=client,
             source=source,
             actor=actor,
             correlation_id=correlation_id,
+            claim=claim,
         )
-        if claim:
-            await claim.note_change(self._pool)
         item = await self._hand_over(row, source, actor, correlation_id)
         await self._record_start(row, item, actor, correlation_id)
         row = await self._row(row.id)
@@ -161,16 +159,17 @@ class Initiate:
 
     async def _insert(
         self,
-        download_id: UUID,
         request: InitiateDownload,
         *,
         client: str,
         source: Source,
         actor: Actor,
         correlation_id: str | None,
+        claim: Claim | None,
     ) -> DownloadRow:
+        """Insert the download. The claim, if any, notes that in the same transaction."""
         new = NewDownload(
-            id=download_id,
+            id=claim.subject if claim else uuid7(),
             title=request.title,
             client=client,
             client_item=_item(source),
@@ -180,11 +179,15 @@ class Initiate:
             media_item_id=request.media_item_id,
         )
         try:
-            return await table.insert(self._pool, new, actor, correlation_id)
+            async with self._pool.acquire() as connection, connection.transaction():
+                row = await table.insert(connection, new, actor, correlation_id)
+                if claim:
+                    await claim.note_change(connection)
         except asyncpg.UniqueViolationError as error:
             raise _duplicate(error, request, client) from error
         except asyncpg.ForeignKeyViolationError as error:
             raise _unknown_media_item(request.media_item_id) from error
+        return row
 
     async def _record_start(
         self, row: DownloadRow, item: ItemId, actor: Actor, correlation_id: str | None

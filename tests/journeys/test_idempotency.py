@@ -246,6 +246,17 @@ async def is_served(user: Library) -> bool:
     return isinstance(await outcome(user, "downloads.list", {}, "0"), dict)
 
 
+async def test_a_download_is_stored_together_with_the_note_in_its_claim(
+    settings: Settings, daemon: daemons.Daemon, swarm: torrents.Swarm
+) -> None:
+    """Else a service killed between the two would answer the key twice, in different words."""
+    request = {"title": "It", "magnet": swarm.share(size=1000).magnet}
+    async with library(with_clients(settings, daemon.settings())) as user:
+        await user.pool.execute(BREAK)
+        assert await outcome(user, "downloads.initiate", request, "1") == "internal"
+        assert not (await user.ask("downloads.list"))["items"]
+
+
 async def test_a_request_interrupted_at_its_start_is_repeated(
     settings: Settings, daemon: daemons.Daemon, swarm: torrents.Swarm
 ) -> None:
