@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import re
 import xmlrpc.client
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -312,6 +313,37 @@ async def test_an_unknown_torrent_is_known_by_the_meaning_of_the_fault(
         await session.remove(item, delete_files=True)  # gone already
         with pytest.raises(ClientRefused, match="has no download"):
             await session.pause(item)
+
+
+class TooEarly:
+    """A transport to a real rTorrent that answers the first question for a name with a fault."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._fault = xmlrpc.client.dumps(xmlrpc.client.Fault(-1, "words of next year")).encode()
+        self.faults = 0
+
+    async def post(self, body: bytes, *, repeatable: bool) -> bytes:
+        if b"d.name" in body and not self.faults:
+            self.faults += 1
+            return self._fault
+        return await self._transport.post(body, repeatable=repeatable)
+
+
+async def test_a_torrent_that_is_listed_right_after_a_fault_is_known(
+    daemon: rtorrent_daemon.RTorrent, rtorrent: RTorrent, swarm: Swarm
+) -> None:
+    shared = swarm.share(rate=1)
+    item = await add(rtorrent, shared)
+    async with open_transport(daemon.settings(), "rTorrent") as transport:
+        early = TooEarly(transport)
+        session = RTorrent(early, daemon.settings())
+
+        with pytest.raises(ClientRefused, match=re.escape(shared.name)):  # it is there already
+            await session.add(TorrentFile(shared.content), title=shared.name, category=None)
+
+    assert early.faults == 1
+    await rtorrent.remove(item, delete_files=True)
 
 
 async def test_a_torrent_that_rtorrent_lists_by_another_id_is_found(

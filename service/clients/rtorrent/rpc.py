@@ -34,9 +34,9 @@ class Rpc:
         except NoSuchTorrent:
             raise
         except ClientRefused as error:
-            if item.upper() in await self.call("download_list"):
-                raise
-            raise NoSuchTorrent(str(error)) from error
+            if item.upper() not in await self.call("download_list"):
+                raise NoSuchTorrent(str(error)) from error
+        return await self.call(method, item.upper())  # it may have been added since the first call
 
     async def together(self, *calls: tuple[str, ...]) -> list[Any]:
         """Return the results of several calls in one request; None for a call that failed."""
