@@ -60,7 +60,7 @@ async def notifying(
     async def is_known() -> bool:
         if task.done():
             await task
-        with contextlib.suppress(NotFoundError):
+        with contextlib.suppress(NotFoundError, TimeoutError):  # importing Apprise takes seconds
             return all([await bus.js.consumer_info("EVENTS", name) for name in names])
         return False
 
@@ -95,9 +95,22 @@ async def events_in(bus: Bus, event_type: str) -> list[Envelope]:
 
 
 async def is_idle(bus: Bus, target: str) -> bool:
-    """Return whether a target has nothing left to do."""
+    """Return whether a target has nothing left to do.
+
+    The server counts a new message as pending only after it has acknowledged it. So the last
+    message that the target's durable selects must have been delivered too.
+    """
     info = await bus.js.consumer_info("EVENTS", f"notify-{target}")
-    return not info.num_pending and not info.num_ack_pending
+    filters = info.config.filter_subjects or [info.config.filter_subject or ">"]
+    last = max([await _last_sequence(bus, subject) for subject in filters])
+    is_delivered = info.delivered is not None and info.delivered.stream_seq >= last
+    return is_delivered and not info.num_pending and not info.num_ack_pending
+
+
+async def _last_sequence(bus: Bus, subject: str) -> int:
+    with contextlib.suppress(NotFoundError):
+        return (await bus.js.get_last_msg("EVENTS", subject)).seq or 0
+    return 0
 
 
 async def idle(bus: Bus, target: str, *, within: float = 30) -> None:
