@@ -20,6 +20,7 @@ from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import JobExecuted
 from mediabus.schemas.identity import Actor, Resource
 from tests.support.eventually import eventually
+from tests.support.stream import is_handled
 
 JOB = Actor("job", "nightly")
 QUICK = RetryPolicy(delays=(0.02,), jitter=0)
@@ -48,9 +49,8 @@ def name_of(envelope: Envelope) -> str:
 
 
 async def is_done(bus: Bus) -> bool:
-    infos = {info.name: info for info in await bus.js.consumers_info("EVENTS")}
-    info = infos.get("mine")
-    return info is not None and not info.num_pending and not info.num_ack_pending
+    names = [info.name for info in await bus.js.consumers_info("EVENTS")]
+    return "mine" in names and await is_handled(bus, "mine")
 
 
 class Gate:

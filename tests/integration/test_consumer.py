@@ -22,6 +22,7 @@ from mediabus.schemas.identity import Actor
 from mediabus.schemas.operations.dead_letters import DeadLetter
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer
+from tests.support.stream import is_handled
 
 JOB = Actor("job", "nightly")
 
@@ -78,12 +79,7 @@ async def say(bus: Bus, *jobs: str) -> None:
 
 async def settled(bus: Bus) -> None:
     """Waits until nothing is left to read, nor in doubt."""
-
-    async def is_settled() -> bool:
-        info = await bus.js.consumer_info("EVENTS", "mine")
-        return not info.num_pending and not info.num_ack_pending
-
-    await eventually(is_settled, within=20)
+    await eventually(lambda: is_handled(bus, "mine"), within=20)
 
 
 async def test_each_event_is_handled_once_and_in_order(bus: Bus, nats_url: str) -> None:

@@ -20,13 +20,12 @@ from mediabus.runtime.postgres.database import Pool
 from mediabus.runtime.settings import HttpSettings, PersisterSettings, Settings
 from mediabus.schemas.events import JobExecuted
 from mediabus.schemas.identity import Actor
-from mediabus.schemas.subjects import EVENTS_STREAM
 from mediabus.wiring.parts import parts_of, working
 from mediabus.wiring.registry import PERSIST
 from tests.support.eventually import eventually
 from tests.support.history import mediabus
 from tests.support.ports import free_port
-from tests.support.stream import transaction
+from tests.support.stream import is_handled, transaction
 
 JOB = Actor("job", "nightly")
 
@@ -51,10 +50,9 @@ async def persisting(pool: Pool, bus: Bus) -> AsyncIterator[None]:
 
 async def is_idle(bus: Bus) -> bool:
     try:
-        info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
+        return await is_handled(bus, "persister")
     except (NatsError, APIError):
         return False
-    return not info.num_pending and not info.num_ack_pending
 
 
 async def test_doctor_finds_the_events_that_a_restored_database_lacks(

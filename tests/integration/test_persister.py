@@ -40,7 +40,7 @@ from mediabus.schemas.subjects import EVENTS_STREAM
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer, PostgresServer, postgres_server
 from tests.support.slowness import storing_slowly
-from tests.support.stream import transaction
+from tests.support.stream import is_handled, transaction
 
 NOW = datetime.datetime.now(datetime.UTC)
 SUBJECT = "events.other.thing.happened.1"
@@ -83,13 +83,8 @@ async def publish(bus: Bus, *payloads: bytes) -> None:
 
 async def all_acknowledged(bus: Bus) -> None:
     """Wait until the persister has read and acknowledged everything."""
-
-    async def done() -> bool:
-        info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
-        return not info.num_pending and not info.num_ack_pending
-
     await eventually(lambda: has_consumer(bus))
-    await eventually(done, within=30)
+    await eventually(lambda: is_handled(bus, "persister"), within=30)
 
 
 async def has_consumer(bus: Bus) -> bool:

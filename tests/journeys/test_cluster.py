@@ -31,7 +31,7 @@ from tests.support.eventually import eventually
 from tests.support.library import Library, with_clients
 from tests.support.load import Load, under_load
 from tests.support.processes import Name, Process, processes
-from tests.support.stream import event, names
+from tests.support.stream import event, is_handled, names
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -124,10 +124,9 @@ async def is_empty(pool: Pool) -> bool:
 
 async def is_read(bus: Bus) -> bool:
     try:
-        info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
+        return await is_handled(bus, "persister")
     except (NatsError, TimeoutError):  # it has lost its leader with the server
         return False
-    return not info.num_pending and not info.num_ack_pending
 
 
 async def each_is_stored_once(load: Load, pool: Pool) -> None:

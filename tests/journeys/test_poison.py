@@ -33,6 +33,7 @@ from tests.support.library import Library, with_clients
 from tests.support.poison import DATES, HARMFUL, HARMLESS, TEXTS, Message, poison
 from tests.support.processes import processes
 from tests.support.servers import HOST, NatsServer
+from tests.support.stream import is_handled
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -268,5 +269,4 @@ async def holds(bus: Bus, messages: int) -> bool:
 
 
 async def is_read(bus: Bus) -> bool:
-    info = await bus.js.consumer_info(EVENTS_STREAM, "persister")
-    return not info.num_pending and not info.num_ack_pending
+    return await is_handled(bus, "persister")

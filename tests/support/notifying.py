@@ -19,6 +19,7 @@ from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import JobExecuted, JobFailed
 from mediabus.schemas.identity import Actor, Resource
 from tests.support.eventually import eventually
+from tests.support.stream import is_handled
 
 JOB = Actor("job", "nightly")
 LOCAL = ["127.0.0.1"]
@@ -95,22 +96,8 @@ async def events_in(bus: Bus, event_type: str) -> list[Envelope]:
 
 
 async def is_idle(bus: Bus, target: str) -> bool:
-    """Return whether a target has nothing left to do.
-
-    The server counts a new message as pending only after it has acknowledged it. So the last
-    message that the target's durable selects must have been delivered too.
-    """
-    info = await bus.js.consumer_info("EVENTS", f"notify-{target}")
-    filters = info.config.filter_subjects or [info.config.filter_subject or ">"]
-    last = max([await _last_sequence(bus, subject) for subject in filters])
-    is_delivered = info.delivered is not None and info.delivered.stream_seq >= last
-    return is_delivered and not info.num_pending and not info.num_ack_pending
-
-
-async def _last_sequence(bus: Bus, subject: str) -> int:
-    with contextlib.suppress(NotFoundError):
-        return (await bus.js.get_last_msg("EVENTS", subject)).seq or 0
-    return 0
+    """Return whether a target has nothing left to do."""
+    return await is_handled(bus, f"notify-{target}")
 
 
 async def idle(bus: Bus, target: str, *, within: float = 30) -> None:

@@ -17,6 +17,8 @@ from mediabus.runtime.settings import Settings
 from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
+READY_WITHIN = 90.0
+"""Seconds that processes have to become ready. Many start at once on a loaded machine."""
 RUN = "from mediabus.main import main; main()"
 
 Name = Literal["service", "monitor", "persist", "web", "notify"]
@@ -149,9 +151,9 @@ def processes(settings: Settings, directory: Path, *names: Name) -> Iterator[lis
     try:
         for process in started:
             process.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + READY_WITHIN
         while not all(process.is_ready for process in started):
-            assert time.monotonic() < deadline, f"{names} are not ready within 30 s"
+            assert time.monotonic() < deadline, f"{names} are not ready within {READY_WITHIN:g} s"
             time.sleep(0.05)
         yield started
     finally:

@@ -30,6 +30,24 @@ async def record(connection: Connection | Pool, *names: str) -> bool:
     return bool(await connection.fetchval(RECORD, *made))
 
 
+async def is_handled(bus: Bus, durable: str) -> bool:
+    """Return whether a durable was given all events that it selects, and nothing waits for its ack.
+
+    NATS acknowledges a message before it counts it as pending, so that counts alone are too early.
+    """
+    info = await bus.js.consumer_info(EVENTS_STREAM, durable)
+    filters = info.config.filter_subjects or [info.config.filter_subject or ">"]
+    last = max([await _last_sequence(bus, subject) for subject in filters])
+    is_delivered = info.delivered is not None and info.delivered.stream_seq >= last
+    return is_delivered and not info.num_pending and not info.num_ack_pending
+
+
+async def _last_sequence(bus: Bus, subject: str) -> int:
+    with contextlib.suppress(NotFoundError):
+        return (await bus.js.get_last_msg(EVENTS_STREAM, subject)).seq or 0
+    return 0
+
+
 async def messages(bus: Bus) -> list[RawStreamMsg]:
     """What the events stream holds, in its order."""
     state = (await bus.js.stream_info(EVENTS_STREAM)).state
