@@ -8,7 +8,7 @@ NEEDS := import sys; sys.exit(sys.version_info < (3, 11))
 # The wire tests are written in JavaScript. Without npm they are skipped with a message.
 WIRE := $(and $(shell command -v npm 2>/dev/null),$(wildcard tests/wire/package-lock.json),tests/wire/node_modules/.package-lock.json)
 
-.PHONY: help run test coverage clients-newer check format bench screenshots fuzz chaos lock sbom install clean
+.PHONY: help run test coverage clients-newer check format bench screenshots fuzz chaos reference docs lock sbom install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,6 +50,12 @@ fuzz: .venv/installed ## fuzz the client adapters (EXAMPLES=2000 each), then the
 
 chaos: .venv/installed ## inject 200 random faults under load; options in ARGS="--seed 7 --seconds 60"
 	$(BIN)/python -m chaos $(ARGS)
+
+reference: .venv/installed ## write the reference pages of docs/ again: settings, command line, events, Python API
+	$(BIN)/python -m website reference
+
+docs: .venv/installed ## build the documentation site, dist/site; fails on a dead link
+	$(BIN)/python -m website build
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --upgrade

@@ -8,7 +8,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 FOLDERS: Final = (
     *("mediabus", "schemas", "service", "consumers", "runtime"),
-    *("tests", "bench", "chaos"),
+    *("tests", "bench", "chaos", "website"),
 )
 
 INSTEAD: Final = {
@@ -54,7 +54,7 @@ def turns_in(path: Path) -> list[str]:
 
 def documents() -> Iterator[Path]:
     """Yield each file that has prose."""
-    yield from (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+    yield from (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
             if "node_modules" not in path.parts and path != Path(__file__):
