@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -67,9 +68,16 @@ def parts_of(settings: Settings, processes: Sequence[Process]) -> tuple[Part, ..
 
 @contextlib.asynccontextmanager
 async def working(
-    settings: Settings, default_port: int, parts: Sequence[Part]
+    settings: Settings,
+    default_port: int,
+    parts: Sequence[Part],
+    *,
+    announce: Callable[[str], None] | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Run the parts on their own connections, and serve their health, while open."""
+    """Run the parts on their own connections, and serve their health, while open.
+
+    The part that serves the pages calls ``announce`` when they answer (see ``Work``).
+    """
     needs_database = any(part.needs_database for part in parts)
     routes = Routes(expected=[path for part in parts for path in part.paths])
     state = _State(routes, needs_database=needs_database)
@@ -83,7 +91,7 @@ async def working(
         bus = await stack.enter_async_context(connect(settings.nats, name="mediabus"))
         state.bus = bus
         await _prepare(bus, state.pool, settings)
-        work = Work(bus, settings, None, state.pool, routes)
+        work = Work(bus, settings, None, state.pool, routes, announce)
         running = asyncio.create_task(_all(parts, work), name="parts")
         stack.push_async_callback(_cancelled, running)
         state.started = True
@@ -106,12 +114,12 @@ async def _cancelled(work: asyncio.Task[None]) -> None:
         await work
 
 
-async def _all(parts: Sequence[Part], work: Work[None]) -> None:
+async def _all(parts: Sequence[Part], work: Work[Any]) -> None:
     async with asyncio.TaskGroup() as tasks:
         if work.database is not None:
             tasks.create_task(keep_streams(work.bus, work.settings.nats), name="streams")
         for part in parts:
-            own = Work(work.bus, work.settings, part.config, work.database, work.routes)
+            own = dataclasses.replace(work, config=part.config)
             tasks.create_task(_until_cancelled(part, own), name=part.name)
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -43,10 +43,11 @@ def run_process(process: Process, settings: Settings) -> None:
     run(main)
 
 
-def up(settings: Settings, ready: Callable[[Settings], None]) -> None:
+def up(settings: Settings, ready: Callable[[Settings, str], None]) -> None:
     """Run all processes in this one, with servers of its own unless the settings name servers.
 
-    Calls ``ready`` with the settings in force once all parts run. Raises SettingsError.
+    Calls ``ready`` once the pages answer, with the settings in force and with what the pages
+    announce. Raises SettingsError.
     """
     parts = parts_of(settings, [process for process in PROCESSES if process.in_up])
     logs.set_up(settings.log)
@@ -55,8 +56,14 @@ def up(settings: Settings, ready: Callable[[Settings], None]) -> None:
         async with tracing("mediabus"), servers(settings) as complete:
             async with open_pool(complete.database, patient=True) as pool:
                 await apply_migrations(pool)
-            async with working(complete, SERVICE.port, parts) as work:
-                ready(complete)
+            announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            async with working(
+                complete, SERVICE.port, parts, announce=announced.set_result
+            ) as work:
+                either: set[asyncio.Future[Any]] = {work, announced}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if announced.done():
+                    ready(complete, announced.result())
                 await work
 
     run(main)

@@ -21,8 +21,11 @@ def page_address(settings: Settings) -> str:
     return f"http://{shown}:{port}{settings.web.base_path.rstrip('/')}/"
 
 
-def print_welcome(settings: Settings) -> None:
-    """Print the addresses of the pages and of NATS, and commands to try in another terminal."""
+def print_welcome(settings: Settings, login: str) -> None:
+    """Print the addresses of the pages and of NATS, and commands to try in another terminal.
+
+    ``login`` are the lines of the pages about a generated password; empty if there is none.
+    """
     servers = ", ".join(map(without_login, (settings.nats.url or "").split(",")))
     prefix = "mediabus"
     if settings.data_dir != type(settings)().data_dir:
@@ -33,7 +36,7 @@ def print_welcome(settings: Settings) -> None:
     click.echo(
         f"""
 {click.style("mediabus is up.", fg="green", bold=True)}  Open {page_address(settings)} in a browser.
-
+{login}
 NATS: {servers}
 
 Try, in another terminal:

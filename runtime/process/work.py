@@ -1,6 +1,7 @@
 """What a process works with: open connections and its parsed settings."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mediabus.runtime.nats.bus import Bus
@@ -25,6 +26,9 @@ class Work(Generic[Config]):
     """None in a process that needs no database."""
     routes: Routes = dataclasses.field(default_factory=Routes)
     """Where the process adds routes to its HTTP server."""
+    announce: Callable[[str], None] | None = None
+    """Called once when the pages answer, with lines for the person who started the process. If it
+    is None, the lines are printed."""
 
     @property
     def pool(self) -> Pool:
