@@ -1,6 +1,8 @@
 """What the handlers of pages use."""
 
+import asyncio
 import dataclasses
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from aiohttp import web
@@ -11,11 +13,15 @@ from mediabus.runtime.process.http_routes import Routes
 from mediabus.schemas.identity import Actor
 from mediabus.web.feed import Feed
 from mediabus.web.outages import Outages
+from mediabus.web.streamed import is_for_browser, streamed
 from mediabus.web.templating import rendered
 from mediabus.web.users import Visitor
 
 VISITOR: Final = web.RequestKey("visitor", Visitor)
 REST: Final = web.RequestKey("rest", str)
+
+Values = tuple[dict[str, Any], int]
+"""What a template shows, and the HTTP status of the page."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +45,39 @@ class Web:
         **values: Any,  # noqa: ANN401 - any value
     ) -> web.Response:
         """Return a page. Its template knows the visitor, and what they may do."""
+        text = rendered(self.templates, template, **{**self._known(request), **values})
+        response = web.Response(text=text, status=status, content_type="text/html")
+        response.enable_compression()
+        return response
+
+    async def stream(
+        self,
+        request: web.BaseRequest,
+        template: str,
+        reading: Coroutine[Any, Any, Values],
+        **known: Any,  # noqa: ANN401 - any value
+    ) -> web.StreamResponse:
+        """Return a page whose data is still being read: a browser shows its top at once.
+
+        ``known`` are the values for the top. For a program, and if nothing is to be waited for, the
+        page has the status of its data.
+        """
+        values = asyncio.create_task(reading)
+        await asyncio.sleep(0)
+        if values.done() or not is_for_browser(request):
+            found, status = await values
+            return self.render(request, template, status=status, **known, **found)
+        known = {**self._known(request), **known}
+        return await streamed(request, self.templates, template, values, known)
+
+    def _known(self, request: web.BaseRequest) -> dict[str, Any]:
         visitor = request.get(VISITOR)
-        known = {
+        return {
             "base": self.base,
             "page": "",
             "user": visitor.name if visitor else "",
             "can_change": visitor is not None and visitor.can_change,
         }
-        text = rendered(self.templates, template, **{**known, **values})
-        response = web.Response(text=text, status=status, content_type="text/html")
-        response.enable_compression()
-        return response
 
 
 def actor_of(request: web.BaseRequest) -> Actor:

@@ -14,6 +14,9 @@ from mediabus.schemas.identity import Resource
 from mediabus.schemas.plain_text import plain
 from mediabus.schemas.wording import duration_text, size_text
 
+MAIN: Final = '<main id="main" tabindex="-1">'
+"""Where the top of a page ends."""
+
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
@@ -83,6 +86,17 @@ def story_path(resource: Resource | tuple[str, str]) -> str:
         else (resource[0], resource[1])
     )
     return f"story/{quote(kind, safe='')}/{quote(name, safe='')}"
+
+
+def top_of(templates: Environment, template: str, /, **values: Any) -> str:  # noqa: ANN401 - any value
+    """Return a page up to its main part, for which the other values are not needed."""
+    top = ""
+    for piece in templates.get_template(template).generate(**values):
+        before, mark, _ = str(piece).partition(MAIN)  # Markup would escape what it is added to
+        top += before + mark
+        if mark:
+            return top
+    raise ValueError(f"{template} has no main part")
 
 
 def rendered(templates: Environment, template: str, /, **values: Any) -> str:  # noqa: ANN401 - any value

@@ -1,12 +1,13 @@
 """The page Activity: every event in a sentence, newest first, and the next ones live."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
 
 from mediabus.api.errors import NoAnswer, OperationFailed
 from mediabus.schemas.events import EVENT_TYPES
-from mediabus.web.context import Web
+from mediabus.web.context import Values, Web
 from mediabus.web.entries import Entry, entry_of, envelope_of, grouped
 from mediabus.web.filters import SEVERITIES, Filters, InvalidFilter
 from mediabus.web.reading import history_page
@@ -29,57 +30,50 @@ SPANS: Final = {
 
 async def activity(context: Web, request: web.BaseRequest) -> web.StreamResponse:
     """Show a page of events."""
+    return await context.stream(request, "activity.html", _read(context, request), page="activity")
+
+
+async def _read(context: Web, request: web.BaseRequest) -> Values:
     after = request.query.get("after", "")
     try:
         filters = Filters.of(request.query)
     except InvalidFilter as error:
         given = {name: request.query.get(name, "") for name in Filters.__struct_fields__}
         errors = {error.field: str(error)}
-        return _page(context, request, Filters(**given), errors=errors, status=400)
+        return _values(context, after, Filters(**given), errors=errors), 400
     stored_until = await context.feed.stored_until()
     try:
         page = await history_page(context.bus, filters.request(), limit=SHOWN, after=after)
     except NoAnswer as error:
         latest = [] if after else context.feed.latest(filters)[:SHOWN]
-        return _page(
-            context,
-            request,
-            filters,
-            latest,
-            away=str(error),
-            live=context.feed.position,
-            status=503,
-        )
+        live = context.feed.position
+        return _values(context, after, filters, latest, away=str(error), live=live), 503
     except OperationFailed as error:
-        return _page(context, request, filters, errors={error.field or "": str(error)}, status=400)
+        errors = {error.field or "": str(error)}
+        return _values(context, after, filters, errors=errors), 400
     entries = [entry_of(envelope_of(event)) for event in page.items]
     is_live = not after and filters.is_open
-    live = stored_until if is_live else None
-    return _page(context, request, filters, entries, older=page.next or "", live=live)
+    live_from = stored_until if is_live else None
+    return _values(context, after, filters, entries, older=page.next or "", live=live_from), 200
 
 
-def _page(
+def _values(
     context: Web,
-    request: web.BaseRequest,
+    after: str,
     filters: Filters,
-    entries: list[Entry] | None = None,
-    *,
-    status: int = 200,
+    entries: Sequence[Entry] = (),
     **values: Any,  # noqa: ANN401 - any value
-) -> web.Response:
+) -> dict[str, Any]:
     known: dict[str, Any] = {"errors": {}, "older": "", "live": None, "away": ""}
-    return context.render(
-        request,
-        "activity.html",
-        status=status,
-        page="activity",
-        filters=filters,
-        groups=grouped(entries or []),
-        categories=CATEGORIES,
-        types=TYPES,
-        severities=SEVERITIES,
-        clients=context.clients,
-        spans=SPANS,
-        is_first=not request.query.get("after"),
-        **{**known, **values},
-    )
+    return {
+        "filters": filters,
+        "groups": grouped(list(entries)),
+        "categories": CATEGORIES,
+        "types": TYPES,
+        "severities": SEVERITIES,
+        "clients": context.clients,
+        "spans": SPANS,
+        "is_first": not after,
+        **known,
+        **values,
+    }
