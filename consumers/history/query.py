@@ -1,7 +1,6 @@
 """Query the stored events: filtered, newest first, one page at a time."""
 
 import base64
-import binascii
 import contextlib
 import datetime
 from collections.abc import AsyncIterator, Sequence
@@ -23,6 +22,7 @@ from mediabus.runtime.nats.streams import ROOM_FOR_HEADERS
 from mediabus.runtime.postgres.database import Pool
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.identity import Actor
+from mediabus.schemas.operations.history_cursor import cursor_of, position_of
 from mediabus.schemas.operations.requests import (
     CountHistory,
     Counts,
@@ -195,23 +195,16 @@ def _as_published(event: HistoryEvent, envelope: Envelope) -> HistoryEvent:
 
 
 NULL: Final = msgspec.Raw(b"null")
-EPOCH: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
-MICROSECOND: Final = datetime.timedelta(microseconds=1)
 
 
 def _cursor(event: HistoryEvent) -> str:
-    """Encode the position of the last event of a page: its time in microseconds and its id."""
-    microseconds = (event.time - EPOCH) // MICROSECOND
-    plain = microseconds.to_bytes(8, "big", signed=True) + event.id.bytes
-    return base64.urlsafe_b64encode(plain).decode()
+    return cursor_of(event.time, event.id)
 
 
 def _position(cursor: str) -> tuple[datetime.datetime, UUID]:
     try:
-        plain = base64.b64decode(cursor, altchars=b"-_", validate=True)
-        microseconds = int.from_bytes(plain[:8], "big", signed=True)
-        return EPOCH + microseconds * MICROSECOND, UUID(bytes=plain[8:])
-    except (binascii.Error, ValueError, OverflowError) as error:
+        return position_of(cursor)
+    except ValueError as error:
         message = "after must be the `next` of the previous page"
         raise OperationError(problem(400, "invalid_request", message, "after")) from error
 

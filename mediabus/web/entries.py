@@ -10,6 +10,7 @@ import msgspec
 from mediabus.schemas.envelope import NO_DATA, Envelope
 from mediabus.schemas.events import EVENT_TYPES, Event, Severity
 from mediabus.schemas.identity import Actor, Resource
+from mediabus.schemas.operations.history_cursor import cursor_of
 from mediabus.schemas.operations.requests import HistoryEvent
 from mediabus.schemas.sentences import Part, sentence_of
 
@@ -35,12 +36,19 @@ class Entry(msgspec.Struct, frozen=True):
     resource: Resource | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
+    sequence: int = 0
+    """The position in the stream, if it is known."""
 
     @property
     def key(self) -> str:
         """The position in the order of the history, newest first: it compares as text."""
         moment = self.time.astimezone(datetime.UTC)
         return f"{moment:%Y%m%d%H%M%S%f}-{self.id}"
+
+    @property
+    def cursor(self) -> str:
+        """The ``after`` of the page that begins behind this event."""
+        return cursor_of(self.time, self.id)
 
     @property
     def text(self) -> str:
@@ -53,6 +61,11 @@ class Group(msgspec.Struct, frozen=True):
 
     first: Entry
     others: list[Entry]
+
+    @property
+    def last(self) -> Entry:
+        """The oldest of them."""
+        return self.others[-1] if self.others else self.first
 
 
 def entry_of(envelope: Envelope) -> Entry:

@@ -261,6 +261,7 @@ class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True):
     ``published_id`` is the published id if it is not a UUID, ``published_time`` a time finer than
     microseconds, and ``subject`` a subject that is not ``<kind>/<id>``. ``has_time`` is false if
     ``time`` is that of the message. ``actor_verified`` is true if a key proves the actor.
+    ``stream_seq`` is the position in the stream: it orders events of the same time.
     """
 
     id: UUID
@@ -287,6 +288,7 @@ class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True):
     published_time: str | None = None
     subject: str | None = None
     has_time: bool = True
+    stream_seq: int | None = None
 
 
 Item = TypeVar("Item")

@@ -42,7 +42,7 @@ async def story(context: Web, request: web.BaseRequest) -> web.StreamResponse:
         others = await _related(context.bus, kind, name)
     except OperationFailed as error:
         raise web.HTTPNotFound(text=str(error)) from error
-    entries = {event.id: entry_of(envelope_of(event)) for event in (*page.items, *others)}
+    entries = {event.id: _entry(event) for event in (*page.items, *others)}
     item = await _item(context.bus, kind, name)
     return context.render(
         request,
@@ -57,6 +57,11 @@ async def story(context: Web, request: web.BaseRequest) -> web.StreamResponse:
         is_cut=page.next is not None,
         status=200 if entries or item else 404,
     )
+
+
+def _entry(event: HistoryEvent) -> Entry:
+    entry = entry_of(envelope_of(event))
+    return msgspec.structs.replace(entry, sequence=event.stream_seq or 0)
 
 
 async def _events(bus: Bus, kind: str, name: str) -> Page[HistoryEvent]:
@@ -109,12 +114,13 @@ def _title(entries: Iterable[Entry]) -> str:
 def steps_of(entries: list[Entry]) -> list[Step]:
     """Return the events in order, each below the one that caused it.
 
-    An event names its cause, or shares its correlation with an earlier event.
+    An event names its cause, or shares its correlation with an earlier event. Applications report
+    times in whole seconds, so events of the same time are in the order of the stream.
     """
     roots: list[Step] = []
     by_id: dict[str, Step] = {}
     by_correlation: dict[str, Step] = {}
-    for entry in sorted(entries, key=lambda entry: entry.key):
+    for entry in sorted(entries, key=lambda entry: (entry.time, entry.sequence, entry.key)):
         step = Step(entry, [])
         cause = by_id.get(entry.causation_id or "") or by_correlation.get(
             entry.correlation_id or ""
