@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from nats.errors import Error as NatsError
@@ -23,8 +23,14 @@ from mediabus.web.filters import Filters
 log: Final = logging.getLogger("mediabus.web")
 
 KEPT: Final = 1000
-"""The latest events in memory. Also the most events that a page that was away catches up on; a page
-that misses more loads again."""
+"""The latest events in memory."""
+
+CAUGHT_UP: Final = 500
+"""The most events that a page receives when it catches up, as many as it shows at once. They are
+the newest ones, so what it shows has no gap."""
+
+MOST_BEHIND: Final = 20_000
+"""Events of the stream that are searched for those. A page that is further behind loads again."""
 
 MAX_UNSENT: Final = 500_000
 """Bytes that a slow page may leave unsent before its connection is closed. It resumes then."""
@@ -38,12 +44,17 @@ RETRY_AFTER: Final = 1.0
 NATS_ERRORS: Final = (NatsError, APIError, TimeoutError, CannotConnect)
 
 
+class TooFarBehind(Exception):
+    """A page cannot catch up from the stream: too many events happened since."""
+
+
 class Item(NamedTuple):
     """An event of the stream. ``frame`` is its message for a page."""
 
     sequence: int
     envelope: Envelope
-    frame: bytes
+    frame: bytes = b""
+    """Empty if it is not made yet."""
 
 
 class Feed:
@@ -56,6 +67,8 @@ class Feed:
         self._pages: dict[Filters, set[asyncio.Transport]] = {}
         self.position = 0
         """The sequence number of the last event that pages received."""
+        self.started = asyncio.Event()
+        """Set once the position is that of the stream."""
 
     async def run(self) -> None:
         """Follow the stream until cancelled."""
@@ -71,21 +84,19 @@ class Feed:
     async def _follow(self) -> None:
         if not self.position:
             self.position = (await self._bus.js.stream_info(EVENTS_STREAM)).state.last_seq
+        self.started.set()
         async for stored in read_stream(
             self._bus, EVENTS_SUBJECTS, None, follow=True, after=self.position
         ):
-            if (item := self._item(stored)) is not None:
+            if (found := _item(stored)) is not None:
+                item = found._replace(frame=self._frame(found))
                 self._kept.append(item)
                 self._send(item)
             self.position = stored.sequence
 
-    def _item(self, stored: Stored) -> Item | None:
-        try:
-            envelope = codec.decode(stored.data, stored.headers)
-        except codec.InvalidEvent:
-            return None  # a dead letter, which the page of problems shows
-        html = self._render(entry_of(envelope))
-        return Item(stored.sequence, envelope, sse.message("entry", html, stored.sequence))
+    def _frame(self, item: Item) -> bytes:
+        html = self._render(entry_of(item.envelope))
+        return sse.message("entry", html, item.sequence)
 
     def _send(self, item: Item) -> None:
         framed = sse.chunk(item.frame)
@@ -125,18 +136,29 @@ class Feed:
             if not self._pages[filters]:
                 del self._pages[filters]
 
-    async def missed(self, filters: Filters, after: int, until: int) -> AsyncIterator[bytes]:
-        """Yield the messages that pass behind one sequence number, up to another."""
-        if after >= until:
-            return
+    async def missed(self, filters: Filters, after: int, until: int) -> list[bytes]:
+        """Return the newest messages that pass behind one sequence number, up to another.
+
+        There are at most ``CAUGHT_UP``. Raises TooFarBehind, and one of ``NATS_ERRORS``.
+        """
+        found: deque[bytes] = deque()
+        earliest = until - MOST_BEHIND
+        while after < until and len(found) < CAUGHT_UP:
+            if until <= earliest:
+                raise TooFarBehind
+            start = max(after, until - KEPT)
+            for item in reversed(await self._between(start, until)):
+                if len(found) < CAUGHT_UP and filters.matches(item.envelope):
+                    found.appendleft(item.frame or self._frame(item))
+            until = start
+        return list(found)
+
+    async def _between(self, after: int, until: int) -> list[Item]:
+        """Return the events behind one sequence number, up to another: from memory, or read."""
         if self._kept and self._kept[0].sequence <= after + 1:
-            items = [item for item in self._kept if after < item.sequence <= until]
-        else:
-            read = [self._item(it) async for it in read_stretch(self._bus, after + 1, until)]
-            items = [item for item in read if item is not None]
-        for item in items:
-            if filters.matches(item.envelope):
-                yield item.frame
+            return [item for item in self._kept if after < item.sequence <= until]
+        read = [_item(stored) async for stored in read_stretch(self._bus, after + 1, until)]
+        return [item for item in read if item is not None]
 
     def latest(self, filters: Filters) -> list[Entry]:
         """Return the latest events that pass, newest first, without the history."""
@@ -145,11 +167,7 @@ class Feed:
         ]
 
     async def stored_until(self) -> int:
-        """Return a sequence number up to which every event is in the history.
-
-        The number is not more than ``KEPT`` behind the position: a page shows that the history is
-        late, and a page is not a place to catch up on days.
-        """
+        """Return a sequence number up to which every event is in the history."""
         floor = self.position
         try:
             info = await self._bus.js.consumer_info(EVENTS_STREAM, PERSISTER)
@@ -157,7 +175,15 @@ class Feed:
             return max(0, self.position - KEPT)
         if info.ack_floor is not None:
             floor = min(info.ack_floor.stream_seq, floor)
-        return max(floor, self.position - KEPT)
+        return floor
+
+
+def _item(stored: Stored) -> Item | None:
+    try:
+        envelope = codec.decode(stored.data, stored.headers)
+    except codec.InvalidEvent:
+        return None  # a dead letter, which the page of problems shows
+    return Item(stored.sequence, envelope)
 
 
 def _write(transports: set[asyncio.Transport], framed: bytes) -> None:

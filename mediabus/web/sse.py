@@ -1,10 +1,14 @@
 """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
 import random
+from typing import Final
 
 from aiohttp import web
 
 from mediabus.web.security import secure
+
+COMMENT: Final = b": \n\n"
+"""Means nothing, but a proxy keeps the connection open."""
 
 
 def message(event: str, data: str, number: int | None = None) -> bytes:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
@@ -10,11 +9,20 @@ from aiohttp import web
 from mediabus.runtime.process.http_routes import TooManyStreams
 from mediabus.web import sse
 from mediabus.web.context import Web
-from mediabus.web.feed import KEPT, NATS_ERRORS, PING_EVERY, Feed
+from mediabus.web.feed import MOST_BEHIND, NATS_ERRORS, PING_EVERY, Feed, TooFarBehind
 from mediabus.web.filters import Filters, InvalidFilter
 
 CATCH_UP_WITHIN: Final = 5.0
 """Seconds to wait for an event that the page already has: another process was ahead of this one."""
+
+CHECK_STORED_EVERY: Final = 2.0
+"""Seconds."""
+
+RELOAD: Final = sse.message("reload", "")
+HISTORY_BEHIND: Final = sse.message(
+    "away",
+    "The history is far behind: events wait to be stored. This page shows them by itself.",
+)
 
 
 async def live(context: Web, request: web.BaseRequest) -> web.StreamResponse:
@@ -44,36 +52,49 @@ async def _send(
     feed, transport = context.feed, request.transport
     if transport is None:
         return
-    if not await _is_reachable(feed, after):
-        await response.write(sse.message("reload", ""))
+    if not await _is_there(feed, after):
+        await response.write(RELOAD)
         return
     await response.write(context.outages.frame)
-    while after != feed.position:
-        until = feed.position
-        async for frame in _missed(feed, filters, after, until):
-            await response.write(frame)
-        after = until
+    try:
+        while after != feed.position:
+            until = feed.position
+            for frame in await _missed(feed, filters, after, until):
+                await response.write(frame)
+            after = until
+    except TooFarBehind:
+        await _until_stored(feed, response)
+        await response.write(RELOAD)
+        return
     with feed.sending(filters, transport):
         while not transport.is_closing():  # noqa: ASYNC110 - a transport has no event for that
             await asyncio.sleep(PING_EVERY)
 
 
-async def _missed(feed: Feed, filters: Filters, after: int, until: int) -> AsyncIterator[bytes]:
+async def _missed(feed: Feed, filters: Filters, after: int, until: int) -> list[bytes]:
     try:
-        async for frame in feed.missed(filters, after, until):
-            yield frame
+        return await feed.missed(filters, after, until)
     except NATS_ERRORS as error:
         raise ConnectionResetError("NATS is away: the page resumes later") from error
 
 
-async def _is_reachable(feed: Feed, after: int) -> bool:
-    """Return whether a page can catch up. Otherwise it missed too much, or NATS lost its stream."""
+async def _is_there(feed: Feed, after: int) -> bool:
+    """Return whether the stream has what a page has. Otherwise NATS lost its stream."""
     try:
         async with asyncio.timeout(CATCH_UP_WITHIN):
             await feed.reached(after)
     except TimeoutError:
         return False
-    return feed.position - after <= KEPT
+    return True
+
+
+async def _until_stored(feed: Feed, response: web.StreamResponse) -> None:
+    """Wait until the history has so much that a page that loads again can catch up."""
+    note = HISTORY_BEHIND
+    while feed.position - await feed.stored_until() > MOST_BEHIND // 2:
+        await response.write(note)
+        note = sse.COMMENT
+        await asyncio.sleep(CHECK_STORED_EVERY)
 
 
 def _position(request: web.BaseRequest) -> int:

@@ -1,10 +1,10 @@
 // Insert each event of the page Activity when it happens, in its place and once.
-import { refreshTimes, say } from "./app.js";
+import { follow, refreshTimes, say, setAway } from "./app.js";
 
 const list = document.getElementById("entries");
 const bar = document.getElementById("bar");
-const away = document.getElementById("away");
 const pause = document.getElementById("pause");
+const older = document.getElementById("older");
 const MOST = 500;
 
 let waiting = [];
@@ -22,28 +22,44 @@ function parse(html) {
 }
 
 function insert(entry) {
+  if (isOnLaterPage(entry)) return;
   let before = list.firstElementChild;
   while (before && before.dataset.key > entry.dataset.key) before = before.nextElementSibling;
   if (before && before === list.firstElementChild && before.dataset.group === entry.dataset.group) merge(entry, before);
   else list.insertBefore(entry, before);
   entry.classList.add("new");
-  while (list.children.length > MOST) list.lastElementChild.remove();
+  if (list.children.length > MOST) shorten();
   document.getElementById("empty").hidden = true;
   refreshTimes(entry);
 }
 
+// Whether an event is older than all that this page shows: one of the past that was stored now.
+function isOnLaterPage(entry) {
+  const last = list.lastElementChild;
+  return !older.hidden && last && !last.querySelector(".same") && entry.dataset.key < last.dataset.key;
+}
+
+// Remove the oldest events. The page after this one begins with them.
+function shorten() {
+  while (list.children.length > MOST) list.lastElementChild.remove();
+  const next = new URL(older.href);
+  next.searchParams.set("after", list.lastElementChild.dataset.after);
+  older.href = next;
+  older.hidden = false;
+}
+
 // The same event again: put the older one below the new one.
-function merge(entry, older) {
-  let same = older.querySelector(".same");
+function merge(entry, before) {
+  let same = before.querySelector(".same");
   if (!same) {
     same = document.createElement("details");
     same.className = "same";
     same.innerHTML = '<summary><span class="times">1</span> times, first <span class="first"></span></summary><ol></ol>';
-    same.querySelector(".first").append(older.querySelector(".when time").cloneNode(true));
+    same.querySelector(".first").append(before.querySelector(".when time").cloneNode(true));
   }
   const item = document.createElement("li");
-  item.dataset.id = older.dataset.id;
-  const when = older.querySelector(".when");
+  item.dataset.id = before.dataset.id;
+  const when = before.querySelector(".when");
   const link = document.createElement("a");
   link.href = when.href;
   link.append(when.querySelector("time"));
@@ -52,7 +68,8 @@ function merge(entry, older) {
   const times = same.querySelector(".times");
   times.textContent = Number(times.textContent) + 1;
   entry.querySelector(".what").append(same);
-  older.replaceWith(entry);
+  entry.dataset.after = before.dataset.after;
+  before.replaceWith(entry);
 }
 
 function isHeld() {
@@ -87,26 +104,6 @@ function setPaused(value) {
   if (!value) release();
 }
 
-function setAway(text) {
-  away.hidden = !text;
-  away.querySelector("p").textContent = text;
-}
-
-function open() {
-  const source = new EventSource(`${list.dataset.live}&position=${position}`);
-  source.addEventListener("entry", (event) => {
-    position = event.lastEventId || position;
-    receive(event.data);
-  });
-  source.addEventListener("away", (event) => setAway(event.data));
-  source.addEventListener("reload", () => location.reload());
-  source.addEventListener("error", () => {
-    setAway("mediabus does not answer. This page continues by itself when it is back.");
-    if (source.readyState !== EventSource.CLOSED) return;
-    setTimeout(open, 1000 + Math.random() * 1000);
-  });
-}
-
 if (list.dataset.live) {
   document.querySelector(".live-state").hidden = false;
   document.getElementById("show-new").addEventListener("click", () => {
@@ -122,5 +119,12 @@ if (list.dataset.live) {
   window.addEventListener("scroll", () => {
     if (waiting.length && !isHeld()) release();
   }, { passive: true });
-  open();
+  follow(() => `${list.dataset.live}&position=${position}`, {
+    entry: (event) => {
+      position = event.lastEventId || position;
+      receive(event.data);
+    },
+    away: (event) => setAway(event.data),
+    reload: () => location.reload(),
+  });
 }
