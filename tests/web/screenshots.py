@@ -31,6 +31,8 @@ PAGES: Final = {
     "activity": "/activity",
     "needs-you": "/needs-you",
     "dead-letter": "/dead-letters/1",
+    "story": "/story/media_item/{item}",
+    "login": "/login",
     "health": "/health",
     "add": "/add",
 }
@@ -73,11 +75,12 @@ async def main(folder: Path) -> None:
             connect(settings.nats, name="day", wait=10) as bus,
             chromium() as browser,
         ):
-            await live_through(Day(running.user, bus), swarm, clients)
+            day = Day(running.user, bus)
+            await live_through(day, swarm, clients)
             await running.user.pool.execute(STORED_SOON)
             await running.user.pool.execute(BUSY, 300)
             await eventually(lambda: _checked(running), within=60)
-            await _take(browser, running, folder)
+            await _take(browser, running, folder, item=day.films["Metropolis"])
 
 
 def _servers(stack: contextlib.ExitStack, directory: Path) -> Settings:
@@ -99,11 +102,11 @@ async def _checked(running: Site) -> bool:
     )
 
 
-async def _take(browser: Browser, running: Site, folder: Path) -> None:
+async def _take(browser: Browser, running: Site, folder: Path, *, item: str) -> None:
     for look, options in LOOKS.items():
         for name, path in PAGES.items():
             async with page_of(browser, **options) as page:
-                await page.goto(running.url + path)
+                await page.goto(running.url + path.format(item=item))
                 await page.wait_for_timeout(500)
                 await page.screenshot(path=folder / f"{name}-{look}.png", full_page=look != "small")
 

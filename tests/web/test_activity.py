@@ -2,60 +2,22 @@
 
 import csv
 import io
-from pathlib import Path
 from typing import Final
 
-import msgspec
 from playwright.async_api import Page, expect
 
-from mediabus.runtime.nats.bus import Bus, connect
-from mediabus.runtime.postgres.database import open_pool
-from mediabus.runtime.postgres.schema import migrate
-from mediabus.runtime.settings import DatabaseSettings, Settings, WebSettings
+from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.settings import Settings
 from mediabus.schemas import codec, events
-from mediabus.schemas.events import Event
 from mediabus.schemas.identity import Actor, Resource, uuid7
 from mediabus.wiring.registry import SERVICE
 from tests.support.eventually import eventually
-from tests.support.ports import free_port
-from tests.support.processes import Process
-from tests.support.servers import NatsServer, PostgresServer
+from tests.web.activity import WAIT, added, ids_of, publish, shown, stored
 from tests.web.site import Site, chromium, page_of, site
 
-WAIT: Final = 30_000
-"""Milliseconds."""
-
-SHOWN: Final = "[...document.querySelectorAll('#entries [data-id]')].map((it) => it.dataset.id)"
 HOSTILE: Final = (
     "<img src=x onerror=document.title='owned'>\u202egnp.exe\x1b[31m\u2066" + "W" * 10_000
 )
-
-
-def added(title: str, item: str = "one") -> tuple[Event, Actor, Resource]:
-    event = events.MediaItemAdded(title=title, media_type="movie", year=2021, monitored=True)
-    return event, Actor("user", "anna"), Resource("media_item", item)
-
-
-async def publish(bus: Bus, *titles: str) -> list[str]:
-    """Publish an event for each title; their ids."""
-    sent = []
-    for title in titles:
-        event, actor, resource = added(title, item=f"item-{len(title)}-{title[:20]}")
-        envelope = await bus.publish(event, actor=actor, resource=resource)
-        sent.append(str(envelope.id))
-    return sent
-
-
-async def shown(page: Page) -> list[str]:
-    found: list[str] = await page.evaluate(SHOWN)
-    return found
-
-
-async def stored(pages: Site, count: int) -> None:
-    async def all_of_them() -> bool:
-        return len(await pages.user.events()) >= count
-
-    await eventually(all_of_them, within=30)
 
 
 async def test_events_appear_live_and_wait_while_the_reader_reads(
@@ -133,26 +95,20 @@ async def test_filters_pages_and_downloads_work_without_javascript(
         await page.select_option("select[name=severity]", "error")
         await page.get_by_role("button", name="Filter").click()
         assert "severity=error" in page.url
-        assert len(await _ids(pages, page.url)) == 1
+        assert len(await ids_of(pages, page.url)) == 1
         await page.goto(f"{pages.url}/activity?text=film+11")
-        assert len(await _ids(pages, page.url)) == 11  # 11, and 110 to 119
+        assert len(await ids_of(pages, page.url)) == 11  # 11, and 110 to 119
         seen = await _all_pages(pages, page)
         assert seen == [published[n] for n in range(120, -1, -1)]
         await _downloads(pages)
 
 
-async def _ids(pages: Site, url: str) -> list[str]:
-    """The events in the markup: without JavaScript, no script of a test runs either."""
-    text = await pages.html(url.removeprefix(pages.url))
-    return [part.partition('"')[0] for part in text.split(' data-id="')[1:]]
-
-
 async def _all_pages(pages: Site, page: Page) -> list[str]:
     await page.goto(f"{pages.url}/activity?type=media_item.added")
-    seen = await _ids(pages, page.url)
+    seen = await ids_of(pages, page.url)
     while await page.get_by_role("link", name="Older").count():
         await page.get_by_role("link", name="Older").click()
-        seen += await _ids(pages, page.url)
+        seen += await ids_of(pages, page.url)
     return seen
 
 
@@ -219,88 +175,6 @@ async def test_hostile_titles_stay_text_and_their_control_characters_are_visible
             assert await page.title() != "owned"
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert width <= 360, path
-
-
-class Away:
-    """Servers of a test's own, to kill."""
-
-    def __init__(self, settings: Settings, nats: NatsServer, directory: Path) -> None:
-        self.nats = nats
-        folder = directory / "own-postgres"
-        folder.mkdir()
-        self.postgres = PostgresServer(folder, free_port())
-        self.postgres.start()
-        self.settings = msgspec.structs.replace(
-            settings,
-            database=DatabaseSettings(url=self.postgres.url, pool_size=3),
-            web=WebSettings(auth="none"),
-        )
-        self.web = Process("web", self.settings, directory)
-        self.processes = [
-            Process("service", self.settings, directory),
-            Process("persist", self.settings, directory),
-            self.web,
-        ]
-
-    async def start(self) -> None:
-        async with open_pool(self.settings.database, size=2) as pool:
-            await migrate(pool)
-        for process in self.processes:
-            process.start()
-        await eventually(self.is_ready, within=40)
-
-    def is_ready(self) -> bool:
-        return all(process.is_ready for process in self.processes)
-
-    def stop(self) -> None:
-        for process in self.processes:
-            process.kill()
-        self.postgres.stop()
-
-
-async def test_a_page_left_open_shows_each_event_once_over_three_crashes(
-    settings: Settings, nats: NatsServer, tmp_path: Path
-) -> None:
-    """kill -9 of mediabus web, nats-server and PostgreSQL: no reload, no gap, no repetition."""
-    away = Away(settings, nats, tmp_path)
-    try:
-        await away.start()
-        web = away.web
-        async with chromium() as browser, page_of(browser) as page:
-            await page.goto(f"http://127.0.0.1:{web.port}/activity")
-            await page.evaluate("window.isTheSame = true")
-            sent = await _published(away.settings, "Before")
-            await _shows(page, sent)
-            web.kill()
-            sent += await _published(away.settings, "While the pages are away")
-            web.start()
-            await _shows(page, sent)
-            away.nats.kill()
-            await expect(page.locator("#away")).to_contain_text("NATS", timeout=WAIT)
-            away.nats.start()
-            sent += await _published(away.settings, "After NATS")
-            await _shows(page, sent)
-            away.postgres.kill()
-            sent += await _published(away.settings, "Without PostgreSQL")
-            await _shows(page, sent)
-            away.postgres.start()
-            await expect(page.locator("#away")).to_be_hidden(timeout=WAIT)
-            assert await page.evaluate("window.isTheSame")
-            assert await shown(page) == sent[::-1]
-    finally:
-        away.stop()
-
-
-async def _published(settings: Settings, title: str) -> list[str]:
-    async with connect(settings.nats, name="test", wait=20) as bus:
-        return await publish(bus, f"{title} 1", f"{title} 2")
-
-
-async def _shows(page: Page, sent: list[str]) -> None:
-    async def all_of_them() -> bool:
-        return await shown(page) == sent[::-1]
-
-    await eventually(all_of_them, within=40)
 
 
 async def test_without_the_history_the_latest_events_are_shown_and_stay_live(

@@ -12,12 +12,14 @@ from playwright.async_api import Page, expect
 
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.settings import Settings
+from mediabus.schemas.events import DownloadFailed
+from mediabus.schemas.identity import Actor, Resource, uuid7
 from tests.support import daemons, torrents
 from tests.support.eventually import eventually
 from tests.support.library import with_clients
 from tests.web.site import AXE, Site, chromium, page_of, site, violations
 
-PAGES: Final = ("/", "/activity", "/needs-you", "/dead-letters/1", "/health", "/add")
+PAGES: Final = ("/", "/activity", "/needs-you", "/dead-letters/1", "/health", "/add", "/login")
 HAS_FOCUS: Final = "(text) => document.activeElement.textContent.trim() === text"
 
 DOWNLOAD: Final = """
@@ -31,6 +33,13 @@ async def swarm(tmp_path: Path) -> AsyncIterator[torrents.Swarm]:
     (tmp_path / "swarm").mkdir()
     async with torrents.swarm(tmp_path / "swarm") as running:
         yield running
+
+
+async def paths_of(pages: Site) -> list[str]:
+    """Every page, the story of an item and an event included."""
+    failed = await pages.user.event("download.failed")
+    event = f"/event/{failed['id']}"
+    return [*PAGES, f"/story/media_item/{failed['resource_id']}", event, f"{event}?view=raw"]
 
 
 async def focused(page: Page) -> str:
@@ -91,7 +100,20 @@ async def filled(settings: Settings, bus: Bus) -> AsyncIterator[Site]:
     """Pages with something on each of them."""
     async with site(settings) as pages:
         wanted = {"type": "movie", "title": "Dune", "year": 2021}
-        await pages.user.ask("media.create", wanted)
+        item = (await pages.user.ask("media.create", wanted))["id"]
+        added = await pages.user.event("media_item.added", item)
+        await bus.publish(
+            DownloadFailed(
+                download_id=uuid7(),
+                title="Dune.2021",
+                client="home",
+                reason="disk_full",
+                error_message="errno 28",
+            ),
+            actor=Actor("system", "monitor"),
+            resource=Resource("media_item", item),
+            causation_id=str(added["id"]),
+        )
         for title, state, reason in (("Alien", "stalled", None), ("Heat", "failed", "disk_full")):
             await pages.user.pool.execute(DOWNLOAD, title, state, reason)
         await bus.js.publish("events.media.media_item.added.-", b"not an event")
@@ -154,7 +176,7 @@ async def test_a_download_that_changes_its_state_is_always_shown_once(filled: Si
 @pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: run make test")
 async def test_axe_finds_nothing_on_any_page_in_both_themes(filled: Site) -> None:
     async with chromium() as browser:
-        for path in PAGES:
+        for path in await paths_of(filled):
             found = await violations(browser, filled.url + path, schemes=("light", "dark"))
             assert found == [], path
 
@@ -164,7 +186,7 @@ async def test_every_page_fits_a_phone_without_scrolling_sideways(filled: Site) 
         chromium() as browser,
         page_of(browser, viewport={"width": 360, "height": 740}) as page,
     ):
-        for path in PAGES:
+        for path in await paths_of(filled):
             await page.goto(filled.url + path)
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert width <= 360, path

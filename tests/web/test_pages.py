@@ -17,6 +17,7 @@ from tests.support import daemons, torrents
 from tests.support.eventually import eventually
 from tests.support.library import with_clients
 from tests.web.site import Site, chromium, page_of, site
+from tests.web.test_dead_letters import dead
 
 HOSTILE: Final = "<img src=x onerror=alert(1)>\u202e\x1b[31m" + "a" * 9000
 ADMIN: Final = ("user", "admin")
@@ -118,36 +119,6 @@ async def test_needs_you_shows_each_problem_with_what_to_do(quiet: Site, bus: Bu
     assert "[[notify]]" in shown
 
 
-async def test_dead_letters_are_inspected_retried_and_discarded(quiet: Site, bus: Bus) -> None:
-    for body in (b"not an event", b"{}", b"\xff<script>"):
-        await bus.js.publish("events.media.media_item.added.-", body)
-
-    async def are_there() -> bool:
-        return (await quiet.html("/needs-you")).count('name="number"') == 3
-
-    await eventually(are_there, within=30)
-    one = await quiet.html("/dead-letters/3")
-    assert r"\xff&lt;script&gt;" in one
-    await quiet.html("/dead-letters/99", status=404)
-    nothing = await quiet.submit("/dead-letters", {"do": "retry"}, status=400)
-    assert "Select at least one" in nothing
-    retried = await quiet.submit("/dead-letters", {"number": "1", "do": "retry"})
-    assert "1 dead letter published again." in retried
-    await eventually(lambda: _dead(quiet, 2, 3, 4), within=30)  # it fails again
-    form = aiohttp.FormData(
-        [("shown", "2"), ("shown", "3"), ("shown", "4"), ("do", "discard-shown")]
-    )
-    assert "3 dead letters discarded." in await quiet.submit("/dead-letters", form)
-    assert await _dead(quiet)
-    gone = await quiet.submit("/dead-letters", {"number": "2", "do": "discard"}, status=409)
-    assert "does not exist" in gone
-
-
-async def _dead(pages: Site, *numbers: int) -> bool:
-    listed = (await pages.user.ask("dead.list"))["items"]
-    return sorted(letter["number"] for letter in listed) == list(numbers)
-
-
 async def test_health_shows_the_checks_and_the_last_hour(quiet: Site) -> None:
     await quiet.user.ask("media.create", {"type": "movie", "title": "Dune", "year": 2021})
 
@@ -190,7 +161,7 @@ async def test_a_viewer_has_no_buttons_and_may_change_nothing(settings: Settings
     await bus.js.publish("events.media.media_item.added.-", b"not an event")
     async with site(settings, **viewer) as pages:
         row = await add_row(pages, "Dune", "stalled")
-        await eventually(lambda: _dead(pages, 1), within=30)
+        await eventually(lambda: dead(pages, 1), within=30)
         for path in ("/", "/needs-you", "/dead-letters/1", "/health", "/add"):
             page = await pages.html(path, name="kid")
             forms = page.replace('action="/logout"', "").count("<form method")
@@ -201,7 +172,7 @@ async def test_a_viewer_has_no_buttons_and_may_change_nothing(settings: Settings
                 path, {"number": "1", "do": "discard"}, status=403, name="kid"
             )
             assert "kid may look" in refused
-        assert await _dead(pages, 1)
+        assert await dead(pages, 1)
         await pages.submit("/dead-letters", {"number": "1", "do": "discard"}, status=401)
 
 

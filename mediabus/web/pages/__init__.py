@@ -30,4 +30,4 @@ PAGES: Final[tuple[Page, ...]] = (
     Page("story/*", story),
     Page("event/*", event),
 )
-"""Every page that needs only the context. ``Login``, ``Health`` and ``LiveList`` make their own."""
+"""The pages that need only the context. ``Login``, ``Health``, ``LiveRegion`` make their own."""

@@ -5,6 +5,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
@@ -17,12 +18,23 @@ from mediabus.runtime.nats.bus import Bus
 from mediabus.schemas.operations.requests import Timeline
 from mediabus.schemas.wording import duration_text
 from mediabus.web.answers import reply_or_none
-from mediabus.web.context import Web
+from mediabus.web.context import Values, Web
 from mediabus.web.page import Page
 from mediabus.web.views.graph import graph
 
 EVERY: Final = 15.0
 """Seconds between two runs of the checks. A run takes one, which no visit should wait for."""
+
+AFTER_PROBLEM: Final = 4.0
+"""Seconds after a run that found a problem, so that its end is shown soon."""
+
+
+NATS_AWAY: Final = Finding(
+    name="NATS",
+    ok=False,
+    found="the connection is lost",
+    advice="see the log of nats-server; this page continues by itself",
+)
 
 
 class Health:
@@ -43,26 +55,32 @@ class Health:
         while True:
             self._findings = await self._examined()
             self._checked = datetime.datetime.now(datetime.UTC)
-            await asyncio.sleep(EVERY)
+            is_well = all(finding.ok for finding in self._findings)
+            await asyncio.sleep(EVERY if is_well else AFTER_PROBLEM)
 
     async def _examined(self) -> list[Finding]:
         try:
             return [finding async for finding in examine_nats(self._bus, self._clients)]
         except (NatsError, APIError, TimeoutError) as error:
-            advice = "see the log of nats-server; this page continues by itself"
-            return [Finding(name="NATS", ok=False, found=error_text(error), advice=advice)]
+            return [msgspec.structs.replace(NATS_AWAY, found=error_text(error))]
 
     async def show(self, context: Web, request: web.BaseRequest) -> web.StreamResponse:
         """Show the findings and the graphs."""
-        return context.render(
-            request,
-            "health.html",
-            page="health",
-            findings=self._findings,
-            problems=sum(not finding.ok for finding in self._findings),
-            checked=self._checked,
-            **await _graphs(context.bus),
-        )
+
+        async def read() -> Values:
+            return await self.values(), 200
+
+        return await context.stream(request, "health.html", read(), page="health")
+
+    async def values(self) -> dict[str, Any]:
+        """Return what the page shows."""
+        findings = self._findings if self._bus.is_connected else [NATS_AWAY]
+        return {
+            "findings": findings,
+            "problems": sum(not finding.ok for finding in findings),
+            "checked": self._checked,
+            **await _graphs(self._bus),
+        }
 
 
 async def _graphs(bus: Bus) -> dict[str, Any]:

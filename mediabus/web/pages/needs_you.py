@@ -13,7 +13,7 @@ from mediabus.runtime.nats.bus import Bus
 from mediabus.schemas.operations.dead_letters import DeadLetterPage
 from mediabus.schemas.operations.requests import Download, DownloadState, HistoryEvent
 from mediabus.web.answers import reply_or_none
-from mediabus.web.context import Web
+from mediabus.web.context import Values, Web
 from mediabus.web.notice import Notice
 from mediabus.web.pages.now import client_statuses
 from mediabus.web.views.attention import (
@@ -39,7 +39,13 @@ EMPTY_LETTERS: Final = DeadLetterPage(items=[], total=0)
 
 async def needs_you(context: Web, request: web.BaseRequest) -> web.StreamResponse:
     """Show what waits for a person."""
-    return await show(context, request)
+    after = request.query.get("after")
+
+    async def read() -> Values:
+        return {"notice": None, **await problems(context.bus, after)}, 200
+
+    known = {"page": "needs-you", "is_live": after is None}
+    return await context.stream(request, "needs_you.html", read(), **known)
 
 
 async def show(
@@ -48,28 +54,22 @@ async def show(
     *,
     notice: Notice | None = None,
     status: int = 200,
-    selected: frozenset[int] = frozenset(),
 ) -> web.StreamResponse:
     """Return the page, with a notice after an action."""
     after = request.query.get("after")
-    groups, letters, unknown = await _read(context.bus, after)
     return context.render(
         request,
         "needs_you.html",
         status=status,
         page="needs-you",
         notice=notice,
-        groups=groups,
-        letters=letters.items,
-        total_letters=letters.total,
-        next_letters=letters.next,
-        selected=selected,
-        unknown=unknown,
+        is_live=after is None,
+        **await problems(context.bus, after),
     )
 
 
-async def _read(bus: Bus, after: str | None) -> tuple[list[Group], DeadLetterPage, list[str]]:
-    """Return the problems, a page of dead letters, and what cannot be known at the moment."""
+async def problems(bus: Bus, after: str | None = None) -> dict[str, Any]:
+    """Return what the list shows: the problems, a page of dead letters, and what is unknown."""
     now = datetime.datetime.now(datetime.UTC)
     reading = asyncio.gather(*(_events(bus, name, now - SINCE) for name in EVENT_TYPES))
     clients, letters, failed, stalled = await asyncio.gather(
@@ -81,19 +81,27 @@ async def _read(bus: Bus, after: str | None) -> tuple[list[Group], DeadLetterPag
     events = await reading
     blocked, imported, failing, recovered = (found or [] for found in events)
     groups = (
-        ("clients", "Unreachable clients", client_problems(clients)),
+        ("clients", "Unreachable clients", client_problems(clients or ())),
         ("targets", "Failing notifications", target_problems(failing, recovered)),
         ("failed", "Failed downloads", download_problems(failed or (), now)),
         ("stalled", "Stalled downloads", download_problems(stalled or (), now)),
         ("imports", "Blocked imports", import_problems(blocked, imported)),
     )
     known = {
+        "download clients": clients is not None,
         "downloads": failed is not None and stalled is not None,
         "history": None not in events,
         "dead letters": letters is not None,
     }
     unknown = [f"The {name} cannot be read at the moment." for name in known if not known[name]]
-    return list(_filled(groups)), letters or EMPTY_LETTERS, unknown
+    page = letters or EMPTY_LETTERS
+    return {
+        "groups": list(_filled(groups)),
+        "letters": page.items,
+        "total_letters": page.total,
+        "next_letters": page.next,
+        "unknown": unknown,
+    }
 
 
 EVENT_TYPES: Final = (

@@ -24,5 +24,23 @@ export function say(text) {
   document.getElementById("said").textContent = text;
 }
 
+export function setAway(text) {
+  const away = document.getElementById("away");
+  away.hidden = !text;
+  away.querySelector("p").textContent = text;
+}
+
+// Follow what the server sends to a page, for as long as the page is open. A browser gives up when
+// something else than a stream answers, as while mediabus starts.
+export function follow(address, handlers) {
+  const source = new EventSource(address());
+  for (const [name, handle] of Object.entries(handlers)) source.addEventListener(name, handle);
+  source.addEventListener("error", () => {
+    setAway("mediabus does not answer. This page continues by itself when it is back.");
+    if (source.readyState !== EventSource.CLOSED) return;
+    setTimeout(() => follow(address, handlers), 1000 + Math.random() * 1000);
+  });
+}
+
 refreshTimes();
 setInterval(refreshTimes, 10_000);

@@ -51,6 +51,11 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     download: str | None = None
     actions: tuple[Action, ...] = ()
 
+    @property
+    def key(self) -> str:
+        """What the problem is about, once in its group."""
+        return self.download or (self.resource[1] if self.resource else self.title)
+
 
 class Group(msgspec.Struct, frozen=True):
     """The problems of one kind; ``name`` is its anchor on the page."""

@@ -1,17 +1,22 @@
-// Keep the list of the page Now up to date, and press its buttons without a reload.
-const list = document.querySelector("[data-live-list]");
+// Keep the region of a page up to date, and press the buttons of Now without a reload.
+import { follow, refreshTimes, say, setAway } from "./app.js";
+
+const list = document.querySelector("[data-region]");
 
 if (list) {
-  const source = new EventSource(list.dataset.liveList);
-  source.addEventListener("now", (event) => {
-    const fresh = document.createElement("div");
-    fresh.innerHTML = event.data;
-    update(fresh);
+  follow(() => list.dataset.region, {
+    region: (event) => {
+      const fresh = document.createElement("div");
+      fresh.innerHTML = event.data;
+      refreshTimes(fresh);
+      update(fresh);
+      setAway("");
+    },
   });
-  list.addEventListener("submit", press);
+  if ("press" in list.dataset) list.addEventListener("submit", press);
 }
 
-// Show a new version of the list. An element that is moved loses the focus: give it back.
+// Show a new version of the region. An element that is moved loses the focus: give it back.
 function update(fresh) {
   const focused = document.activeElement;
   mergeChildren(list, fresh);
@@ -86,9 +91,4 @@ async function press(event) {
 async function reason(response) {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   return page.querySelector(".notice p")?.textContent ?? `${response.status} ${response.statusText}`;
-}
-
-function say(text) {
-  const line = document.querySelector("[aria-live]");
-  if (line) line.textContent = text;
 }
