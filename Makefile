@@ -8,7 +8,7 @@ NEEDS := import sys; sys.exit(sys.version_info < (3, 11))
 # The wire tests are written in JavaScript. Without npm they are skipped with a message.
 WIRE := $(and $(shell command -v npm 2>/dev/null),$(wildcard tests/wire/package-lock.json),tests/wire/node_modules/.package-lock.json)
 
-.PHONY: help run test coverage clients-newer check format bench screenshots fuzz chaos reference docs lock sbom install clean
+.PHONY: help run test retest coverage clients-newer check format bench screenshots fuzz chaos reference docs lock sbom install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +19,11 @@ run: .venv/installed ## run everything on this machine; set it up with variables
 
 test: .venv/installed $(WIRE) ## run the whole test suite; ARGS="-k word" is passed to pytest
 	$(BIN)/pytest --numprocesses=4 --dist=worksteal $(ARGS)
+
+retest: .venv/installed ## run the tests that failed last again, one at a time; fails if they are more than 5
+	@$(BIN)/python -c 'import json; failed = json.load(open(".pytest_cache/v/cache/lastfailed")); \
+		assert len(failed) <= 5, f"{len(failed)} tests failed"'
+	$(BIN)/pytest --last-failed --last-failed-no-failures=none $(ARGS)
 
 coverage: .venv/installed $(WIRE) ## the same, with a report of the lines that no test reaches
 	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term:skip-covered $(ARGS)
