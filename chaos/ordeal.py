@@ -17,7 +17,7 @@ from chaos.faults import Stage
 from chaos.ledger import Ledger
 from chaos.load import Load
 from chaos.units import Ending
-from chaos.verdict import Verdict, judge_in_time
+from chaos.verdict import Epoch, Verdict, judge_in_time
 from chaos.world import World, server_disks
 from mediabus.runtime.nats.bus import Bus, connect
 from mediabus.runtime.postgres.database import AWAY, Pool, open_pool
@@ -79,25 +79,26 @@ async def run_under_load(
             async with ledger.open(), load.working(), _downloading(load, client is not None):
                 await happening(stage)
             await asyncio.to_thread(world.units["monitor"].stop)  # it would go on to record events
-            findings = await _findings(stage, bus, ledger)
+            findings = await findings_of(load, pool, bus, ledger, stage.epochs)
     endings = [ending for unit in world.units.values() for ending in unit.endings]
     took = time.monotonic() - began
     return dataclasses.replace(findings, took=took, unexpected_ends=endings)
 
 
-async def _findings(stage: Stage, bus: Bus, ledger: Ledger) -> Findings:
+async def findings_of(
+    load: Load, pool: Pool, bus: Bus, ledger: Ledger, epochs: Sequence[Epoch] = ()
+) -> Findings:
     """Wait until everything is stored, and compare it with the ledger."""
-    load = stage.load
-    unstored = await _wait_until_stored(bus, stage.pool)
+    unstored = await _wait_until_stored(bus, pool)
     dead = (await bus.js.stream_info(DEAD_LETTERS_STREAM)).state.messages
     return Findings(
-        verdict=await judge_in_time(stage.pool, ledger.entries(), load.begun, stage.epochs),
+        verdict=await judge_in_time(pool, ledger.entries(), load.begun, epochs),
         took=0.0,  # known at the end
         operations=load.begun,
         uncertain=load.uncertain,
         published=load.published,
         dead_letters=dead,
-        longest_unavailable=_longest_gap(load.answers),
+        longest_unavailable=longest_gap(load.answers),
         unexpected_ends=[],  # known once the units have ended
         surprises=load.surprises,
         unstored=unstored,
@@ -115,7 +116,8 @@ async def _downloading(load: Load, has_client: bool) -> AsyncIterator[None]:
             using.cancel()
 
 
-def _longest_gap(moments: Sequence[float]) -> float:
+def longest_gap(moments: Sequence[float]) -> float:
+    """Return the longest time between two moments that follow each other."""
     return max((after - before for before, after in itertools.pairwise(moments)), default=0.0)
 
 

@@ -1,7 +1,6 @@
 """Run faults against a mediabus under load, and wait for the recovery from each."""
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import time
@@ -11,16 +10,11 @@ from typing import Final
 
 from chaos import clock, disks, downloads
 from chaos.faults import KINDS, Fault, Stage, planned
-from chaos.load import Uncertain
 from chaos.ordeal import Findings, run_under_load
-from mediabus.runtime.postgres.database import AWAY
+from chaos.recovery import recovered, shown
 
 MAX_CONCURRENT_FAULTS: Final = 3
 """Faults at the same time, including their recovery."""
-
-RECOVERS_WITHIN: Final = 120.0
-"""Seconds from the end of a fault until its recovery counts as failed."""
-IS_STORED: Final = "SELECT true FROM events WHERE correlation_id = $1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,44 +134,13 @@ class _FaultRunner:
         async with KINDS[fault.kind].happens(self._stage, target):
             await asyncio.sleep(fault.seconds)
         alone = len(self._busy) == 1
-        answering, flowing = await self._recovered()
+        answering, flowing = await recovered(self._stage.load, self._stage.pool)
         alone = alone and len(self._busy) == 1
         self._outcomes.append(Outcome(fault, began, answering, flowing, alone))
         print_fault(fault, f"answering after {shown(answering)}, flowing after {shown(flowing)}")
-
-    async def _recovered(self) -> tuple[float | None, float | None]:
-        """Return the seconds until an operation gets a reply, and until its event is stored."""
-        ended = time.monotonic()
-        answering: float | None = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RECOVERS_WITHIN):
-                operation = await self._retry_operation()
-                answering = time.monotonic() - ended
-                await self._wait_until_stored(operation)
-                return answering, time.monotonic() - ended
-        return answering, None
-
-    async def _retry_operation(self) -> str:
-        while True:
-            try:
-                return (await self._stage.load.create())[0]
-            except Uncertain:
-                await asyncio.sleep(0.05)
-
-    async def _wait_until_stored(self, operation: str) -> None:
-        while True:
-            with contextlib.suppress(*AWAY):
-                if await self._stage.pool.fetchval(IS_STORED, operation, timeout=5):
-                    return
-            await asyncio.sleep(0.05)
 
 
 def print_fault(fault: Fault, message: str) -> None:
     """Print a line about a fault with the time."""
     moment = time.strftime("%H:%M:%S")
     print(f"  {moment} {fault.number:>3} {fault.kind}: {fault.target}: {message}", flush=True)
-
-
-def shown(seconds: float | None) -> str:
-    """Format a time; None means that the recovery failed."""
-    return f"more than {RECOVERS_WITHIN:.0f} s" if seconds is None else f"{seconds:.2f} s"
