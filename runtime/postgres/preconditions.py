@@ -44,6 +44,17 @@ SELECT current_schema() IS NOT NULL AS has_schema, pg_is_in_recovery() AS is_sta
        pg_backend_pid() AS backend, current_database() AS name
 """
 BACKEND: Final = "SELECT pg_backend_pid()"
+SAFE_DEFAULTS: Final = {
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+}
+UNSAFE_DEFAULTS: Final = """
+SELECT name, reset_val FROM pg_settings
+WHERE name = 'synchronous_commit' AND reset_val = 'off'
+   OR name = 'default_transaction_isolation' AND reset_val <> 'read committed'
+ORDER BY name
+"""
+"""Settings that ``database.SESSION`` overrides, as a new session has them."""
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -62,7 +73,8 @@ async def check_database(arguments: dict[str, Any]) -> None:
             [state] = await connection.fetch(STATE)
         if state["backend"] != connection.get_server_pid():
             async with _connected(arguments) as other:
-                await _check_pooler(connection, other)
+                if await _is_shared(connection, other):
+                    await check_defaults(connection)
         _check_state(state)
 
 
@@ -125,11 +137,14 @@ def _check_state(state: asyncpg.Record) -> None:
         )
 
 
-async def _check_pooler(connection: Connection, other: Connection) -> None:
-    """Raise DatabaseUnfit if the pooler loses prepared statements.
+async def _is_shared(connection: Connection, other: Connection) -> bool:
+    """Return whether the pooler runs each transaction on a connection that others use, too.
 
-    A pooler in transaction mode may run a statement on a connection where it was not prepared. In
-    session mode the connection stays the same.
+    In session mode the connection stays the same.
+
+    Raises:
+        DatabaseUnfit: if the pooler loses prepared statements: in transaction mode it may run a
+            statement on a connection where it was not prepared.
     """
     async with connection.transaction():
         prepared_on = await connection.fetchval(BACKEND)
@@ -141,8 +156,24 @@ async def _check_pooler(connection: Connection, other: Connection) -> None:
             await connection.execute("BEGIN", timeout=within)
             if await connection.fetchval(BACKEND, timeout=within) != prepared_on:
                 await statement.fetchval(timeout=within)
-                return
+                await connection.execute("COMMIT")
+                return True
         except (asyncpg.InvalidSQLStatementNameError, TimeoutError) as error:
             raise DatabaseUnfit(KEEPS_NO_STATEMENTS) from error
         await connection.execute("COMMIT")
         await other.execute("COMMIT")
+    return False
+
+
+async def check_defaults(connection: Connection) -> None:
+    """Raise DatabaseUnfit if mediabus would need settings of the session.
+
+    A pooler in transaction mode applies a SET to one connection, and a transaction may run on
+    another one.
+    """
+    for name, value in await connection.fetch(UNSAFE_DEFAULTS):
+        raise DatabaseUnfit(
+            f"{name} is {value!r} for this role and database, and mediabus cannot change it: the "
+            "pooler before PostgreSQL uses another connection for each transaction. Change it for "
+            f"the role to {SAFE_DEFAULTS[name]!r}, or set pool_mode = session"
+        )

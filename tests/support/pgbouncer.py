@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,8 +60,21 @@ class PgBouncer(Server):
         return False
 
 
+KEEPS_STATEMENTS = (1, 21)
+"""The first version whose transaction mode can keep prepared statements."""
+
+
+def version() -> tuple[int, ...]:
+    """The version of the installed PgBouncer."""
+    shown = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
+    numbers = shown.stdout.split()[1].split(".")
+    return tuple(map(int, numbers[:2]))
+
+
 def _program() -> str:
     """Debian installs it where only root looks."""
+    if named := os.environ.get("MEDIABUS_TEST_PGBOUNCER"):
+        return named
     found = Path("/usr/sbin/pgbouncer")
     return str(found) if found.exists() else require_program("pgbouncer")
 
