@@ -221,6 +221,7 @@ async def _connected(
                 error_cb=connection_log.error,
                 disconnected_cb=connection_log.disconnected,
                 reconnected_cb=connection_log.reconnected,
+                lame_duck_mode_cb=connection_log.lame_duck,
             )
             if settings.nkey_seed_file:
                 nc.account = await account_of(nc)

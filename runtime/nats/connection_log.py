@@ -34,6 +34,9 @@ class ConnectionLog:
         if not self.is_closing:
             log.warning("NATS connection lost, reconnecting")
 
+    async def lame_duck(self) -> None:
+        log.info("NATS server is in lame duck mode and will close the connection")
+
     async def reconnected(self) -> None:
         self.connected()
         log.info("NATS reconnected")

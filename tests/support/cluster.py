@@ -33,7 +33,7 @@ cluster {{ name: test, listen: "{host}:{port}", routes: [{routes}] }}
 class NatsCluster:
     """Servers on loopback, by the names that JetStream calls them."""
 
-    def __init__(self, directory: Path, size: int) -> None:
+    def __init__(self, directory: Path, size: int, config_extra: str = "") -> None:
         ports = {f"n{number}": free_port() for number in range(1, size + 1)}
         routes = ", ".join(f'"nats://{HOST}:{port}"' for port in ports.values())
         self.servers: dict[str, NatsServer] = {}
@@ -45,12 +45,20 @@ class NatsCluster:
             extra = CLUSTER_CONF.format(
                 name=name, host=HOST, port=port, http_port=http_port, routes=routes
             )
-            self.servers[name] = NatsServer(folder, free_port(), extra)
+            self.servers[name] = NatsServer(folder, free_port(), extra + config_extra)
 
     @property
     def url(self) -> str:
         """All of them, as the settings take it."""
         return ",".join(server.url for server in self.servers.values())
+
+    def connections(self) -> dict[str, int]:
+        """Return the number of clients of each server that runs."""
+        found = {}
+        for server in self.servers:
+            with contextlib.suppress(OSError):
+                found[server] = int(self._monitor(server, "varz")["connections"])
+        return found
 
     def leader(self) -> str | None:
         """Return the leader of JetStream itself, which creates streams and consumers.
@@ -98,15 +106,18 @@ class NatsCluster:
         }
 
     def _jetstream(self, server: str) -> Any:
-        url = f"http://{HOST}:{self._http_ports[server]}/jsz?streams=true"
+        return self._monitor(server, "jsz?streams=true")
+
+    def _monitor(self, server: str, page: str) -> Any:
+        url = f"http://{HOST}:{self._http_ports[server]}/{page}"
         with urllib.request.urlopen(url, timeout=2) as answer:
             return msgspec.json.decode(answer.read())
 
 
 @contextlib.contextmanager
-def nats_cluster(directory: Path, size: int = 3) -> Iterator[NatsCluster]:
+def nats_cluster(directory: Path, size: int = 3, config_extra: str = "") -> Iterator[NatsCluster]:
     """A running cluster whose data is in ``directory``; ended on leaving."""
-    cluster = NatsCluster(directory, size)
+    cluster = NatsCluster(directory, size, config_extra)
     try:
         for server in cluster.servers.values():
             server.start()

@@ -117,7 +117,14 @@ class NatsServer(Server):
         )
 
     def command(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("nats-server")), "-c", str(self._config)]
+        return [NATS_PROGRAM, "-c", str(self._config)]
+
+    def lame_duck(self, *, within: float = 60.0) -> None:
+        """Let it move its streams and clients to other servers, and wait until it has ended."""
+        assert self._process
+        subprocess.run([NATS_PROGRAM, "--signal", f"ldm={self.pid}"], check=True)
+        self._process.wait(within)
+        self._process = None
 
     def is_ready(self) -> bool:
         with (
@@ -128,6 +135,7 @@ class NatsServer(Server):
         return False
 
 
+NATS_PROGRAM = str(Path(sys.executable).with_name("nats-server"))
 NATS_CONF = """
 listen: "{host}:{port}"
 max_payload: 8MB
