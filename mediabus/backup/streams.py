@@ -5,10 +5,12 @@ chunks and waits for the acknowledgement of each. A restore sends the chunks bac
 """
 
 import asyncio
+import time
 from typing import Any, Final
 
 import msgspec
 from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 from nats.js.errors import NotFoundError
 
 from mediabus.backup.archive import Archive, BackupError, StreamBackup
@@ -27,6 +29,8 @@ CHUNK: Final = 128 * 1024
 API: Final = "$JS.API.STREAM"
 CHUNK_WITHIN: Final = 60.0
 """Seconds for one chunk. The server reads and compresses it, and may wait for its disk."""
+LISTENS_WITHIN: Final = 10.0
+"""Seconds until a server must listen to a request."""
 
 
 class _ServerError(msgspec.Struct):
@@ -120,11 +124,30 @@ def last_sequence(stream: StreamBackup) -> int:
 
 
 async def _ask(bus: Bus, subject: str, payload: bytes) -> _Reply:
-    reply = await bus.nc.request(subject, payload, timeout=CHUNK_WITHIN)
+    reply = await _reply_to(bus, subject, payload)
     answer = msgspec.json.decode(reply.data, type=_Reply) if reply.data else _Reply()
     if answer.error:
         raise BackupError(f"NATS refuses {subject}: {answer.error.description}")
     return answer
+
+
+async def _reply_to(bus: Bus, subject: str, payload: bytes) -> Msg:
+    """Send a request, again while no server listens.
+
+    In a cluster, the server that restores a stream may not be the one of this connection, which
+    learns a moment later who listens.
+    """
+    deadline = time.monotonic() + LISTENS_WITHIN
+    while True:
+        try:
+            return await bus.nc.request(subject, payload, timeout=CHUNK_WITHIN)
+        except NoRespondersError as error:
+            if time.monotonic() > deadline:
+                raise BackupError(
+                    f"no NATS server listens on {subject}: check that JetStream is enabled and, "
+                    "in a cluster, has a leader"
+                ) from error
+            await asyncio.sleep(0.05)
 
 
 def _member(name: str) -> str:
