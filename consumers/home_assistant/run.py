@@ -1,10 +1,11 @@
 """Keep Home Assistant up to date, through outages of NATS and of the broker."""
 
 import asyncio
+import contextlib
 import datetime
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, NoReturn
 
 import aiomqtt
@@ -45,7 +46,7 @@ async def keep_home_assistant(library: Library, config: MqttConfig) -> NoReturn:
     """Publish states and events to the broker and run its commands, until cancelled."""
     board = Board()
     count_now = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
+    async with _measured(), asyncio.TaskGroup() as tasks:
         commands = Commands(library, tasks)
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "statuses": lambda: _follow_statuses(library, board),
@@ -56,6 +57,16 @@ async def keep_home_assistant(library: Library, config: MqttConfig) -> NoReturn:
         for name, part in parts.items():
             tasks.create_task(_restarted(name, part), name=f"mqtt {name}")
     raise AssertionError("the parts run until cancelled")
+
+
+@contextlib.asynccontextmanager
+async def _measured() -> AsyncIterator[None]:
+    """Expose whether the broker is connected, while open."""
+    metrics.MQTT_CONNECTED.set(0)
+    try:
+        yield
+    finally:
+        metrics.MQTT_CONNECTED.remove()
 
 
 async def _restarted(name: str, part: Callable[[], Awaitable[None]]) -> None:

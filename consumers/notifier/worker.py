@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
 from mediabus.consumers.daemon import Delivery, LeftAlone, durable, run
-from mediabus.consumers.notifier import reports
+from mediabus.consumers.notifier import figures, reports
 from mediabus.consumers.notifier.message import hidden, message_of
 from mediabus.consumers.notifier.outcome import outcome_of
 from mediabus.consumers.notifier.patterns import filters
@@ -22,7 +22,7 @@ from mediabus.consumers.notifier.store import StateStore, Superseded
 from mediabus.consumers.notifier.targets.port import Failed, Sender
 from mediabus.consumers.notifier.window import Window, held_at
 from mediabus.consumers.verdict import Rejected, RetryLater, RetryPolicy
-from mediabus.runtime import metrics, tracing
+from mediabus.runtime import tracing
 from mediabus.runtime.nats.bus import Bus
 
 log: Final = logging.getLogger("mediabus.notifier")
@@ -70,7 +70,8 @@ class Worker:
         )
         if len(self._filters) == 1:
             config = config.evolve(filter_subject=self._filters[0], filter_subjects=None)
-        await run(self._bus, config, self._handle, batch=1, policy=POLICY)
+        async with figures.measured(self._bus, self._target.name):
+            await run(self._bus, config, self._handle, batch=1, policy=POLICY)
 
     async def _handle(self, batch: Sequence[Delivery]) -> list[Exception | None]:
         return [await self._head(delivery) for delivery in batch]
@@ -152,7 +153,7 @@ class Worker:
         made = tuple(reports.report(name, event, cause) for event in told)
         await self._save(msgspec.structs.replace(after, reports=made))
         await self._publish(made)
-        metrics.NOTIFICATIONS.labels(name, "failed" if isinstance(answer, Failed) else "done").inc()
+        figures.count(name, answer, after)
 
     async def _traced_answer(self, events: tuple[Held, ...]) -> str | Failed:
         envelopes = [held.envelope for held in events]
@@ -179,6 +180,7 @@ class Worker:
     async def _save(self, state: TargetState) -> None:
         await self._store.save(state)
         self._state = state
+        figures.show(self._target.name, state)
 
     async def _publish(self, made: tuple[msgspec.Raw, ...]) -> None:
         while not await reports.publish(self._bus, made):  # noqa: ASYNC110 - waits for a server

@@ -62,13 +62,17 @@ async def _store(store: EventStore, batch: Sequence[Delivery]) -> Sequence[Excep
 
 async def watch_lag(bus: Bus, storing: "Storing") -> None:
     """Poll the lag of all persisters together, until cancelled."""
-    while True:
-        try:
-            storing.update(await bus.js.consumer_info(EVENTS_STREAM, PERSISTER))
-        except (NatsError, APIError, TimeoutError):
-            storing.lag_unknown()
-        metrics.EVENTS_BEHIND.set(storing.waiting)
-        await asyncio.sleep(POLL_EVERY)
+    try:
+        while True:
+            try:
+                storing.update(await bus.js.consumer_info(EVENTS_STREAM, PERSISTER))
+                metrics.EVENTS_BEHIND.set(storing.waiting)
+            except (NatsError, APIError, TimeoutError):
+                storing.lag_unknown()
+                metrics.EVENTS_BEHIND.remove()
+            await asyncio.sleep(POLL_EVERY)
+    finally:
+        metrics.EVENTS_BEHIND.remove()
 
 
 class Storing:

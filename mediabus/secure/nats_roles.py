@@ -274,6 +274,7 @@ SERVICE_PUBLISHES: Final = (
     f"{API}.CONSUMER.MSG.NEXT.{DEAD}.*",
     *(f"{API}.CONSUMER.DURABLE.CREATE.{stream}.*" for stream in STREAMS),
     *(f"{API}.CONSUMER.INFO.{stream}.*" for stream in STREAMS),
+    *(f"{API}.CONSUMER.LIST.{stream}" for stream in (EVENTS, REPLAY_STREAM)),
 )
 SERVICE_HEARS: Final = (
     "media.>",

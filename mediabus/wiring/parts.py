@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from mediabus.consumers.dead_letter_operations import serve_dead_letters
 from mediabus.consumers.history.query import CONNECTIONS, serve_history
 from mediabus.consumers.persister.run import persist
+from mediabus.runtime.nats.backlog import measure_backlog
 from mediabus.runtime.nats.bus import Bus, connect
 from mediabus.runtime.nats.notifier_bucket import ensure_notifier_bucket
 from mediabus.runtime.nats.streams import ensure_streams, keep_streams, wait_for_streams
@@ -156,6 +157,7 @@ async def serve(work: Work[Config]) -> None:
         unreachable_after = work.settings.monitor.unreachable_after
         reading = read_apps(bus, pool, outbox, config.apps, unreachable_after)
         tasks.create_task(reading, name="apps")
+        tasks.create_task(measure_backlog(bus), name="backlog")
         if work.settings.notify:  # the key of the notifier may not create its bucket
             bucket = ensure_notifier_bucket(bus, work.settings.nats)
             tasks.create_task(bucket, name="notifier bucket")

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from mediabus.runtime.metrics import READY
 from mediabus.runtime.process.http_routes import Routes
 from mediabus.runtime.process.http_server import LimitedServer
 from mediabus.runtime.settings import HttpSettings, SettingsError
@@ -31,7 +32,8 @@ async def serving(
 
     Raises SettingsError if the port is taken.
     """
-    pages = {"/livez": _live, "/readyz": _Readiness(checks).page, "/metrics": _metrics}
+    readiness = _Readiness(checks)
+    pages = {"/livez": _live, "/readyz": readiness.page, "/metrics": readiness.metrics}
     runner = web.ServerRunner(LimitedServer(pages, routes or Routes()), shutdown_timeout=1)
     await runner.setup()
     try:
@@ -70,28 +72,36 @@ async def _live(_: web.BaseRequest) -> web.Response:
 
 
 class _Readiness:
-    """Runs the checks of ``/readyz``.
+    """Runs the checks of ``/readyz``, whose results ``/metrics`` has too.
 
     Concurrent requests share one run, so that they cannot exhaust the connection pool.
     """
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._own = checks
-        self._run: asyncio.Task[dict[str, str]] | None = None
+        self._run: asyncio.Task[dict[str, str | None]] | None = None
 
     async def page(self, _: web.BaseRequest) -> web.Response:
-        if self._run is None or self._run.done():
-            self._run = asyncio.create_task(self._problems(), name="readiness")
-        problems = await asyncio.shield(self._run)
+        """Answer ``/readyz``."""
+        problems = {name: found for name, found in (await self._results()).items() if found}
         if problems:
             lines = [f"{name}: {problem}\n" for name, problem in problems.items()]
             return web.Response(status=503, text="".join(lines))
         return web.Response(text="ok\n")
 
-    async def _problems(self) -> dict[str, str]:
+    async def metrics(self, _: web.BaseRequest) -> web.Response:
+        """Answer ``/metrics``, with the result of each check as it is now."""
+        results = await self._results()
+        READY.replace({(name,): float(problem is None) for name, problem in results.items()})
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _results(self) -> dict[str, str | None]:
+        if self._run is None or self._run.done():
+            self._run = asyncio.create_task(self._run_checks(), name="readiness")
+        return await asyncio.shield(self._run)
+
+    async def _run_checks(self) -> dict[str, str | None]:
+        """Run all checks at once, each of which has its own timeout."""
         checks = {**self._own, **_checks}
-        return {name: problem for name, check in checks.items() if (problem := await check())}
-
-
-async def _metrics(_: web.BaseRequest) -> web.Response:
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        found = await asyncio.gather(*(check() for check in checks.values()))
+        return dict(zip(checks, found, strict=True))

@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import functools
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -106,10 +107,15 @@ class AppReader:
     async def run(self) -> None:
         """Read until cancelled."""
         await state.meet(self._pool, self._settings)
-        async with self._hearing_webhooks(), asyncio.TaskGroup() as tasks:
-            for name, work in {"poll": self._poll, "import": self._import}.items():
-                task_name = f"{name} {self.name}"
-                tasks.create_task(supervised(task_name, work), name=task_name)
+        for counter in (metrics.APP_ROWS, metrics.APP_EVENTS):
+            counter.labels(self.name)  # from 0, so that the first one is an increase
+        try:
+            async with self._hearing_webhooks(), asyncio.TaskGroup() as tasks:
+                for name, work in {"poll": self._poll, "import": self._import}.items():
+                    task_name = f"{name} {self.name}"
+                    tasks.create_task(supervised(task_name, work), name=task_name)
+        finally:
+            metrics.forget("app", self.name)
 
     async def _poll(self) -> None:
         while True:
@@ -124,7 +130,8 @@ class AppReader:
         except ClientUnavailable as error:
             return await self._not_answered(error)
         self._failing_since, self._retry_after = None, FIRST_RETRY
-        metrics.APP_REACHABLE.labels(self.name).set(1)
+        metrics.APP_REACHABLE.set(1, self.name)
+        metrics.APP_LAST_SUCCESS.set(time.time(), self.name)
         await state.answered(self._outbox, self.name, cut(version.version, MAX_VERSION))
         return self._until_next()
 
@@ -152,7 +159,7 @@ class AppReader:
             await self._read_library(http)
 
     async def _not_answered(self, error: ClientUnavailable) -> float:
-        metrics.APP_REACHABLE.labels(self.name).set(0)
+        metrics.APP_REACHABLE.set(0, self.name)
         now = datetime.datetime.now(datetime.UTC)
         if self._failing_since is None:
             self._failing_since = now

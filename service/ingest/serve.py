@@ -9,6 +9,7 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from mediabus.runtime import metrics
 from mediabus.runtime.api.desk import FINISH_WITHIN, Desk
 from mediabus.runtime.nats.bus import Bus
 from mediabus.schemas.subjects import (
@@ -39,6 +40,8 @@ async def serve_keys(bus: Bus) -> AsyncIterator[None]:
     if not bus.holds_streams:
         yield
         return
+    for outcome in ("stored", "invalid", "unavailable"):
+        metrics.INGESTED.labels(outcome)  # from 0, so that the first one is an increase
     desk = Desk()
     served: dict[str, Answer] = {
         asked_by_anybody(EVENTS_SUBJECTS): ingest_event,

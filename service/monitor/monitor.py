@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from mediabus.runtime import metrics
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.nats.pull import ACK_WAIT, pulling
 from mediabus.runtime.postgres.database import Pool
@@ -97,10 +98,15 @@ class _Unit:
         )
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            _start(tasks, f"watch {self._client.name}", self._watcher.run)
-            _start(tasks, f"follow {self._client.name}", lambda: self._follow(""))
-            _start(tasks, f"follow all of {self._client.name}", self._follow_downloads)
+        for counter in (metrics.STATUS_WRITTEN, metrics.DOWNLOADS_SKIPPED):
+            counter.labels(self._client.name)  # from 0, so that the first one is an increase
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                _start(tasks, f"watch {self._client.name}", self._watcher.run)
+                _start(tasks, f"follow {self._client.name}", lambda: self._follow(""))
+                _start(tasks, f"follow all of {self._client.name}", self._follow_downloads)
+        finally:
+            metrics.forget("client", self._client.name)
 
     async def _wake_apps(self) -> None:
         """Make the applications be read: one of them may have grabbed a new download."""

@@ -136,6 +136,7 @@ class Confirmation:
         drawn = await self._pool.fetchval(LAST_DRAWN)
         RELAY.waiting = drawn - self._oldest + 1 if self._oldest else 0
         metrics.OUTBOX_WAITING.set(RELAY.waiting)
+        metrics.OUTBOX_OLDEST.set(await cursor.oldest_age())
         return deleted
 
     async def _stream_end(self) -> int | None:

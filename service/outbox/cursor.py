@@ -38,6 +38,10 @@ SELECT position, id, subject, payload FROM (
     WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
 ) AS next WHERE bytes - octet_length(payload) < $4 ORDER BY position
 """
+OLDEST_AGE: Final = """
+SELECT extract(epoch FROM clock_timestamp() - recorded_at)::float8 FROM outbox
+WHERE position > $1 AND position <> ALL ($2::bigint[]) ORDER BY position LIMIT 1
+"""
 LAST_DRAWN: Final = """
 SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'position')::regclass), 0)
 """
@@ -74,6 +78,11 @@ class Cursor:
         return await self._pool.fetch(
             READ, self.position, known, MAX_BATCH_MESSAGES, MAX_READ_BYTES
         )
+
+    async def oldest_age(self) -> float:
+        """Return the age of the oldest row that NATS has not stored, in seconds; 0 without one."""
+        age = await self._pool.fetchval(OLDEST_AGE, self.position, list(self.ahead))
+        return max(age or 0.0, 0.0)
 
     def mark_published(self, positions: Sequence[int]) -> None:
         """Note that NATS has stored the rows at these positions."""

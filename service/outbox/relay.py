@@ -73,6 +73,8 @@ class Relay:
                 tasks.create_task(self.confirmation.run(), name="relay confirms")
         finally:
             RELAY.succeeded()  # this process no longer relays
+            for figure in (metrics.OUTBOX_WAITING, metrics.OUTBOX_OLDEST):
+                figure.remove()
             with contextlib.suppress(NatsError):
                 await subscription.unsubscribe()
 

@@ -353,7 +353,7 @@ async def test_client_version_is_updated_after_a_short_outage(
         tomorrow = watcher._now() + datetime.timedelta(days=1)
         monkeypatch.setattr(watcher, "_now", lambda: tomorrow)
         await eventually(lambda: tells("2.0"))
-    assert metrics.CLIENT_REACHABLE.labels("script")._value.get() == 1
+        assert metrics.CLIENT_REACHABLE.get("script") == 1
     assert await said(pool) == []
 
 

@@ -109,6 +109,15 @@ class HistoryReader:
             for release in known.releases.values():
                 story.end_import(release)
             await self._finish(work, known, story, is_live=False)
+        metrics.APP_EVENTS.labels(self._name).inc(len(story.events))
+
+    def _measure(self, fresh: Sequence[Row], events: int, *, is_live: bool) -> None:
+        """Count what was stored, and measure how late the latest row was read."""
+        metrics.APP_ROWS.labels(self._name).inc(len(fresh))
+        metrics.APP_EVENTS.labels(self._name).inc(events)
+        if is_live and fresh:
+            late = datetime.datetime.now(datetime.UTC) - max(row.at for row in fresh)
+            metrics.APP_LAG.set(max(late.total_seconds(), 0.0), self._name)
 
     async def _store(self, rows: Sequence[Row], *, is_live: bool) -> int:
         """Store the events of a page, and move the cursor."""
@@ -123,7 +132,7 @@ class HistoryReader:
             story.read(fresh)
             await self._finish(work, known, story, is_live=is_live)
             await self._move(work, rows, len(fresh), is_live=is_live)
-        metrics.APP_ROWS.labels(self._name).inc(len(fresh))
+        self._measure(fresh, len(story.events), is_live=is_live)
         if not is_live:
             await self.end_quiet_imports(max(row.at for row in rows))
         return len(fresh)

@@ -30,6 +30,7 @@ from mediabus.service.clients.port import (
 from mediabus.service.clients.settings import ClientSettings
 from mediabus.service.monitor.follow.reachability import Patience
 from mediabus.service.monitor.follow.retries import Retries
+from mediabus.service.monitor.watch.figures import show_downloads, show_outage
 from mediabus.service.monitor.watch.mirror import Mirror
 from mediabus.service.monitor.watch.restarts import Restarts
 from mediabus.service.monitor.watch.stall_clock import StallClock
@@ -155,6 +156,7 @@ class Watcher:
             return await self._report_outage(error)
         self._away_since = None
         self._faults = 0
+        show_downloads(self._name, self._mirror.shown())
         if version is not None:
             self._returned, self._back_at = version, began
         if self._returned is not None and self._is_steady(began):
@@ -195,7 +197,7 @@ class Watcher:
         return status is not None and not status.reachable
 
     async def _report_recovery(self, version: str) -> None:
-        metrics.CLIENT_REACHABLE.labels(self._name).set(1)
+        metrics.CLIENT_REACHABLE.set(1, self._name)
         log.info("client reachable", extra={"client": self._name, "version": version})
         status = self._writer.client_status
         known = status if status and status.reachable else None
@@ -221,7 +223,7 @@ class Watcher:
         now = asyncio.get_running_loop().time()
         if self._away_since is None:
             self._away_since, self._away_at = _now(), now
-            metrics.CLIENT_REACHABLE.labels(self._name).set(0)
+            show_outage(self._name)
             log.warning("client unreachable: %s", error, extra={"client": self._name})
         lasted = now - self._away_at
         self._returned = None
