@@ -47,10 +47,11 @@ bench: .venv/installed ## measure the speed and compare it with peers; ARGS=--qu
 screenshots: .venv/installed ## take screenshots of every page, on a day with two real download clients
 	$(BIN)/python -m tests.web.screenshots $(ARGS)
 
-fuzz: .venv/installed ## fuzz the client adapters (EXAMPLES=2000 each), then the codec; ARGS is passed to atheris
+fuzz: .venv/installed ## fuzz client adapters and applications (EXAMPLES=2000 each), then the codec; ARGS is passed to atheris
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq \
 		--disable-pip-version-check --no-deps --require-hashes --requirement locks/fuzz.txt
 	$(BIN)/python -m tests.fuzz_clients --examples $(or $(EXAMPLES),2000)
+	$(BIN)/python -m tests.fuzz_apps --examples $(or $(EXAMPLES),2000)
 	$(BIN)/python -m tests.fuzz_codec $(ARGS)
 
 chaos: .venv/installed ## inject 200 random faults under load; options in ARGS="--seed 7 --seconds 60"

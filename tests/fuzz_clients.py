@@ -141,6 +141,10 @@ class Server:
         self.kind = kind
         self.plan = Plan([], [], "whole")
 
+    def reply(self, request: bytes) -> Any:
+        """What it answers to a request over HTTP, before the plan changes it."""
+        return dialects.HTTP[self.kind](request)
+
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         speak = {"rtorrent": self._scgi, "deluge": self._deluge}.get(self.kind, self._http)
@@ -160,7 +164,7 @@ class Server:
                 if line.startswith(b"content-length:"):
                     length = int(line.partition(b":")[2])
             request = head + await reader.readexactly(length)
-            answer = dialects.HTTP[self.kind](request)
+            answer = self.reply(request)
             if self.plan.way == "deep":
                 body = b'{"result":' + b"[" * DEEP
             else:
