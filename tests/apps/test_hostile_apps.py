@@ -192,13 +192,13 @@ async def test_list_without_end_is_refused() -> None:
                 await http.get_all("series", Listed)
 
 
+APP = SonarrSettings(name="sonarr", url="http://127.0.0.1:1", api_key="x" * 32)
 READS: dict[str, Callable[[AppHttp], Awaitable[object]]] = {
     "since": lambda http: http.get("history/since", list[Row]),
     "library": lambda http: http.get_all("series", Listed),
     "health": lambda http: http.get("health", list[Problem]),
     "connect": lambda http: connect_app(APP, http, "http://127.0.0.1:1"),
 }
-APP = SonarrSettings(name="sonarr", url="http://127.0.0.1:1", api_key="x" * 32)
 
 
 @pytest.mark.parametrize("attack", OVER_HTTP)

@@ -30,3 +30,8 @@ async def test_a_dead_target_is_measured_next_to_live_ones() -> None:
 async def test_the_past_of_an_application_is_imported() -> None:
     section = await apps.measure(40)
     assert section.figures["rows"].median > 0
+
+
+async def test_equal_libraries_of_two_applications_become_one_item_each() -> None:
+    section = await apps.measure_library(200)
+    assert "200 items" in section.notes[0]
