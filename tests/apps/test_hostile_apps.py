@@ -162,7 +162,7 @@ async def test_texts_of_status_and_health_are_cut(settings: Settings) -> None:
 
 @pytest.mark.parametrize("totals", [itertools.count(10**6, -1), itertools.repeat(10**30)])
 async def test_pages_that_never_end_are_an_error(totals: Iterator[int]) -> None:
-    """The history becomes shorter with every answer, or is a page that repeats for ever."""
+    """The history becomes shorter with every answer, or is a page that repeats without end."""
     rows = [row(id=number) for number in range(PAGE)]
 
     class Endless(Sonarr):
