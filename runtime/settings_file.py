@@ -15,6 +15,9 @@ from mediabus.runtime.settings_variables import PREFIX, override
 from mediabus.runtime.text_files import expanded, read_text
 from mediabus.schemas.decoding import NOT_JSON
 
+SETTINGS_FILE: Final = "mediabus.toml"
+"""The settings file in the data directory, which the first ``mediabus up`` writes."""
+
 CONNECTION_FILE: Final = "connection.json"
 """The file in the data directory that holds the URLs of the servers of ``mediabus up``."""
 
@@ -29,30 +32,49 @@ PATHS: Final = {
 """The settings, in any table, that are a path on this machine."""
 
 
-def load(path: str | None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of the file at ``path`` (or ``MEDIABUS_CONFIG``) and the environment.
+def load(
+    path: str | None, environ: Mapping[str, str] | None = None, *, data_dir: str | None = None
+) -> Settings:
+    """Return the settings of the file that ``settings_path`` chooses, and of the environment.
 
     Variables of the environment override the file. Raises SettingsError.
     """
-    settings, faults = examined(path, environ)
+    settings, faults = examined(path, environ, data_dir=data_dir)
     faults.raise_first()
     return settings
 
 
-def examined(path: str | None, environ: Mapping[str, str] | None = None) -> tuple[Settings, Faults]:
+def examined(
+    path: str | None, environ: Mapping[str, str] | None = None, *, data_dir: str | None = None
+) -> tuple[Settings, Faults]:
     """Like ``load``, but leave out the keys that cannot be used, and return the errors about them.
 
     Raises:
         SettingsError: the file as a whole cannot be used.
     """
     environ = os.environ if environ is None else environ
-    tables, faults = _read(path or environ.get("MEDIABUS_CONFIG")), Faults()
+    tables, faults = _read(settings_path(path, environ, data_dir=data_dir)), Faults()
     _checked(tables, {}, faults)  # so that the tables have the types that override relies on
     for error in override(tables, environ).found:
         faults.add(error)
     _refuse_nul(tables)
     _expand_paths(tables)
     return _checked(tables, environ, faults), faults
+
+
+def settings_path(
+    path: str | None, environ: Mapping[str, str] | None = None, *, data_dir: str | None = None
+) -> str | None:
+    """Return the settings file to read: ``path``, or else that of ``MEDIABUS_CONFIG``.
+
+    Without either, it is ``SETTINGS_FILE`` in the data directory, or None if there is none.
+    """
+    environ = os.environ if environ is None else environ
+    if named := path or environ.get("MEDIABUS_CONFIG"):
+        return named
+    folder = data_dir or environ.get("MEDIABUS_DATA_DIR") or Settings().data_dir
+    found = str(Path(expanded(folder)) / SETTINGS_FILE)
+    return found if os.path.exists(found) else None  # noqa: PTH110 - Path.exists may raise
 
 
 def _refuse_nul(value: Any, key: str = "") -> None:  # noqa: ANN401 - any TOML value

@@ -5,7 +5,6 @@ import dataclasses
 import datetime
 import difflib
 import logging
-import os
 from collections.abc import AsyncIterator
 from typing import Final, get_args
 
@@ -16,7 +15,7 @@ from mediabus.api.moments import moment_from
 from mediabus.runtime.nats.bus import Bus, connect
 from mediabus.runtime.process.file_permissions import exposed
 from mediabus.runtime.settings import Settings
-from mediabus.runtime.settings_file import load, resolved
+from mediabus.runtime.settings_file import load, resolved, settings_path
 from mediabus.runtime.text_files import expanded
 from mediabus.runtime.visible import plain
 from mediabus.schemas.codec import ANY_CATEGORY
@@ -37,7 +36,7 @@ class Face:
 
     def settings(self) -> Settings:
         """Load the settings and apply the options. Raises SettingsError."""
-        return self.with_options(load(self.config))
+        return self.with_options(load(self.config, data_dir=self.data_dir))
 
     def with_options(self, settings: Settings) -> Settings:
         """Return the settings, overridden by the options."""
@@ -48,13 +47,17 @@ class Face:
             settings = msgspec.structs.replace(settings, nats=nats)
         return settings
 
+    def settings_path(self) -> str | None:
+        """Return the settings file that ``settings`` reads, or None."""
+        return settings_path(self.config, data_dir=self.data_dir)
+
     def resolved_settings(self) -> Settings:
         """Load the settings; unset URLs are those of a running ``mediabus up``."""
         return resolved(self.settings())
 
     def exposed(self) -> list[str]:
         """Return a warning for each file with secrets that other users can read."""
-        return exposed(self.config or os.environ.get("MEDIABUS_CONFIG"), self.settings())
+        return exposed(self.settings_path(), self.settings())
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[Bus]:

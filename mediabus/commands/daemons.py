@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import Final
 
 import click
@@ -12,6 +13,7 @@ from mediabus.runtime.process import logs
 from mediabus.runtime.settings import Settings
 from mediabus.runtime.settings_variables import unknown_variables
 from mediabus.wiring import processes, welcome
+from mediabus.wiring.first_settings import write_first_settings
 from mediabus.wiring.registry import PROCESSES, Process
 
 log: Final = logging.getLogger("mediabus.process")
@@ -37,9 +39,17 @@ def up(face: Face) -> None:
     """Run everything on this machine.
 
     This includes NATS and PostgreSQL, with their data in the data directory, unless the settings
-    name servers. Stop it with Ctrl-C.
+    name servers. The first start writes a settings file there, unless --config names another.
+    Stop it with Ctrl-C.
     """
-    processes.up(_with_warnings(face, face.settings()), welcome.print_welcome)
+    file = face.settings_path()
+
+    def ready(settings: Settings, login: str) -> None:
+        written = None if file else write_first_settings(Path(settings.data_dir))
+        is_new = written is not None
+        welcome.print_welcome(settings, login, file=written or file, is_new=is_new)
+
+    processes.up(_with_warnings(face, face.settings()), ready)
 
 
 def __getattr__(name: str) -> click.Command:

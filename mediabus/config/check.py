@@ -44,7 +44,7 @@ class Report(NamedTuple):
 async def check(face: Face) -> Report:
     """Parse all that the processes parse when they start. Connects to nothing."""
     try:
-        read, faults = examined(face.config)
+        read, faults = examined(face.config, data_dir=face.data_dir)
     except SettingsError as error:
         return Report(tuple(_problem("error", str(one)) for one in (error, *error.further)), None)
     settings = face.with_options(read)
@@ -94,7 +94,7 @@ def _check_servers(settings: Settings, faults: Faults) -> None:
 
 def _warnings(face: Face, settings: Settings) -> list[str]:
     return [
-        *exposed(face.config or os.environ.get("MEDIABUS_CONFIG"), settings),
+        *exposed(face.settings_path(), settings),
         *unknown_variables(os.environ),
         *unclaimed_variables(settings, os.environ),
     ]

@@ -21,10 +21,13 @@ def page_address(settings: Settings) -> str:
     return f"http://{shown}:{port}{settings.web.base_path.rstrip('/')}/"
 
 
-def print_welcome(settings: Settings, login: str) -> None:
+def print_welcome(
+    settings: Settings, login: str, *, file: str | Path | None = None, is_new: bool = False
+) -> None:
     """Print the addresses of the pages and of NATS, and commands to try in another terminal.
 
     ``login`` are the lines of the pages about a generated password; empty if there is none.
+    ``file`` is the settings file, ``is_new`` if this start wrote it.
     """
     servers = ", ".join(map(without_login, (settings.nats.url or "").split(",")))
     prefix = "mediabus"
@@ -38,6 +41,7 @@ def print_welcome(settings: Settings, login: str) -> None:
 {click.style("mediabus is up.", fg="green", bold=True)}  Open {page_address(settings)} in a browser.
 {login}
 NATS: {servers}
+Settings: {_about(file, is_new=is_new)}
 
 Try, in another terminal:
 
@@ -53,3 +57,10 @@ Press Ctrl-C to stop. The data stays in {settings.data_dir}.
 """,
         err=True,
     )
+
+
+def _about(file: str | Path | None, *, is_new: bool) -> str:
+    """Return where the settings are."""
+    if file is None:
+        return "the defaults"
+    return f"{file}" + (" (new: every setting is in it, as a comment)" if is_new else "")
