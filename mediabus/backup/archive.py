@@ -76,6 +76,13 @@ class Archive:
         except (KeyError, zipfile.BadZipFile) as error:
             raise BackupError(f"{self._file.filename} is damaged: {error}") from error
 
+    def size_of(self, name: str) -> int | None:
+        """Return the uncompressed size of a member in bytes; None if it is missing."""
+        try:
+            return self._file.getinfo(name).file_size
+        except KeyError:
+            return None
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Finish the backup: an archive without a manifest is not a backup."""
         self._file.writestr(MANIFEST, msgspec.json.encode(manifest))

@@ -20,6 +20,7 @@ from mediabus.backup.archive import (
     created,
     opened,
 )
+from mediabus.backup.progress import Progress
 from mediabus.commands.context import Face
 from mediabus.commands.help import examples
 from mediabus.consumers.history.archive import published_after
@@ -80,10 +81,10 @@ def restore(face: Face, file: Path) -> None:
 async def _backup(settings: Settings, file: Path) -> None:
     async with _connected(settings) as (bus, pools):
         with created(file) as archive:
-            archive.write_manifest(await _write(bus, pools, archive))
+            archive.write_manifest(await _write(bus, pools, archive, Progress()))
 
 
-async def _write(bus: Bus, pools: Pools, archive: Archive) -> Manifest:
+async def _write(bus: Bus, pools: Pools, archive: Archive, progress: Progress) -> Manifest:
     """Copy the events before PostgreSQL, and the dead letters after it.
 
     A row leaves the outbox only after its event is stored or dead-lettered.
@@ -91,41 +92,46 @@ async def _write(bus: Bus, pools: Pools, archive: Archive) -> Manifest:
     started = await tables.now_in(pools.get(EVENTS, pools[OPERATIONS]))
     deleted = await streams.deleted_from(bus, DEAD_LETTERS_STREAM)
     saved = [
-        await _saved_stream(bus, archive, name)
+        await _saved_stream(bus, archive, name, progress)
         for name in await streams.streams_to_save(bus)
         if name != DEAD_LETTERS_STREAM
     ]
-    databases = {name: await _saved_database(pool, archive, name) for name, pool in pools.items()}
+    databases = {
+        name: await _saved_database(pool, archive, name, progress) for name, pool in pools.items()
+    }
     if await streams.deleted_from(bus, DEAD_LETTERS_STREAM) != deleted:
         raise BackupError("a dead letter was retried or discarded during the backup: run it again")
-    saved.append(await _saved_stream(bus, archive, DEAD_LETTERS_STREAM))
+    saved.append(await _saved_stream(bus, archive, DEAD_LETTERS_STREAM, progress))
     return Manifest(FORMAT, version("mediabus"), started, saved, databases)
 
 
-async def _saved_stream(bus: Bus, archive: Archive, name: str) -> StreamBackup:
-    click.echo(f"stream {name} …", err=True)
-    return await streams.save_stream(bus, archive, name)
+async def _saved_stream(bus: Bus, archive: Archive, name: str, progress: Progress) -> StreamBackup:
+    progress.heading(f"stream {name}")
+    return await streams.save_stream(bus, archive, name, progress)
 
 
-async def _saved_database(pool: Pool, archive: Archive, name: str) -> DatabaseBackup:
-    click.echo(f"database {name} …", err=True)
-    saved = await tables.save_database(pool, archive, name)
+async def _saved_database(
+    pool: Pool, archive: Archive, name: str, progress: Progress
+) -> DatabaseBackup:
+    progress.heading(f"database {name}")
+    saved = await tables.save_database(pool, archive, name, progress)
     rows = ", ".join(f"{table.rows} {table.name}" for table in saved.tables if table.rows)
-    click.echo(f"  {rows or 'empty'}", err=True)
+    progress.note(rows or "empty")
     return saved
 
 
 async def _restore(settings: Settings, file: Path) -> None:
     with opened(file) as archive:
-        manifest = archive.manifest()
+        manifest, progress = archive.manifest(), Progress()
         async with servers(settings) as complete, _connected(complete) as (bus, pools):
             await _check(bus, pools, manifest)
             for name, pool in pools.items():
-                click.echo(f"database {name} …", err=True)
-                await tables.load_database(pool, archive, name, manifest.databases[name])
+                progress.heading(f"database {name}")
+                saved = manifest.databases[name]
+                await tables.load_database(pool, archive, name, saved, progress)
             for stream in manifest.streams:
-                click.echo(f"stream {stream.name} …", err=True)
-                await _load_stream(bus, archive, stream)
+                progress.heading(f"stream {stream.name}")
+                await _load_stream(bus, archive, stream, progress)
             count = await _publish_again(bus, pools, manifest)
             click.echo(f"published {count} events that the stream did not have yet", err=True)
 
@@ -147,10 +153,12 @@ async def _check(bus: Bus, pools: Pools, manifest: Manifest) -> None:
             )
 
 
-async def _load_stream(bus: Bus, archive: Archive, stream: StreamBackup) -> None:
+async def _load_stream(
+    bus: Bus, archive: Archive, stream: StreamBackup, progress: Progress
+) -> None:
     if await streams.messages_in(bus, stream.name) is not None:
         await bus.js.delete_stream(stream.name)  # it is empty
-    await streams.load_stream(bus, archive, stream)
+    await streams.load_stream(bus, archive, stream, progress)
 
 
 async def _publish_again(bus: Bus, pools: Pools, manifest: Manifest) -> int:

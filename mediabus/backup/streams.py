@@ -14,6 +14,7 @@ from nats.errors import NoRespondersError
 from nats.js.errors import NotFoundError
 
 from mediabus.backup.archive import Archive, BackupError, StreamBackup
+from mediabus.backup.progress import Progress
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.nats.client import NotAllowed
 from mediabus.schemas.subjects import (
@@ -58,7 +59,7 @@ async def streams_to_save(bus: Bus) -> tuple[str, ...]:
     return (NOTIFIER_STREAM, *STREAMS) if has_notifier else STREAMS
 
 
-async def save_stream(bus: Bus, archive: Archive, name: str) -> StreamBackup:
+async def save_stream(bus: Bus, archive: Archive, name: str, progress: Progress) -> StreamBackup:
     """Write a snapshot of a stream. Raises BackupError if NATS does not send all of it."""
     chunks: asyncio.Queue[Msg] = asyncio.Queue()
     inbox = bus.nc.new_inbox()
@@ -66,9 +67,11 @@ async def save_stream(bus: Bus, archive: Archive, name: str) -> StreamBackup:
     try:
         request = {"deliver_subject": inbox, "no_consumers": False, "chunk_size": CHUNK}
         reply = await _ask(bus, f"{API}.SNAPSHOT.{name}", msgspec.json.encode(request))
+        progress.begin(name)
         with archive.writing(_member(name)) as member:
             while (chunk := await _next(chunks, name)).data:
                 member.write(chunk.data)
+                progress.add(len(chunk.data))
                 if chunk.reply:
                     await bus.nc.publish(chunk.reply, b"")
         _check_end(chunk, name)
@@ -93,13 +96,15 @@ def _check_end(last: Msg, name: str) -> None:
         raise BackupError(f"NATS aborted the snapshot of stream {name}: {status} {description}")
 
 
-async def load_stream(bus: Bus, archive: Archive, stream: StreamBackup) -> None:
+async def load_stream(bus: Bus, archive: Archive, stream: StreamBackup, progress: Progress) -> None:
     """Create a stream from a snapshot. Raises BackupError if NATS refuses it."""
     request = msgspec.json.encode({"config": stream.config, "state": stream.state})
     accepted = await _ask(bus, f"{API}.RESTORE.{stream.name}", request)
+    progress.begin(stream.name, archive.size_of(_member(stream.name)))
     with archive.reading(_member(stream.name)) as member:
         while chunk := member.read(CHUNK):
             await _ask(bus, accepted.deliver_subject, chunk)
+            progress.add(len(chunk))
     await _ask(bus, accepted.deliver_subject, b"")
 
 

@@ -10,6 +10,7 @@ from typing import IO, Final
 import asyncpg
 
 from mediabus.backup.archive import Archive, BackupError, DatabaseBackup, TableBackup
+from mediabus.backup.progress import Progress
 from mediabus.runtime.postgres.database import Connection, Pool
 from mediabus.runtime.postgres.schema import migrate, migrations
 
@@ -65,7 +66,9 @@ $$
 """
 
 
-async def save_database(pool: Pool, archive: Archive, name: str) -> DatabaseBackup:
+async def save_database(
+    pool: Pool, archive: Archive, name: str, progress: Progress
+) -> DatabaseBackup:
     """Write all tables from one snapshot. Raises BackupError if there is no schema."""
     async with (
         pool.acquire() as connection,
@@ -76,7 +79,7 @@ async def save_database(pool: Pool, archive: Archive, name: str) -> DatabaseBack
         schema = await connection.fetchval(VERSION)
         months = [row["month"] for row in await connection.fetch(MONTHS, timeout=NO_LIMIT)]
         tables = [
-            await _save_table(connection, archive, name, row)
+            await _save_table(connection, archive, name, row, progress)
             for row in await connection.fetch(TABLES, list(NOT_COPIED))
         ]
         # Last: numbers drawn meanwhile make a sequence too high, never too low.
@@ -85,13 +88,19 @@ async def save_database(pool: Pool, archive: Archive, name: str) -> DatabaseBack
 
 
 async def _save_table(
-    connection: Connection, archive: Archive, database: str, table: asyncpg.Record
+    connection: Connection,
+    archive: Archive,
+    database: str,
+    table: asyncpg.Record,
+    progress: Progress,
 ) -> TableBackup:
     name, columns = table["name"], table["columns"]
+    progress.begin(name)
     with archive.writing(_member(database, name)) as member:
 
         async def write(part: bytes) -> None:
             member.write(part)
+            progress.add(len(part))
 
         status = await connection.copy_from_table(
             name, output=write, columns=columns, timeout=NO_LIMIT
@@ -107,7 +116,9 @@ async def check_is_empty(pool: Pool) -> None:
         )
 
 
-async def load_database(pool: Pool, archive: Archive, name: str, saved: DatabaseBackup) -> None:
+async def load_database(
+    pool: Pool, archive: Archive, name: str, saved: DatabaseBackup, progress: Progress
+) -> None:
     """Fill an empty database, then bring its schema up to date.
 
     Raises:
@@ -124,27 +135,36 @@ async def load_database(pool: Pool, archive: Archive, name: str, saved: Database
             await connection.execute(ENSURE_PARTITION, month)
         await connection.execute(CLEAR)
         for table in saved.tables:
-            await _load_table(connection, archive, name, table)
+            await _load_table(connection, archive, name, table, progress)
         for sequence, value in saved.sequences.items():
             await connection.execute(SET_SEQUENCE, sequence, value)
     await migrate(pool)
 
 
 async def _load_table(
-    connection: Connection, archive: Archive, database: str, table: TableBackup
+    connection: Connection,
+    archive: Archive,
+    database: str,
+    table: TableBackup,
+    progress: Progress,
 ) -> None:
+    progress.begin(table.name, archive.size_of(_member(database, table.name)))
     with archive.reading(_member(database, table.name)) as member:
         try:
             await connection.copy_to_table(
-                table.target, source=_parts(member), columns=table.columns, timeout=NO_LIMIT
+                table.target,
+                source=_parts(member, progress),
+                columns=table.columns,
+                timeout=NO_LIMIT,
             )
         except asyncpg.DataError as error:
             raise BackupError(f"table {table.name} cannot be restored: {error}") from error
 
 
-async def _parts(member: IO[bytes]) -> AsyncIterator[bytes]:
+async def _parts(member: IO[bytes], progress: Progress) -> AsyncIterator[bytes]:
     while part := member.read(PART):
         yield part
+        progress.add(len(part))
 
 
 async def now_in(pool: Pool) -> datetime.datetime:
