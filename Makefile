@@ -68,7 +68,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 lock: .venv/installed ## pin the newest versions that pyproject.toml allows, in locks/
 	$(LOCK) --extra embedded --extra notify --extra mqtt --extra otel --extra dev pyproject.toml --output-file locks/dev.txt
-	$(LOCK) --constraint locks/dev.txt pyproject.toml --output-file locks/run.txt
+	$(LOCK) --extra notify --extra mqtt --extra otel --constraint locks/dev.txt pyproject.toml --output-file locks/run.txt
 	$(LOCK) --extra embedded --extra notify --extra mqtt --extra otel --constraint locks/dev.txt pyproject.toml --output-file locks/home.txt
 	echo 'hatchling' | $(LOCK) --constraint locks/dev.txt - --output-file locks/build.txt
 	echo 'atheris>=3' | $(LOCK) - --output-file locks/fuzz.txt

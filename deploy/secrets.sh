@@ -1,12 +1,12 @@
 #!/bin/sh
 # Creates the keys, certificates, roles and passwords that compose.yaml needs, in deploy/secrets.
 # Existing ones are kept. Run it again to add those that a newer version needs.
-# The password of qBittorrent is a placeholder: write your own into the file.
+# The passwords of qBittorrent and of the MQTT broker are placeholders: write your own into the files.
 set -eu
 cd "$(dirname "$0")"
 umask 077
 mkdir -p secrets # other users of this machine have no access; containers mount single files
-for name in owner web qbittorrent; do
+for name in owner web qbittorrent mqtt; do
   [ -s "secrets/$name.password" ] || od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > "secrets/$name.password"
 done
 [ -e secrets/local.conf ] || cat > secrets/local.conf <<'END'

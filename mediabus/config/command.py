@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import os
 import sys
 
 import click

@@ -26,13 +26,18 @@ from nats.js.errors import NotFoundError
 
 from mediabus.runtime.nats.bus import CannotConnect, connect
 from mediabus.runtime.settings import NatsSettings
+from mediabus.wiring.registry import PROCESSES
+from tests.support.dockerfile import words_of
 from tests.support.eventually import eventually
+from tests.support.mosquitto import mosquitto
 from tests.support.ports import free_port
-from tests.support.servers import PostgresServer, postgres_server
+from tests.support.servers import PostgresServer, postgres_server, require_program
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 DAEMONS = ("service", "monitor", "persist")
+READERS = ("web", "notify", "mqtt")
+"""Processes that need NATS only."""
 
 
 def compose() -> dict[str, Any]:
@@ -142,10 +147,11 @@ async def _make_database(server: PostgresServer, user: str, database: str, secre
         await connection.close()
 
 
-async def is_ready(url: str) -> bool:
+async def is_ready(url: str, text: str = "") -> bool:
+    """Return whether an answer is 200, and holds ``text``."""
     with contextlib.suppress(aiohttp.ClientError):
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            return answer.status == 200
+            return answer.status == 200 and text in await answer.text()
     return False
 
 
@@ -163,8 +169,17 @@ def test_services_limit_logs_and_privileges() -> None:
     for name, service in SERVICES.items():
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
         assert "no-new-privileges:true" in service["security_opt"], name
-        once = name == "migrate" or "profiles" in service
+        once = name == "migrate" or service.get("profiles") == ["tools"]
         assert service["restart"] == ("no" if once else "unless-stopped"), name
+
+
+def test_every_process_is_a_service_and_optional_ones_have_a_profile() -> None:
+    commands = {tuple(service.get("command", ())): service for service in SERVICES.values()}
+    for process in PROCESSES:
+        service = commands["mediabus", process.name]
+        assert service.get("profiles") == ([process.name] if process.absent else None)
+        assert service["image"].startswith("mediabus-processes:")
+        assert service["build"] == {"context": ".", "target": "processes"}
 
 
 def test_processes_wait_for_the_schema_and_servers() -> None:
@@ -175,6 +190,9 @@ def test_processes_wait_for_the_schema_and_servers() -> None:
             "postgres": "service_healthy",
             "migrate": "service_completed_successfully",
         }
+    for name in READERS:
+        assert SERVICES[name]["depends_on"] == {"nats": {"condition": "service_healthy"}}
+        assert "database" not in SERVICES[name]["networks"]
 
 
 def test_mounted_files_exist_and_secrets_are_ignored_by_git(tmp_path: Path) -> None:
@@ -211,6 +229,8 @@ def test_services_get_only_their_own_secrets() -> None:
         "monitor": {"nats_ca", "monitor_key", "operations_password"} | at_clients,
         "persist": {"nats_ca", "persister_key", "persister_password"},
         "web": {"nats_ca", "web_key", "web_password"},
+        "notify": {"nats_ca", "notify_key"},
+        "mqtt": {"nats_ca", "mqtt_key", "mqtt_password"},
         "cli": {"nats_ca", "viewer_key"},
         "secure": set(),
     }
@@ -242,8 +262,33 @@ async def test_nats_requires_a_key(secrets: Path) -> None:
                 pass
 
 
-async def test_commands_run_with_their_environment_until_sigterm(secrets: Path) -> None:
+@contextlib.contextmanager
+def composed_broker(secrets: Path, folder: Path) -> Iterator[str]:
+    """Run an MQTT broker with the login of the deployment."""
+    passwords = folder / "passwords"
+    user = SERVICES["mqtt"]["environment"]["MEDIABUS_MQTT_USER"]
+    password = (secrets / "mqtt.password").read_text()
+    program = require_program("mosquitto_passwd")
+    subprocess.run([program, "-b", "-c", str(passwords), user, password], check=True)
+    with mosquitto(folder / "mosquitto", f"password_file {passwords}") as broker:
+        yield broker.url
+
+
+SETTINGS = """
+[[notify]]
+name = "log"
+run = ["/bin/true"]
+"""
+
+
+@pytest.mark.timeout(240)
+async def test_commands_run_with_their_environment_until_sigterm(
+    secrets: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "mediabus.toml"
+    settings.write_text(SETTINGS)
     async with contextlib.AsyncExitStack() as stack:
+        broker = stack.enter_context(composed_broker(secrets, tmp_path))
         nats_url = stack.enter_context(composed_nats(secrets))
         port = await stack.enter_async_context(composed_postgres(secrets))
 
@@ -260,36 +305,44 @@ async def test_commands_run_with_their_environment_until_sigterm(secrets: Path) 
             process(SERVICES["migrate"]["command"], environment("migrate"))
         )
         assert await asyncio.to_thread(migrate.wait, 60) == 0
-        ports = {name: str(free_port()) for name in DAEMONS}
+        ports = {name: str(free_port()) for name in (*DAEMONS, *READERS)}
+        own = {
+            "service": {"MEDIABUS_CONFIG": str(settings)},
+            "notify": {"MEDIABUS_CONFIG": str(settings)},
+            "mqtt": {"MEDIABUS_MQTT_URL": broker},
+            "web": {"MEDIABUS_DATA_DIR": str(tmp_path / "web")},
+        }
         running = [
             stack.enter_context(
                 process(
-                    SERVICES[name]["command"], environment(name, MEDIABUS_HTTP_PORT=ports[name])
+                    SERVICES[name]["command"],
+                    environment(name, MEDIABUS_HTTP_PORT=port, **own.get(name, {})),
                 )
             )
-            for name in DAEMONS
+            for name, port in ports.items()
         ]
-        for name in DAEMONS:
-            url = f"http://127.0.0.1:{ports[name]}/readyz"
-            await eventually(functools.partial(is_ready, url), within=60)
-            assert await asyncio.to_thread(is_healthy, ports[name])
+        for port in ports.values():
+            url = f"http://127.0.0.1:{port}/readyz"
+            await eventually(functools.partial(is_ready, url), within=90)
+            assert await asyncio.to_thread(is_healthy, port)
+        metrics = f"http://127.0.0.1:{ports['mqtt']}/metrics"
+        await eventually(
+            functools.partial(is_ready, metrics, "mediabus_mqtt_connected 1.0"), within=60
+        )
         looking = stack.enter_context(process(SERVICES["cli"]["command"], environment("cli")))
         assert await asyncio.to_thread(looking.wait, 60) in {0, 1}  # 1: it has no client to watch
         for one in running:
             one.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        assert [await asyncio.to_thread(one.wait, 10) for one in running] == [0, 0, 0]
+        assert [await asyncio.to_thread(one.wait, 10) for one in running] == [0] * len(ports)
         assert time.monotonic() - began < 10
         assert not await asyncio.to_thread(is_healthy, ports["service"])
 
 
 def is_healthy(port: str) -> bool:
     """Return the result of the image's health check."""
-    text = (ROOT / "Dockerfile").read_text()
-    check = re.search(r"^HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", text, re.MULTILINE)
-    assert check
     environment = {"PATH": f"{PROGRAMS}:{os.defpath}", "MEDIABUS_HTTP_PORT": port}
-    command = json.loads(check[1])
+    command = words_of("processes", "HEALTHCHECK")
     done = subprocess.run(command, check=False, env=environment, stderr=subprocess.DEVNULL)
     return done.returncode == 0
 
