@@ -47,7 +47,8 @@ class Face:
             settings = msgspec.structs.replace(settings, nats=nats)
         return settings
 
-    def settings_path(self) -> str | None:
+    @property
+    def settings_file(self) -> str | None:
         """Return the settings file that ``settings`` reads, or None."""
         return settings_path(self.config, data_dir=self.data_dir)
 
@@ -57,7 +58,7 @@ class Face:
 
     def exposed(self) -> list[str]:
         """Return a warning for each file with secrets that other users can read."""
-        return exposed(self.settings_path(), self.settings())
+        return exposed(self.settings_file, self.settings())
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[Bus]:

@@ -42,7 +42,7 @@ def up(face: Face) -> None:
     name servers. The first start writes a settings file there, unless --config names another.
     Stop it with Ctrl-C.
     """
-    file = face.settings_path()
+    file = face.settings_file
 
     def ready(settings: Settings, login: str) -> None:
         written = None if file else write_first_settings(Path(settings.data_dir))

@@ -94,7 +94,7 @@ def _check_servers(settings: Settings, faults: Faults) -> None:
 
 def _warnings(face: Face, settings: Settings) -> list[str]:
     return [
-        *exposed(face.settings_path(), settings),
+        *exposed(face.settings_file, settings),
         *unknown_variables(os.environ),
         *unclaimed_variables(settings, os.environ),
     ]

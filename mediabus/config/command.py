@@ -66,7 +66,7 @@ def _line(problem: Problem) -> str:
 
 def _summary(face: Face, report: Report) -> str:
     """Return what was checked, and how many problems it has."""
-    file = face.settings_path() or "no file"
+    file = face.settings_file or "no file"
     given = _count(len(variables()), "variable")
     levels = [problem.level for problem in report.problems]
     problems = [_count(levels.count(level), level) for level in ("error", "warning")]

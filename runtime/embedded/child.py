@@ -162,7 +162,7 @@ def _spawn(program: Program) -> "subprocess.Popen[bytes]":
             cwd="/",
             env={**program.environment, **_inherited()},
             start_new_session=True,
-            **_as_user(program.user),
+            **as_user(program.user),
         )
     if process.stdin:
         with contextlib.suppress(BrokenPipeError), process.stdin:
@@ -188,7 +188,7 @@ def _inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
-class _Identity(TypedDict, total=False):
+class Identity(TypedDict, total=False):
     """Arguments of subprocess to run a program as another user."""
 
     user: int
@@ -196,7 +196,7 @@ class _Identity(TypedDict, total=False):
     extra_groups: list[int]
 
 
-def _as_user(user: int | None) -> _Identity:
+def as_user(user: int | None) -> Identity:
     """Return the arguments to run a program as a user, with only that user's own group."""
     if user is None:
         return {}

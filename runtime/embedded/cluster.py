@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -9,11 +10,18 @@ from typing import Final
 
 from mediabus.runtime.embedded.child import ServerFailed
 from mediabus.runtime.embedded.leftovers import end_leftovers
+from mediabus.runtime.private_files import sync_folder
 from mediabus.runtime.settings import SettingsError
 
 FOLDER: Final = "postgres"
 INSIDE: Final = "data"
 """Subfolder of the cluster if its folder is a mount point, which a rename cannot replace."""
+
+UPGRADED: Final = "upgraded"
+"""Suffix of a new cluster that is complete and about to replace one of an older version."""
+
+DUMP: Final = "dump"
+"""Suffix of the folder of a dump."""
 
 MADE_BY_OTHERS: Final = {"lost+found", ".snapshot", ".zfs"}
 """Folders that file systems create at their root."""
@@ -27,12 +35,14 @@ def cluster_in(data_dir: Path) -> Path:
     It is ``postgres``, or ``postgres/data`` if ``postgres`` exists already and is a mount point.
     """
     folder = data_dir / FOLDER
+    for place in (folder, folder / INSIDE):
+        _finish_upgrade(place)
     if not folder.is_dir() or _is_cluster(folder):
         return folder
     if _is_cluster(folder / INSIDE):
         return folder / INSIDE
     names = {entry.name for entry in folder.iterdir()} - MADE_BY_OTHERS
-    if names - {INSIDE, f"{INSIDE}.new"}:
+    if names - {INSIDE, f"{INSIDE}.new", "logs"}:
         raise SettingsError(
             f"data_dir: {folder} holds files but no PostgreSQL cluster (PG_VERSION is missing): "
             "restore it from a backup, or move it away to create a new one"
@@ -41,6 +51,15 @@ def cluster_in(data_dir: Path) -> Path:
         folder.rmdir()
         return folder
     return folder / INSIDE
+
+
+def _finish_upgrade(cluster: Path) -> None:
+    """Give a complete new cluster its name if the upgrade was killed before its last rename."""
+    ready = cluster.with_name(f"{cluster.name}.{UPGRADED}")
+    if ready.is_dir() and not cluster.exists():
+        ready.rename(cluster)
+        sync_folder(cluster.parent)
+        shutil.rmtree(cluster.with_name(f"{cluster.name}.{DUMP}"), ignore_errors=True)
 
 
 def _is_cluster(folder: Path) -> bool:

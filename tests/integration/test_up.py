@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mediabus.runtime.embedded.postgres_programs import major_of
+from mediabus.runtime.embedded.postgres_server import installed_postgres
 from mediabus.runtime.postgres.database import open_pool
 from mediabus.runtime.postgres.schema import migrate
 from mediabus.runtime.settings import DatabaseSettings, NatsSettings, Settings
@@ -40,7 +42,7 @@ async def up(home: Path) -> commands.Outcome:
 async def test_a_server_that_does_not_start_is_shown_with_its_log(home: Path) -> None:
     cluster = home / "postgres"
     cluster.mkdir(mode=0o700)
-    (cluster / "PG_VERSION").write_text("9.6\n")
+    (cluster / "PG_VERSION").write_text(f"{major_of(installed_postgres(), None)}\n")
     (cluster / "postgresql.conf").write_text("port = none\n")
     for path in (cluster, *cluster.iterdir()):
         os.chown(path, NOBODY if os.geteuid() == 0 else -1, -1)

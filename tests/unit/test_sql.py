@@ -11,7 +11,7 @@ MADE_OF_OUR_OWN_WORDS = {
     # Conditions that are written down in that file, each with parameters for its values.
     "consumers/history/query.py": 2,
     # ALTER ROLE takes no parameters; the password was made a line before, of hexadecimal digits.
-    "runtime/embedded/postgres_server.py": 1,
+    "runtime/embedded/postgres_cluster.py": 1,
     # Subjects of JetStream's API, such as CONSUMER.DURABLE.CREATE.
     "mediabus/secure/nats_roles.py": 2,
     "service/ingest/consumers.py": 1,
