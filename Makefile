@@ -31,11 +31,12 @@ coverage: .venv/installed $(WIRE) ## the same, with a report of the lines that n
 clients-newer: .venv/installed ## test the download clients' versions of Debian sid; needs root and debootstrap
 	$(BIN)/python -m tests.newer $(ARGS)
 
-check: .venv/installed ## check formatting, lint, types and import contracts
+check: .venv/installed ## check formatting, lint, types, import contracts and the documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m website check
 
 format: .venv/installed ## format the code and sort its imports
 	$(BIN)/ruff check --select I --fix .

@@ -25,8 +25,8 @@ def write_reference() -> None:
 
 @website.command()
 def check() -> None:
-    """Check the links of the pages; exit with 1 if one is dead."""
-    if found := build.problems(ROOT):
+    """Check the links, the navigation and the reference; exit with 1 if something is wrong."""
+    if found := [*reference.stale(ROOT), *build.problems(ROOT)]:
         raise click.ClickException("\n".join(found))
 
 

@@ -16,9 +16,18 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 """What makes each page, by its path in the repository."""
 
 
+def stale(root: Path) -> list[str]:
+    """Return a line for each reference page that is not what the code makes."""
+    return [
+        f"{name} is stale: run `make reference`"
+        for name, make in PAGES.items()
+        if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != make()
+    ]
+
+
 def write(root: Path) -> None:
     """Write every reference page."""
     for name, make in PAGES.items():
         path = root / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(make(), encoding="utf-8")

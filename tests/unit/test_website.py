@@ -45,6 +45,13 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert sorted(shown) == sorted(mediabus.__all__)
 
 
+def test_a_stale_page_is_found(tmp_path: Path) -> None:
+    reference.write(tmp_path)
+    assert not reference.stale(tmp_path)
+    (tmp_path / "docs" / "reference" / "cli.md").write_text("# Command line\n")
+    assert reference.stale(tmp_path) == ["docs/reference/cli.md is stale: run `make reference`"]
+
+
 def test_links_of_the_pages_lead_somewhere_and_every_page_is_in_the_nav() -> None:
     assert not build.problems(ROOT)
 
