@@ -1,5 +1,6 @@
 """Find files with secrets that other users of this machine can read."""
 
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -9,6 +10,8 @@ from mediabus.runtime.settings import Settings
 from mediabus.runtime.text_files import expanded, read_text
 
 SECRETS: Final = {"password", "secret", "webhook"}
+_IN_A_POD: Final = "KUBERNETES_SERVICE_HOST"
+"""Kubernetes sets it. There a Secret is root's and readable by a group that only the pod has."""
 TARGETS: Final = "notify"
 """The tables whose URLs hold a token, wherever in the URL it is."""
 
@@ -46,6 +49,7 @@ def _holds_secrets(value: Any, key: str = "") -> bool:  # noqa: ANN401 - any TOM
 
 def _is_open(path: Path) -> bool:
     try:
-        return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
+        mode = stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return False  # reading the file reports the error
+    return bool(mode & (0o007 if _IN_A_POD in os.environ else 0o077))

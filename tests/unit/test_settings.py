@@ -293,6 +293,19 @@ def test_an_unknown_variable_is_reported() -> None:
     ]
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o440, False), (0o444, True)])
+def test_secrets_of_a_pod_are_readable_by_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, *, warned: bool
+) -> None:
+    key = tmp_path / "service.nk"
+    key.write_text("SU…")
+    key.chmod(mode)
+    settings = load(None, {"MEDIABUS_NATS_NKEY_SEED_FILE": str(key)})
+    assert exposed(None, settings)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert bool(exposed(None, settings)) is warned
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
     config, password = tmp_path / "mediabus.toml", tmp_path / "password"
