@@ -21,6 +21,7 @@ from mediabus.runtime.process.health import serving
 from mediabus.runtime.settings import HttpSettings, NatsSettings, PersisterSettings, Settings
 from mediabus.schemas.subjects import PERSISTER
 from mediabus.secure.nats_roles import SERVICE_PUBLISHES
+from mediabus.service.ingest.serve import serve_keys
 from mediabus.service.outbox.relay import Relay
 from tests.support.apps import Sonarr
 from tests.support.apps.reading import reading, so_many
@@ -33,7 +34,7 @@ from tests.support.receiver import receiving, status
 from tests.support.scripted import scripted
 from tests.support.secured import secured_nats
 from tests.support.servers import NatsServer
-from tests.support.stream import record
+from tests.support.stream import event, record
 
 BELONGS_TO = {
     "mediabus_outbox_waiting": "service",
@@ -216,6 +217,22 @@ async def test_service_key_may_list_consumers_and_an_older_key_leaves_the_lag_ab
             task.cancel()
             await asyncio.wait([task])
     assert caplog.text.count("consumers not measured") == 1
+
+
+async def test_events_of_keys_are_counted_from_zero(tmp_path: Path) -> None:
+    with secured_nats(tmp_path, ()) as server:
+        async with connect(server.settings("service"), name="service", wait=10) as bus:
+            await ensure_streams(bus, NatsSettings())
+            before = counted("mediabus_events_ingested_total", outcome="stored") or 0
+            async with (
+                serve_keys(bus),
+                connect(server.settings("publisher"), name="publisher", wait=10) as publisher,
+            ):
+                assert counted("mediabus_events_ingested_total", outcome="unavailable") == 0
+                mine = msgspec.structs.replace(event("mine"), source="my/program")
+                await publisher.publish_envelope(mine)
+                stored = counted("mediabus_events_ingested_total", outcome="stored")
+    assert stored == before + 1
 
 
 async def test_downloads_and_rate_of_a_client_follow_its_polls(pool: Pool, bus: Bus) -> None:

@@ -61,8 +61,8 @@ events = ["media_item.added"]
 {tables}
 """
 ONLY_WITH_KEYS: Final = "mediabus_events_ingested_total"
-"""Without accounts of `mediabus secure`, no event is ingested. tests/integration/test_accounts.py
-sends such events."""
+"""Without accounts of `mediabus secure`, no event is ingested. tests/integration/test_metrics.py
+has one that is."""
 
 FAILING: Final = {
     "MediabusAppUnreachable",
@@ -209,7 +209,8 @@ async def test_prometheus_sees_every_figure_and_every_failure(
         away = {"MediabusNotReady", "MediabusNotStoring"}
         await eventually(functools.partial(is_alerting, prometheus, away), within=30)
         process.kill()
-        await eventually(functools.partial(is_alerting, prometheus, {"MediabusDown"}), within=30)
+        gone = {"MediabusDown", "MediabusNotRelaying"}
+        await eventually(functools.partial(is_alerting, prometheus, gone), within=30)
 
 
 @contextlib.asynccontextmanager
