@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
 
 import msgspec
 
@@ -13,8 +12,6 @@ from mediabus.schemas.identity import Actor
 from mediabus.schemas.operations.apps import AppList, AppState, ImportHistory, ListApps
 from mediabus.service.apps.settings import AppSettings
 from mediabus.service.apps.state import list_apps, request_import
-
-GRABBED: Final = "SELECT app, max(grabbed_at) AS grabbed_at FROM releases GROUP BY app"
 
 
 @contextlib.asynccontextmanager
@@ -44,12 +41,8 @@ async def serve_apps(bus: Bus, pool: Pool, apps: Sequence[AppSettings]) -> Async
 
 async def _states(pool: Pool, apps: Sequence[AppSettings]) -> list[AppState]:
     """Return the applications of the settings, by name, also those not called yet."""
-    grabbed = {row["app"]: row["grabbed_at"] for row in await pool.fetch(GRABBED)}
     known = {
-        state.name: msgspec.structs.replace(
-            msgspec.convert(state, AppState, from_attributes=True),
-            grabbed_at=grabbed.get(state.name),
-        )
+        state.name: msgspec.convert(state, AppState, from_attributes=True)
         for state in await list_apps(pool)
     }
     return [

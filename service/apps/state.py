@@ -62,6 +62,7 @@ class AppState(msgspec.Struct, frozen=True, kw_only=True):
     backfill_until: datetime.datetime | None
     backfill_at: datetime.datetime | None
     backfill_rows: int
+    grabbed_at: datetime.datetime | None
 
 
 async def list_apps(pool: Pool) -> list[AppState]:

@@ -2,7 +2,9 @@
 
 import asyncio
 import datetime
+from collections import Counter
 
+import pytest
 from aiohttp import web
 
 import mediabus
@@ -12,9 +14,10 @@ from mediabus.runtime.settings import Settings
 from mediabus.service.apps.history.reader import HistoryReader
 from mediabus.service.apps.http import AppHttp, app_http
 from mediabus.service.apps.sonarr import SonarrSettings
-from mediabus.service.apps.state import meet
+from mediabus.service.apps.state import list_apps, meet
 from mediabus.service.outbox.outbox import open_outbox
 from tests.support.apps import Lidarr, Prowlarr, Radarr, Sonarr
+from tests.support.apps.acting import ACTS, APPS
 from tests.support.apps.reading import reading, so_many, stored
 from tests.support.eventually import eventually
 
@@ -189,6 +192,44 @@ async def test_each_track_replaces_its_own_file(settings: Settings) -> None:
         assert replaced == [[deleted[0]], [deleted[1]], None]
         _, upgrade = await so_many(user, 2, "download.imported")
         assert upgrade["data"]["upgrade"] is True
+
+
+COMMON = {"health.degraded": 1, "application.updated": 1}
+OF_ACTS: dict[str, dict[str, int]] = {
+    "sonarr": COMMON
+    | {"media_item.added": 1, "release.grabbed": 2, "media_file.imported": 3}
+    | {"download.imported": 2, "media_file.renamed": 1, "media_file.deleted": 3}
+    | {"download.failed": 1},
+    "radarr": COMMON
+    | {"media_item.added": 1, "release.grabbed": 2, "media_file.imported": 2}
+    | {"download.imported": 2, "media_file.renamed": 1, "media_file.deleted": 4}
+    | {"download.failed": 1},
+    "lidarr": COMMON
+    | {"release.grabbed": 1, "media_file.imported": 4, "media_file.deleted": 2}
+    | {"download.imported": 1, "media_file.renamed": 1, "download.import_blocked": 1}
+    | {"download.failed": 1},
+    "prowlarr": COMMON | {"release.grabbed": 2},
+}
+"""How many events of each type the rows, the library and the health of an application become."""
+
+
+@pytest.mark.parametrize("kind", OF_ACTS)
+async def test_every_type_of_row_becomes_its_event(settings: Settings, kind: str) -> None:
+    """Without a webhook: the history, the library and the health show all of it."""
+    async with APPS[kind].running() as app, reading(settings, app) as user:
+        await ACTS[kind](app)
+
+        async def seen() -> Counter[str]:
+            rows = await stored(user)
+            return Counter(row["type"] for row in rows if row["source"] == f"mediabus/{kind}")
+
+        async def is_all_seen() -> bool:
+            return (await seen()).total() >= sum(OF_ACTS[kind].values())
+
+        await eventually(is_all_seen, within=30)
+        assert await seen() == OF_ACTS[kind]
+        (state,) = await list_apps(user.pool)
+        assert state.grabbed_at is not None
 
 
 class Shrinking(Sonarr):

@@ -17,5 +17,8 @@ CREATE TABLE download_aliases (
 );
 CREATE INDEX download_aliases_by_download ON download_aliases (download_id);
 
+-- The date of the newest row about a grabbed release: each has a webhook of its own.
+ALTER TABLE apps ADD COLUMN grabbed_at timestamptz;
+
 -- Whether the application deleted the files too, if its webhook says so.
 ALTER TABLE media_sources ADD COLUMN files_deleted boolean;

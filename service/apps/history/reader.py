@@ -13,7 +13,7 @@ from mediabus.runtime import metrics
 from mediabus.runtime.postgres.database import Pool
 from mediabus.service.apps.history import store
 from mediabus.service.apps.history.pages import rows_by_page, rows_since
-from mediabus.service.apps.history.rows import Row
+from mediabus.service.apps.history.rows import Meaning, Row
 from mediabus.service.apps.history.state import Known
 from mediabus.service.apps.history.story import Story
 from mediabus.service.apps.http import AppHttp
@@ -131,7 +131,7 @@ class HistoryReader:
             story = Story(self._name, app["met_at"], known)
             story.read(fresh)
             await self._finish(work, known, story, is_live=is_live)
-            await self._move(work, rows, len(fresh), is_live=is_live)
+            await self._move(work, rows, fresh, is_live=is_live)
         self._measure(fresh, len(story.events), is_live=is_live)
         if not is_live:
             await self.end_quiet_imports(max(row.at for row in rows))
@@ -142,13 +142,14 @@ class HistoryReader:
         await work.record(*story.events)
 
     async def _move(
-        self, work: Recorder, rows: Sequence[Row], fresh: int, *, is_live: bool
+        self, work: Recorder, rows: Sequence[Row], fresh: Sequence[Row], *, is_live: bool
     ) -> None:
         newest = max(row.at for row in rows)
         if is_live:
-            await work.connection.execute(store.MOVE, self._name, newest)
+            grabs = [row.at for row in fresh if row.meaning is Meaning.GRABBED]
+            await work.connection.execute(store.MOVE, self._name, newest, max(grabs, default=None))
         else:
-            await work.connection.execute(store.MOVE_BACKFILL, self._name, newest, fresh)
+            await work.connection.execute(store.MOVE_BACKFILL, self._name, newest, len(fresh))
         if fresh:
             await work.connection.execute(store.PRUNE, self._name)
 

@@ -38,6 +38,7 @@ MEANINGS: Final = {
     "downloadFolderImported": Meaning.IMPORTED_FILE,
     "seriesFolderImported": Meaning.IMPORTED_FILE,
     "movieFolderImported": Meaning.IMPORTED_FILE,
+    "artistFolderImported": Meaning.IMPORTED_FILE,
     "trackFileImported": Meaning.IMPORTED_FILE,  # Lidarr
     "downloadImported": Meaning.IMPORT_ENDED,  # Lidarr
     "albumImportIncomplete": Meaning.IMPORT_INCOMPLETE,  # Lidarr

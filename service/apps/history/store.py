@@ -119,7 +119,9 @@ WHERE r.app = $1 AND r.grabbed_at > now() - interval '1 day'
   AND d.created_at > r.grabbed_at - interval '1 hour'
 """
 MOVE: Final = """
-UPDATE apps SET newest_at = greatest(newest_at, least($2, now())) WHERE name = $1
+UPDATE apps SET newest_at = greatest(newest_at, least($2, now())),
+                grabbed_at = greatest(grabbed_at, least($3, now()))
+WHERE name = $1
 """
 MOVE_BACKFILL: Final = """
 UPDATE apps SET backfill_at = greatest(backfill_at, $2), backfill_rows = backfill_rows + $3
