@@ -53,8 +53,12 @@ class MediaItemRemoved(_MediaItemEvent, frozen=True, kw_only=True, omit_defaults
 
     type = "media_item.removed"
     icon: ClassVar[Icon] = "trash"
-    sentence: ClassVar[str] = "{title}[ ({year})] was removed from the library"
-    sentence_by: ClassVar[str] = "{actor} removed {title}[ ({year})] from the library"
+    sentence: ClassVar[str] = (
+        "{title}[ ({year})] was removed from the library[{files_deleted} with its files]"
+    )
+    sentence_by: ClassVar[str] = (
+        "{actor} removed {title}[ ({year})] from the library[{files_deleted} with its files]"
+    )
 
     files_deleted: bool | None = None
 
@@ -92,7 +96,9 @@ class MediaFileImported(_MediaEvent, frozen=True, kw_only=True, omit_defaults=Tr
 
     type = "media_file.imported"
     icon: ClassVar[Icon] = "file"
-    sentence: ClassVar[str] = "[{media_title}: ]{path} was imported[, {size}]"
+    sentence: ClassVar[str] = (
+        "[{media_title}: ]{path} was imported[{upgrade} as an upgrade][, {size}]"
+    )
 
     path: str
     size: int | None = None

@@ -116,6 +116,8 @@ def _requests(app: str, notification: Notification) -> tuple[Fact, ...]:
     kind, media, request = notification.notification_type, notification.media, notification.request
     if media is None or request is None or media.media_type not in MEDIA_TYPES:
         raise UnknownWebhook(kind, "media or request is missing")
+    if not request.request_id or not request.requested_by:
+        raise UnknownWebhook(kind, "request_id or requestedBy_username is empty")
     fields = {
         "title": notification.subject,
         "media_type": MEDIA_TYPES[media.media_type],
@@ -137,8 +139,8 @@ def _requests(app: str, notification: Notification) -> tuple[Fact, ...]:
 
 def _issue(app: str, notification: Notification) -> Fact:
     kind, issue = notification.notification_type, notification.issue
-    if issue is None:
-        raise UnknownWebhook(kind, "issue is missing")
+    if issue is None or not issue.issue_id:
+        raise UnknownWebhook(kind, "issue_id is missing")
     fields: dict[str, Any] = {
         "title": notification.subject,
         "issue_id": issue.issue_id,

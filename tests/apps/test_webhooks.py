@@ -226,6 +226,28 @@ async def test_unknown_webhook_is_stored_with_its_body(
         assert event["data"]["event_type"] == kind
 
 
+LONG = "x" * 6_000
+
+
+@pytest.mark.parametrize(
+    ("request_id", "person", "media_type"),
+    [(LONG, "alice", "movie"), ("", "alice", "movie"), ("1", LONG, "tv"), ("1", "a", "book")],
+)
+async def test_request_that_cannot_be_an_event_is_stored_with_its_body(
+    base: str, bus: Bus, request_id: str, person: str, media_type: str
+) -> None:
+    body = {
+        "notification_type": "MEDIA_PENDING",
+        "subject": "Dune",
+        "media": {"media_type": media_type},
+        "request": {"request_id": request_id, "requestedBy_username": person},
+    }
+    assert (await send(hook(base, "seerr"), body)).status == 200
+    (event,) = await stored(bus)
+    assert (event["type"], event["data"]["body"]) == ("app.unknown_event", body)
+    codec.decode(msgspec.json.encode(event))
+
+
 @pytest.mark.parametrize("text", ["a\0b", "x" * 980_000])
 async def test_body_that_no_event_can_hold_is_left_out(base: str, bus: Bus, text: str) -> None:
     body = msgspec.json.encode({"eventType": "Unheard", "text": text, "more": "\0"})

@@ -32,6 +32,8 @@ async def test_a_retry_under_a_new_id_is_one_download(pool: Pool, bus: Bus) -> N
         await eventually(lambda: has(pool, "completed", "new"), within=20)
 
     assert await pool.fetchval("SELECT array_agg(id) FROM downloads") == [download]
+    known_as = await pool.fetch("SELECT alias, download_id FROM download_aliases")
+    assert [tuple(row) for row in known_as] == [("old", download)]
     told = [event for event, _ in await said(pool)]
     assert told == ["download.failed", "download.resumed", "download.completed"]
 

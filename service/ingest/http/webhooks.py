@@ -124,7 +124,7 @@ def _read(app: AppSettings, body: dict[str, Any], size: int) -> Webhook:
     try:
         webhook = app.read_webhook(body)
         for fact in webhook.facts:
-            codec.encode(_envelope(app.name, fact))
+            _check(app.name, fact)
     except UnknownWebhook as unknown:
         return _unknown(app.name, unknown.kind, str(unknown), body, size)
     except UNENCODABLE as error:
@@ -138,11 +138,16 @@ def _unknown(app: str, kind: str | None, reason: str, body: dict[str, Any], size
     event = AppUnknownEvent(app=app, event_type=shown, reason=reason[:1000], body=body)
     fact = Fact(event, Resource("app", app), Actor("system", app))
     try:
-        codec.encode(_envelope(app, fact))
+        _check(app, fact)
     except UNENCODABLE:
         smaller = msgspec.structs.replace(event, body=None, omitted_bytes=size)
         fact = fact._replace(event=smaller)
     return Webhook(kind or "unknown", (fact,))
+
+
+def _check(app: str, fact: Fact) -> None:
+    """Raise an error of UNENCODABLE if the persister would refuse the event of a fact."""
+    codec.decode(codec.encode(_envelope(app, fact)))
 
 
 def _envelope(app: str, fact: Fact) -> Envelope:
