@@ -1,6 +1,6 @@
 """The benchmarks run: small, on real servers, without the peers."""
 
-from bench import aims, apps, history, notify, operation_to_reply, stream_to_row
+from bench import aims, apps, history, notify, operation_to_reply, stream_to_row, tracing
 
 
 async def test_events_are_drained_into_rows() -> None:
@@ -35,3 +35,10 @@ async def test_the_past_of_an_application_is_imported() -> None:
 async def test_equal_libraries_of_two_applications_become_one_item_each() -> None:
     section = await apps.measure_library(200)
     assert "200 items" in section.notes[0]
+
+
+async def test_an_operation_is_measured_with_tracing_off_and_on() -> None:
+    section = await tracing.measure(20, 1)
+    cases = [f"{case}, CPU of an operation" for case in tracing.CASES]
+    assert all(section.figures[case].median > 0 for case in cases)
+    assert section.figures[tracing.EXPORTED].median > 0
