@@ -113,6 +113,7 @@ async def test_first_ten_minutes_at_home_work_as_pasted(
         'username = "transmission"': f'username = "{daemons.USERNAME}"',
         'password = "transmission"': f'password = "{daemons.PASSWORD}"',
         SINTEL: sintel.magnet,
+        "mediabus.toml: no": "mediabus.toml and 1 variable: no",  # that of the port
     }
     after = {"mediabus top --once": lambda: swarm.limit(sintel, 0)}
     await follow(folder, "tutorial.md", here, after)
