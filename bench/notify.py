@@ -30,6 +30,7 @@ from mediabus.runtime.embedded import data_dir_lock, embedded_nats
 from mediabus.runtime.nats.bus import Bus, connect
 from mediabus.runtime.nats.notifier_bucket import ensure_notifier_bucket
 from mediabus.runtime.nats.streams import ensure_streams
+from mediabus.runtime.process.live import Live
 from mediabus.runtime.settings import NatsSettings, NotifierSettings, Settings
 from mediabus.schemas.events import JobExecuted
 from mediabus.schemas.identity import Actor
@@ -98,7 +99,7 @@ def _config(urls: dict[str, str]) -> NotifierConfig:
 
 @contextlib.asynccontextmanager
 async def _notifying(bus: Bus, config: NotifierConfig) -> AsyncIterator[None]:
-    task = asyncio.create_task(notify(bus, config))
+    task = asyncio.create_task(notify(bus, Live(config).values()))
     try:
         yield
     finally:

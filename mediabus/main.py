@@ -18,6 +18,10 @@ def _leave(number: int, _: FrameType | None) -> NoReturn:
     sys.exit(0 if DAEMONS.intersection(sys.argv[1:]) else 128 + number)
 
 
+def _load_anyway(_: int, __: FrameType | None) -> None:
+    """Ignore a request to reload that arrives before the settings were loaded."""
+
+
 if os.getpid() == 1:
     # Before the imports, which take most of a start: the kernel drops a signal that process 1 of a
     # container does not handle, and the container would be killed after its grace period.
@@ -123,6 +127,8 @@ def main() -> NoReturn:
     make_output_visible()
     if DAEMONS.intersection(sys.argv[1:]):
         signal.signal(signal.SIGTERM, _leave)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not with nohup
+            signal.signal(signal.SIGHUP, _load_anyway)
     try:
         with cli.make_context("mediabus", sys.argv[1:]) as context:
             cli.invoke(context)

@@ -13,16 +13,21 @@ from mediabus.service.clients.sessions import client_settings
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The download clients, the applications, and the private hosts that URLs may lead to."""
+    """The download clients, the applications, and the private hosts that URLs may lead to.
+
+    ``has_targets`` is whether the notifier has targets.
+    """
 
     clients: tuple[AnyClientSettings, ...]
     allowed: Allowed
     apps: tuple[AnyAppSettings, ...] = ()
+    has_targets: bool = False
 
 
 def config_of(settings: Settings) -> Config:
     """Parse the settings. Raises SettingsError."""
-    faults, config = Faults(), Config(clients=(), allowed=Allowed())
+    config = Config(clients=(), allowed=Allowed(), has_targets=bool(settings.notify))
+    faults = Faults()
     with faults.collected():
         config = replace(config, clients=tuple(client_settings(settings)))
     with faults.collected():

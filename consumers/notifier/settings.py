@@ -86,12 +86,12 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """A target with its settings parsed."""
+    """A target with its settings parsed. Two are equal if their settings and secrets are."""
 
     settings: TargetSettings
-    rule: Rule
-    schedule: Schedule
-    template: Template
+    rule: Rule = dataclasses.field(compare=False)
+    schedule: Schedule = dataclasses.field(compare=False)
+    template: Template = dataclasses.field(compare=False)
     secrets: tuple[str, ...]
 
     @property

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from mediabus.runtime.settings_variables import unknown_variables
 from mediabus.wiring import processes, welcome
 from mediabus.wiring.first_settings import write_first_settings
 from mediabus.wiring.registry import PROCESSES, Process
+from mediabus.wiring.reloading import Source
 
 log: Final = logging.getLogger("mediabus.process")
 
@@ -49,7 +51,12 @@ def up(face: Face) -> None:
         is_new = written is not None
         welcome.print_welcome(settings, login, file=written or file, is_new=is_new)
 
-    processes.up(_with_warnings(face, face.settings()), ready)
+    processes.up(_with_warnings(face, face.settings()), ready, _source(face, face.settings))
+
+
+def _source(face: Face, load: Callable[[], Settings]) -> Source:
+    """Return where the settings come from. The file may appear later: `mediabus up` writes one."""
+    return Source(lambda: face.settings_file, load)
 
 
 def __getattr__(name: str) -> click.Command:
@@ -62,7 +69,8 @@ def __getattr__(name: str) -> click.Command:
 
 def run_registered(process: Process, face: Face) -> None:
     """Run a process of the registry until SIGTERM."""
-    processes.run_process(process, _with_warnings(face, face.resolved_settings()))
+    settings = _with_warnings(face, face.resolved_settings())
+    processes.run_process(process, settings, _source(face, face.resolved_settings))
 
 
 def _command_of(process: Process) -> click.Command:

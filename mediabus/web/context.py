@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -26,11 +26,14 @@ Values = tuple[dict[str, Any], int]
 
 @dataclasses.dataclass(frozen=True)
 class Web:
-    """The connections and templates of the pages. ``base`` is the path prefix, such as "/x"."""
+    """The connections and templates of the pages. ``base`` is the path prefix, such as "/x".
+
+    A reload of the settings changes ``clients``, the names of the enabled download clients.
+    """
 
     bus: Bus
     base: str
-    clients: tuple[str, ...]
+    clients: Sequence[str]
     routes: Routes
     templates: Environment
     feed: Feed

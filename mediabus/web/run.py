@@ -53,9 +53,10 @@ async def run(work: Work[WebConfig]) -> None:
     access = Access(config, users)
     feed = Feed(work.bus, _entry_with(templates, config.base))
     outages = Outages(work.bus, feed)
-    context = Web(work.bus, config.base, config.clients, work.routes, templates, feed, outages)
+    clients = list(config.clients)
+    context = Web(work.bus, config.base, clients, work.routes, templates, feed, outages)
     login = Login(users, access, config.session_seconds)
-    health = Health(work.bus, config.clients)
+    health = Health(work.bus, clients)
     regions = [LiveRegion(context, region).entry() for region in _regions(work.bus, health)]
     pages = (*PAGES, *login.pages(), *health.pages(), *regions)
     site = Site(context, pages, access, files)
@@ -66,6 +67,8 @@ async def run(work: Work[WebConfig]) -> None:
             tasks.create_task(outages.run(), name="outages")
             tasks.create_task(health.run(), name="health")
             await _announce(work, feed, _login_text(config, users.generated))
+            async for newer in work.configs():
+                clients[:] = newer.clients
 
 
 def _regions(bus: Bus, health: Health) -> Iterator[Region]:

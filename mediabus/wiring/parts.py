@@ -17,10 +17,14 @@ from mediabus.runtime.postgres.database import AWAY, Pool, open_pool
 from mediabus.runtime.postgres.schema import installation_id, wait_until_migrated
 from mediabus.runtime.process.health import Check, serving
 from mediabus.runtime.process.http_routes import Routes
+from mediabus.runtime.process.live import Live
 from mediabus.runtime.process.work import Work
 from mediabus.runtime.settings import Settings
+from mediabus.runtime.settings_errors import Faults
+from mediabus.service.apps import AnyAppSettings
 from mediabus.service.apps.api import serve_apps
 from mediabus.service.apps.run import read_apps
+from mediabus.service.clients.sessions import OpenSessions
 from mediabus.service.config import Config
 from mediabus.service.ingest.http.serve import serve_http
 from mediabus.service.ingest.serve import serve_keys
@@ -40,6 +44,13 @@ class Part(NamedTuple):
     config: object = None
     needs_database: bool = True
     paths: tuple[str, ...] = ()
+    live: Live[Any] | None = None
+    """What a reload of the settings replaces; None if it does not follow them."""
+
+    reloads: tuple[str, ...] = ()
+    parse: Callable[[Settings], Any] | None = None
+    check: Callable[[Any], Coroutine[Any, Any, None]] | None = None
+    """See ``Process``."""
 
 
 class PartEnded(Exception):
@@ -49,21 +60,35 @@ class PartEnded(Exception):
 def parts_of(settings: Settings, processes: Sequence[Process]) -> tuple[Part, ...]:
     """Parse the settings of the processes, and leave out those that have nothing to do.
 
+    One that follows its settings waits for something to do instead.
+
     Raises:
         SettingsError: if the settings cannot be used.
     """
     paths = dict.fromkeys(process.config for process in processes if process.config)
-    parsed = {path: imported(path)(settings) for path in paths}
+    faults, parsed = Faults(), dict[str, Any]()
+    for path in paths:
+        with faults.collected():
+            parsed[path] = imported(path)(settings)
+    faults.raise_first()
     return tuple(
-        Part(
-            process.name,
-            imported(process.run),
-            parsed.get(process.config),
-            process.needs_database,
-            process.paths,
-        )
+        _part(process, parsed.get(process.config))
         for process in processes
-        if not process.config or parsed[process.config] is not None
+        if not process.config or process.reloads or parsed[process.config] is not None
+    )
+
+
+def _part(process: Process, config: object) -> Part:
+    return Part(
+        process.name,
+        imported(process.run),
+        config,
+        process.needs_database,
+        process.paths,
+        Live(config) if process.reloads else None,
+        process.reloads,
+        imported(process.config) if process.config else None,
+        imported(process.check) if process.check else None,
     )
 
 
@@ -74,10 +99,12 @@ async def working(
     parts: Sequence[Part],
     *,
     announce: Callable[[str], None] | None = None,
+    reload: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Run the parts on their own connections, and serve their health, while open.
 
-    The part that serves the pages calls ``announce`` when they answer (see ``Work``).
+    The part that serves the pages calls ``announce`` when they answer (see ``Work``). ``reload``
+    reloads the settings until cancelled.
     """
     needs_database = any(part.needs_database for part in parts)
     routes = Routes(expected=[path for part in parts for path in part.paths])
@@ -93,7 +120,7 @@ async def working(
         state.bus = bus
         await _prepare(bus, state.pool, settings)
         work = Work(bus, settings, None, state.pool, routes, announce)
-        running = asyncio.create_task(_all(parts, work), name="parts")
+        running = asyncio.create_task(_all(parts, work, reload), name="parts")
         stack.push_async_callback(_cancelled, running)
         state.started = True
         yield running
@@ -115,12 +142,16 @@ async def _cancelled(work: asyncio.Task[None]) -> None:
         await work
 
 
-async def _all(parts: Sequence[Part], work: Work[Any]) -> None:
+async def _all(
+    parts: Sequence[Part], work: Work[Any], reload: Callable[[], Coroutine[Any, Any, None]] | None
+) -> None:
     async with asyncio.TaskGroup() as tasks:
+        if reload is not None:
+            tasks.create_task(reload(), name="reload")
         if work.database is not None:
             tasks.create_task(keep_streams(work.bus, work.settings.nats), name="streams")
         for part in parts:
-            own = dataclasses.replace(work, config=part.config)
+            own = dataclasses.replace(work, config=part.config, live=part.live)
             tasks.create_task(_until_cancelled(part, own), name=part.name)
 
 
@@ -131,6 +162,7 @@ async def _until_cancelled(part: Part, work: Work[Any]) -> None:
     error, the process would end silently or go on without the part.
     """
     try:
+        await _wait_for_work(part)
         await part.run(work)
     except asyncio.CancelledError as error:
         if (task := asyncio.current_task()) and task.cancelling():
@@ -139,35 +171,60 @@ async def _until_cancelled(part: Part, work: Work[Any]) -> None:
     raise PartEnded(f"{part.name} ended by itself")
 
 
+async def _wait_for_work(part: Part) -> None:
+    """Wait until the settings have something to do for a part that follows them."""
+    if part.live is not None and part.parse is not None:
+        async for config in part.live.values():
+            if config is not None:
+                return
+
+
 async def serve(work: Work[Config]) -> None:
     """Serve operations over NATS and events over HTTP, read applications, and relay events."""
     bus, pool, config = work.bus, work.pool, work.config
-    database = work.settings.database
+    database, apps = work.settings.database, list(config.apps)
     shares_database = database.events_url in {None, database.url}
     async with (
         open_operations(pool, bus, config.clients, config.allowed) as operations,
         serve_operations(bus, operations),
         serve_keys(bus),
         serve_dead_letters(bus),
-        serve_apps(bus, pool, config.apps),
-        serve_http(bus, work.routes, work.settings.ingest, config.apps),
+        serve_apps(bus, pool, apps),
+        serve_http(bus, work.routes, work.settings.ingest, apps),
         open_outbox(pool, bus) as outbox,
         asyncio.TaskGroup() as tasks,
     ):
         unreachable_after = work.settings.monitor.unreachable_after
-        reading = read_apps(bus, pool, outbox, config.apps, unreachable_after)
+        configured = (config.apps async for config in work.configs())
+        reading = read_apps(bus, pool, outbox, configured, unreachable_after)
         tasks.create_task(reading, name="apps")
         tasks.create_task(measure_backlog(bus), name="backlog")
-        if work.settings.notify:  # the key of the notifier may not create its bucket
-            bucket = ensure_notifier_bucket(bus, work.settings.nats)
-            tasks.create_task(bucket, name="notifier bucket")
+        tasks.create_task(_follow_settings(work, operations.sessions, apps), name="settings")
+        tasks.create_task(_keep_notifier_bucket(work), name="notifier bucket")
         await relay_while_leading(pool, bus, confirm_in_events=shares_database)
+
+
+async def _follow_settings(
+    work: Work[Config], sessions: OpenSessions, apps: list[AnyAppSettings]
+) -> None:
+    """Use the clients and the applications of the settings that are in force."""
+    async for config in work.configs():
+        apps[:] = config.apps
+        await sessions.apply(config.clients)
+
+
+async def _keep_notifier_bucket(work: Work[Config]) -> None:
+    """Create the bucket of the notifier, whose key may not, once the settings have a target."""
+    async for config in work.configs():
+        if config.has_targets:
+            await ensure_notifier_bucket(work.bus, work.settings.nats)
 
 
 async def watch(work: Work[Config]) -> None:
     """Monitor the download clients."""
     async with open_outbox(work.pool, work.bus) as outbox:
-        await monitor(work.bus, work.pool, outbox, work.settings.monitor, work.config.clients)
+        clients = (config.clients async for config in work.configs())
+        await monitor(work.bus, work.pool, outbox, work.settings.monitor, clients)
 
 
 async def store(work: Work[None]) -> None:

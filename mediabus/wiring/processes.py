@@ -21,36 +21,42 @@ from mediabus.runtime.settings_file import CONNECTION_FILE
 from mediabus.runtime.tracing import tracing
 from mediabus.wiring.parts import parts_of, working
 from mediabus.wiring.registry import PROCESSES, SERVICE, Process
+from mediabus.wiring.reloading import Reloading, Source
 
 log: Final = logging.getLogger("mediabus.process")
 
 
-def run_process(process: Process, settings: Settings) -> None:
-    """Run one process until SIGTERM. Raises SettingsError."""
+def run_process(process: Process, settings: Settings, source: Source | None = None) -> None:
+    """Run one process until SIGTERM. Raises SettingsError.
+
+    The process follows changes of the settings in ``source``.
+    """
     parts = parts_of(settings, (process,))
-    if not parts:
+    if process.config and not any(part.config is not None for part in parts):
         raise SettingsError(f"`mediabus {process.name}` has nothing to do: {process.absent}")
     logs.set_up(settings.log)
+    reloading = Reloading(source or Source.fixed(settings), settings, parts)
 
     async def main() -> None:
         async with (
             tracing(f"mediabus-{process.name}"),
-            working(settings, process.port, parts) as work,
+            working(settings, process.port, parts, reload=reloading.run) as work,
         ):
             log.info("ready")
             await work
 
-    run(main)
+    run(main, on_hangup=reloading.ask)
 
 
-def up(settings: Settings, ready: Callable[[Settings, str], None]) -> None:
+def up(settings: Settings, ready: Callable[[Settings, str], None], source: Source) -> None:
     """Run all processes in this one, with servers of its own unless the settings name servers.
 
     Calls ``ready`` once the pages answer, with the settings in force and with what the pages
-    announce. Raises SettingsError.
+    announce. Follows changes of the settings in ``source``. Raises SettingsError.
     """
     parts = parts_of(settings, [process for process in PROCESSES if process.in_up])
     logs.set_up(settings.log)
+    reloading = Reloading(source, settings, parts)
 
     async def main() -> None:
         async with tracing("mediabus"), servers(settings) as complete:
@@ -58,7 +64,11 @@ def up(settings: Settings, ready: Callable[[Settings, str], None]) -> None:
                 await apply_migrations(pool)
             announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             async with working(
-                complete, SERVICE.port, parts, announce=announced.set_result
+                complete,
+                SERVICE.port,
+                parts,
+                announce=announced.set_result,
+                reload=reloading.run,
             ) as work:
                 either: set[asyncio.Future[Any]] = {work, announced}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -66,7 +76,7 @@ def up(settings: Settings, ready: Callable[[Settings, str], None]) -> None:
                     ready(complete, announced.result())
                 await work
 
-    run(main)
+    run(main, on_hangup=reloading.ask)
 
 
 def migrate(settings: Settings) -> list[int]:

@@ -31,6 +31,9 @@ class Process(NamedTuple):
     """``(settings: Settings) -> C | None``: parses the settings of the process. Raises
     SettingsError. Returns None if the process has nothing to do. Without it, ``C`` is None."""
 
+    reloads: tuple[str, ...] = ()
+    """The arrays of tables of the settings whose changes it follows without a restart."""
+
     check: str = ""
     """``async (config: C) -> None``: raises SettingsError for what only opening it shows."""
 
@@ -72,6 +75,7 @@ SERVICE: Final = Process(
     port=8321,
     run="mediabus.wiring.parts:serve",
     config="mediabus.service.config:config_of",
+    reloads=("apps", "clients", "notify"),
     paths=("/events", "/hooks/"),
     answers=("media.create", "downloads.initiate", "apps.list"),
 )
@@ -85,6 +89,7 @@ MONITOR: Final = Process(
     port=8322,
     run="mediabus.wiring.parts:watch",
     config="mediabus.service.config:config_of",
+    reloads=("clients",),
     role="mediabus.secure.nats_roles:MONITOR",
 )
 
@@ -117,6 +122,7 @@ NOTIFY: Final = Process(
     port=8324,
     run="mediabus.consumers.notifier.run:serve_targets",
     config="mediabus.consumers.notifier.settings:parsed",
+    reloads=("notify",),
     check="mediabus.consumers.notifier.run:check_targets",
     absent="add [[notify]] to the settings (docs/notifications.md)",
     command="mediabus.commands.notify",
@@ -134,6 +140,7 @@ WEB: Final = Process(
     port=8329,
     run="mediabus.web.run:run",
     config="mediabus.web.config:config_of",
+    reloads=("clients",),
     needs_database=False,
     role="mediabus.secure.nats_roles:WEB",
 )

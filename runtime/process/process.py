@@ -20,18 +20,29 @@ GC_THRESHOLD: Final = 20_000
 thousand objects without any cycle; Python's default of 700 would collect all the time."""
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run ``main`` on uvloop until it ends or SIGTERM or SIGINT cancels it."""
+def run(
+    main: Callable[[], Coroutine[Any, Any, None]], *, on_hangup: Callable[[], None] | None = None
+) -> None:
+    """Run ``main`` on uvloop until it ends or SIGTERM or SIGINT cancels it.
+
+    SIGHUP calls ``on_hangup``, but cancels ``main`` if the terminal was closed.
+    """
     gc.set_threshold(GC_THRESHOLD)
-    uvloop.run(_until_signal(main))
+    uvloop.run(_until_signal(main, on_hangup))
 
 
-async def _until_signal(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _until_signal(
+    main: Callable[[], Coroutine[Any, Any, None]], on_hangup: Callable[[], None] | None
+) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(main(), name="main")
     shutdown = _Shutdown(task)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, shutdown.start, signal.Signals(number).name)
+    if on_hangup is not None:
+        has_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()
+        hangup = _Hangup(shutdown, on_hangup, has_terminal=has_terminal)
+        loop.add_signal_handler(signal.SIGHUP, hangup.handle)
     try:
         await task
     except asyncio.CancelledError:
@@ -57,6 +68,35 @@ class _Shutdown:
         log.info("shutting down", extra={"signal": name})
         self._task.cancel()
         asyncio.get_running_loop().call_later(SHUTDOWN_TIMEOUT, _kill)
+
+
+class _Hangup:
+    """Handles SIGHUP, which has two meanings: the terminal was closed, or reload the settings.
+
+    With `nohup`, which ignores the signal, a closed terminal does not end the process.
+    """
+
+    def __init__(
+        self, shutdown: _Shutdown, reload: Callable[[], None], *, has_terminal: bool
+    ) -> None:
+        self._shutdown = shutdown
+        self._reload = reload
+        self._has_terminal = has_terminal
+
+    def handle(self) -> None:
+        if self._has_terminal and not _has_terminal():
+            self._shutdown.start("SIGHUP")
+        else:
+            self._reload()
+
+
+def _has_terminal() -> bool:
+    """Return whether this process has a terminal that is open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _kill() -> None:

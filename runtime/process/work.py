@@ -1,12 +1,13 @@
 """What a process works with: open connections and its parsed settings."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.postgres.database import Pool
 from mediabus.runtime.process.http_routes import Routes
+from mediabus.runtime.process.live import Live
 from mediabus.runtime.settings import Settings
 
 Config = TypeVar("Config")
@@ -29,6 +30,12 @@ class Work(Generic[Config]):
     announce: Callable[[str], None] | None = None
     """Called once when the pages answer, with lines for the person who started the process. If it
     is None, the lines are printed."""
+    live: Live[Config] | None = None
+    """What a reload of the settings replaces. Without it, ``config`` stays in force."""
+
+    def configs(self) -> AsyncGenerator[Config]:
+        """Yield the configuration in force, and each one that a reload brings, without end."""
+        return (self.live or Live(self.config)).values()
 
     @property
     def pool(self) -> Pool:

@@ -16,7 +16,10 @@ from mediabus.service.apps.state import list_apps, request_import
 
 @contextlib.asynccontextmanager
 async def serve_apps(bus: Bus, pool: Pool, apps: Sequence[AppSettings]) -> AsyncIterator[None]:
-    """Serve the NATS micro service ``mediabus-apps``."""
+    """Serve the NATS micro service ``mediabus-apps``.
+
+    ``apps`` is read at each request, because a reload of the settings changes it.
+    """
 
     async def listed(_: ListApps, __: Actor, ___: Headers) -> AppList:
         return AppList(items=await _states(pool, apps))

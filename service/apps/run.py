@@ -9,7 +9,7 @@ import datetime
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Final
 
 import msgspec
@@ -20,6 +20,7 @@ from mediabus.runtime import metrics
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.postgres.database import Pool
 from mediabus.runtime.postgres.lease import while_leading
+from mediabus.runtime.process.units import Units
 from mediabus.schemas.subjects import WAKE_APPS, WAKE_SUBJECT
 from mediabus.service.apps import state
 from mediabus.service.apps.health import Health
@@ -62,14 +63,30 @@ class Version(msgspec.Struct):
 
 
 async def read_apps(
-    bus: Bus, pool: Pool, outbox: Outbox, apps: Sequence[AppSettings], unreachable_after: float
+    bus: Bus,
+    pool: Pool,
+    outbox: Outbox,
+    apps: AsyncIterable[Sequence[AppSettings]],
+    unreachable_after: float,
 ) -> None:
-    """Read every application until cancelled. ``unreachable_after`` is in seconds."""
+    """Read every application until cancelled. ``unreachable_after`` is in seconds.
+
+    ``apps`` yields the applications of the settings, and all of them again after each change. The
+    readers of unchanged ones go on.
+    """
+
+    async def read(app: AppSettings) -> None:
+        reader = AppReader(bus, pool, outbox, app, unreachable_after)
+        await supervised(f"read {app.name}", functools.partial(_lead, pool, reader))
+
     async with asyncio.TaskGroup() as tasks:
-        for app in apps:
-            reader = AppReader(bus, pool, outbox, app, unreachable_after)
-            name = f"read {app.name}"
-            tasks.create_task(supervised(name, functools.partial(_lead, pool, reader)), name=name)
+        units = Units(tasks, read, name="read")
+        async for configured in apps:
+            wanted = {app.name: app for app in configured}
+            for name in await units.stop_stale(wanted):
+                if name not in wanted:
+                    metrics.APP_REACHABLE.remove(name)
+            units.start_missing(wanted)
 
 
 async def _lead(pool: Pool, reader: "AppReader") -> None:

@@ -1,5 +1,6 @@
 """Parse the configured download clients, open sessions with them, and choose one."""
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from mediabus.runtime.settings import Settings
 from mediabus.runtime.settings_tables import typed_rows
 from mediabus.schemas.status import Protocol
 from mediabus.service.clients import AnyClientSettings
-from mediabus.service.clients.guard import guarded
+from mediabus.service.clients.guard import TIMEOUTS, guarded
 from mediabus.service.clients.port import DownloadClient
 from mediabus.service.clients.settings import ClientSettings
 
@@ -17,6 +18,10 @@ KINDS: Final[dict[str, type[AnyClientSettings]]] = {
     str(settings.__struct_config__.tag): settings for settings in get_args(AnyClientSettings)
 }
 """The settings of each kind of client, by the value of ``kind``."""
+
+
+MAX_CALL: Final = 60.0
+"""Seconds for which a session stays open after a reload replaced it, at most."""
 
 
 class NoSuchClient(Exception):
@@ -70,14 +75,59 @@ class Sessions:
         return self._opened[name][1]
 
 
+class OpenSessions(Sessions):
+    """Sessions that follow the settings."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self._closers: Final[dict[str, contextlib.AsyncExitStack]] = {}
+        self._leaving: Final[dict[asyncio.Task[None], contextlib.AsyncExitStack]] = {}
+
+    async def apply(self, clients: Sequence[ClientSettings]) -> None:
+        """Open the sessions of new and changed clients, and close those of removed ones.
+
+        A request never finds a changed client without a session.
+        """
+        enabled = {settings.name: settings for settings in clients if settings.enabled}
+        for name, settings in enabled.items():
+            if name in self._opened and self._opened[name][0] == settings:
+                continue
+            closer = contextlib.AsyncExitStack()
+            client = await closer.enter_async_context(guarded(settings))
+            self._retire(name)
+            self._opened[name], self._closers[name] = (settings, client), closer
+        for name in self._opened.keys() - enabled.keys():
+            self._retire(name)
+            del self._opened[name]
+
+    def _retire(self, name: str) -> None:
+        """Close a session after the calls that use it have ended."""
+        if (closer := self._closers.pop(name, None)) is not None:
+            seconds = min(TIMEOUTS * self._opened[name][0].timeout, MAX_CALL)
+            task = asyncio.create_task(_close_later(closer, seconds), name=f"close {name}")
+            self._leaving[task] = closer
+            task.add_done_callback(lambda done: self._leaving.pop(done, None))
+
+    async def close(self) -> None:
+        """Close all sessions now."""
+        leaving = dict(self._leaving)
+        for task in leaving:
+            task.cancel()
+        for closer in (*leaving.values(), *self._closers.values()):
+            await closer.aclose()
+
+
+async def _close_later(closer: contextlib.AsyncExitStack, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    await closer.aclose()
+
+
 @contextlib.asynccontextmanager
-async def open_sessions(clients: Sequence[ClientSettings]) -> AsyncIterator[Sessions]:
+async def open_sessions(clients: Sequence[ClientSettings]) -> AsyncIterator[OpenSessions]:
     """Open sessions with the enabled clients. This sends them no request."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield Sessions(
-            [
-                (settings, await stack.enter_async_context(guarded(settings)))
-                for settings in clients
-                if settings.enabled
-            ]
-        )
+    sessions = OpenSessions()
+    try:
+        await sessions.apply(clients)
+        yield sessions
+    finally:
+        await sessions.close()

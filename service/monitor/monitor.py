@@ -7,7 +7,7 @@ holds its lease.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.nats.pull import ACK_WAIT, pulling
 from mediabus.runtime.postgres.database import Pool
 from mediabus.runtime.postgres.lease import while_leading
+from mediabus.runtime.process.units import Units
 from mediabus.runtime.settings import MonitorSettings
 from mediabus.schemas.status import ClientName, ItemId
 from mediabus.schemas.subjects import DOWNLOAD_STATUS_STREAM, STATUS_SUBJECT, WAKE_APPS
@@ -33,6 +34,9 @@ from mediabus.service.supervised import supervised
 log: Final = logging.getLogger("mediabus.monitor")
 
 BATCH: Final = 500
+PURGED_WITHIN: Final = 10.0
+"""Seconds to wait for the statuses of removed clients to be purged before new ones are watched."""
+
 FORGOTTEN_AFTER: Final = 60.0
 """Seconds without a monitor after which the server deletes its consumer. A new one starts with the
 latest value of every key."""
@@ -43,21 +47,65 @@ async def monitor(
     pool: Pool,
     outbox: Outbox,
     settings: MonitorSettings,
-    clients: Sequence[ClientSettings],
+    clients: AsyncIterable[Sequence[ClientSettings]],
 ) -> None:
-    """Monitor every enabled client until cancelled."""
-    names = [client.name for client in clients]
+    """Monitor every enabled client until cancelled.
+
+    ``clients`` yields the clients of the settings, and all of them again after each change.
+    """
     async with asyncio.TaskGroup() as tasks:
-        watched = [client.name for client in clients if client.enabled]
-        _start(tasks, "purge unwatched", lambda: purge_unwatched(bus, watched))
         _start(tasks, "sweep", Sweep(pool, outbox).run)
-        for client in clients:
-            if client.enabled:
-                unit = _Unit(bus, pool, outbox, settings, client, names=names)
-                work = while_leading(pool, f"monitor.{client.name}", unit.run)
-                tasks.create_task(work, name=f"monitor {client.name}")
-        if not any(client.enabled for client in clients):
+        monitored = _Monitored(bus, pool, outbox, settings, tasks)
+        async for configured in clients:
+            await monitored.apply(configured)
+
+
+class _Monitored:
+    """The clients that are monitored."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        pool: Pool,
+        outbox: Outbox,
+        settings: MonitorSettings,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._bus = bus
+        self._pool = pool
+        self._outbox = outbox
+        self._settings = settings
+        self._tasks = tasks
+        self._units = Units(tasks, self._monitor, name="monitor")
+        self._names: list[str] = []
+        self._watched: set[str] = set()
+        self._purging = asyncio.Lock()
+        self._has_started = False
+
+    async def apply(self, clients: Sequence[ClientSettings]) -> None:
+        """Monitor these clients. The monitors of unchanged ones are not disturbed."""
+        is_start, self._has_started = not self._has_started, True
+        self._names[:] = [client.name for client in clients]
+        enabled = {client.name: client for client in clients if client.enabled}
+        stopped = await self._units.stop_stale(enabled)
+        for name in set(stopped) - enabled.keys():
+            metrics.CLIENT_REACHABLE.remove(name)
+        self._watched.clear()
+        self._watched.update(enabled)
+        purging = self._tasks.create_task(self._purge(), name="purge unwatched")
+        if not is_start:  # a client that comes back must not be purged while it is watched
+            await asyncio.wait([purging], timeout=PURGED_WITHIN)
+        self._units.start_missing(enabled)
+        if not enabled:
             log.info("no download client is enabled, nothing to monitor")
+
+    async def _purge(self) -> None:
+        async with self._purging:
+            await supervised("purge unwatched", lambda: purge_unwatched(self._bus, self._watched))
+
+    async def _monitor(self, client: ClientSettings) -> None:
+        unit = _Unit(self._bus, self._pool, self._outbox, self._settings, client, names=self._names)
+        await while_leading(self._pool, f"monitor.{client.name}", unit.run)
 
 
 def _start(

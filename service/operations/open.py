@@ -9,7 +9,7 @@ from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.postgres.database import Pool
 from mediabus.runtime.url_policy import Allowed
 from mediabus.service.clients import AnyClientSettings
-from mediabus.service.clients.sessions import open_sessions
+from mediabus.service.clients.sessions import OpenSessions, open_sessions
 from mediabus.service.downloads.bucket import Statuses
 from mediabus.service.operations.downloads import Downloads
 from mediabus.service.operations.fetching import open_fetches
@@ -27,6 +27,7 @@ class Operations:
     downloads: Downloads
     initiate: Initiate
     requests: Requests
+    sessions: OpenSessions
 
 
 @contextlib.asynccontextmanager
@@ -55,6 +56,7 @@ async def open_operations(
                 Downloads(pool, outbox, sessions, statuses),
                 Initiate(pool, outbox, sessions, statuses, Urls(fetches, allowed)),
                 requests,
+                sessions,
             )
         finally:
             cleaning.cancel()

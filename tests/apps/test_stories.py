@@ -11,6 +11,7 @@ import msgspec
 
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.process.live import Live
 from mediabus.runtime.settings import Settings
 from mediabus.service.apps.run import read_apps
 from mediabus.service.apps.sonarr import SonarrSettings
@@ -81,7 +82,7 @@ async def watched(pool: Pool, bus: Bus, sonarr: Sonarr, *clients: Any) -> AsyncI
     """Run a monitor, and a reader that polls only when it is asked to."""
     app = SonarrSettings(name="sonarr", url=sonarr.url, api_key=sonarr.api_key, poll=0.3)
     async with open_outbox(pool, bus) as outbox, monitored(pool, bus, *clients):
-        reader = asyncio.create_task(read_apps(bus, pool, outbox, (app,), 30.0))
+        reader = asyncio.create_task(read_apps(bus, pool, outbox, Live((app,)).values(), 30.0))
         try:
             await eventually(lambda: pool.fetchval("SELECT max(read_at) FROM apps"), within=30)
             yield

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from mediabus.runtime.nats.bus import Bus, connect
 from mediabus.runtime.nats.streams import ensure_streams
 from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.process.live import Live
 from mediabus.runtime.settings import MonitorSettings, NatsSettings, Settings
 from mediabus.schemas.identity import Actor, uuid7
 from mediabus.schemas.operations.requests import CancelDownload, Download
@@ -150,7 +151,7 @@ async def _watching(
     pool: Pool, bus: Bus, settings: MonitorSettings, *clients: ScriptedSettings
 ) -> AsyncIterator[None]:
     async with open_outbox(pool, bus) as outbox:
-        working = asyncio.create_task(monitor(bus, pool, outbox, settings, clients))
+        working = asyncio.create_task(monitor(bus, pool, outbox, settings, Live(clients).values()))
         try:
             yield
             assert not working.done()

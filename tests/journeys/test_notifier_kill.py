@@ -29,6 +29,7 @@ from mediabus.consumers.notifier.run import notify
 from mediabus.consumers.notifier.settings import parsed
 from mediabus.runtime.nats import pull
 from mediabus.runtime.nats.bus import connect
+from mediabus.runtime.process.live import Live
 from mediabus.runtime.settings_file import load
 
 daemon.ACK_WAIT = pull.ACK_WAIT = 1.0  # seconds until NATS gives the event to another process
@@ -36,7 +37,7 @@ daemon.ACK_WAIT = pull.ACK_WAIT = 1.0  # seconds until NATS gives the event to a
 async def main():
     settings = load(sys.argv[1])
     async with connect(settings.nats, name="notifier") as bus:
-        await notify(bus, parsed(settings))
+        await notify(bus, Live(parsed(settings)).values())
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:  # a line asks for a notifier

@@ -8,6 +8,7 @@ import msgspec
 
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.postgres.database import Pool
+from mediabus.runtime.process.live import Live
 from mediabus.runtime.settings import MonitorSettings
 from mediabus.schemas.status import ClientName, ItemId, Phase
 from mediabus.service.downloads.bucket import read
@@ -31,7 +32,7 @@ async def monitored(pool: Pool, bus: Bus, *clients: ScriptedSettings) -> AsyncIt
     """A monitor of scripted clients, which must not end unexpectedly."""
     quick = MonitorSettings(unreachable_after=0.5, removed_after=0.5, discovered_after=0.3)
     async with open_outbox(pool, bus) as outbox:
-        work = monitor(bus, pool, outbox, quick, clients)
+        work = monitor(bus, pool, outbox, quick, Live(clients).values())
         working = asyncio.create_task(work)
         try:
             yield

@@ -13,6 +13,7 @@ from mediabus.consumers.notifier.run import notify
 from mediabus.consumers.notifier.settings import NotifierConfig, parsed
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.nats.notifier_bucket import ensure_notifier_bucket
+from mediabus.runtime.process.live import Live
 from mediabus.runtime.settings import NatsSettings, NotifierSettings, Settings
 from mediabus.schemas import codec
 from mediabus.schemas.envelope import Envelope
@@ -55,7 +56,7 @@ async def notifying(
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """Run a notifier, from the moment that NATS knows its consumers."""
     await ensure_notifier_bucket(bus, NatsSettings())
-    task = asyncio.create_task(notify(bus, config, clock=clock or MovedClock()))
+    task = asyncio.create_task(notify(bus, Live(config).values(), clock=clock or MovedClock()))
     names = {target.durable for target in config.targets if target.settings.enabled}
 
     async def is_known() -> bool:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,13 +21,16 @@ READY_WITHIN = 90.0
 """Seconds that processes have to become ready. Many start at once on a loaded machine."""
 RUN = "from mediabus.main import main; main()"
 
-Name = Literal["service", "monitor", "persist", "web", "notify"]
+Name = Literal["service", "monitor", "persist", "web", "notify", "up"]
 
 
 class Process:
-    """`mediabus service`, `monitor` or `persist`, on a separate health port."""
+    """`mediabus service`, `monitor` or another process, on a separate health port.
 
-    def __init__(self, name: Name, settings: Settings, directory: Path) -> None:
+    ``variables`` are added to its environment.
+    """
+
+    def __init__(self, name: Name, settings: Settings, directory: Path, **variables: str) -> None:
         self.name = name
         self.port = free_port()
         self.log = directory / f"{name}-{self.port}.log"
@@ -50,6 +53,7 @@ class Process:
             **({"MEDIABUS_INGEST_TOKEN": token} if (token := settings.ingest.token) else {}),
             "MEDIABUS_NOTIFIER_ALLOWED_HOSTS": ",".join(settings.notifier.allowed_hosts or ["::1"]),
             "MEDIABUS_MONITOR_UNREACHABLE_AFTER": str(settings.monitor.unreachable_after),
+            **variables,
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._said_before = 0
@@ -88,12 +92,27 @@ class Process:
 
     def says(self, event: str, **more: str) -> bool:
         """Return whether its log has such a line since its last start."""
+        return bool(self.lines(event, **more))
+
+    def lines(self, event: str, **more: str) -> list[dict[str, Any]]:
+        """Return such lines of its log since its last start."""
+        found = []
         for line in self.log.read_bytes()[self._said_before :].splitlines():
             with contextlib.suppress(msgspec.DecodeError):
                 said = msgspec.json.decode(line)
                 if said == {**said, "event": event, **more}:
-                    return True
-        return False
+                    found.append(said)
+        return found
+
+    def edit(self, text: str) -> None:
+        """Replace its settings file as editors do, by a rename."""
+        half = self._config.with_suffix(".new")
+        half.write_text(text, encoding="utf-8")
+        half.replace(self._config)
+
+    def hang_up(self) -> None:
+        """Send SIGHUP."""
+        os.kill(self.pid, signal.SIGHUP)
 
     def pause(self) -> None:
         """Stop it (SIGSTOP) until ``resume``."""

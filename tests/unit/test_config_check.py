@@ -1,5 +1,6 @@
 """`mediabus config check` finds every problem by the parsers of the processes."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,6 @@ from click.testing import CliRunner
 
 from mediabus.main import cli
 from mediabus.runtime.settings_file import load
-from tests.support.commands import environment
 
 SOUND = """
 [nats]
@@ -51,7 +51,7 @@ class Checker:
         self.path.write_text(text, encoding="utf-8")
         self.path.chmod(0o600)
         variables = {"MEDIABUS_DATA_DIR": str(self._folder), **variables}
-        outside = {name: None for name in environment() if name.startswith("MEDIABUS_")}
+        outside = {name: None for name in os.environ if name.startswith("MEDIABUS_")}
         arguments = [*options, "config", "check", str(self.path)]
         ran = CliRunner().invoke(cli, arguments, env={**outside, **variables})
         assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception

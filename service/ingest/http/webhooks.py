@@ -51,18 +51,21 @@ class Unavailable(Exception):
 
 
 class Webhooks:
-    """The endpoint of all applications."""
+    """The endpoint of all applications.
+
+    ``apps`` is read at each request, because a reload of the settings changes it.
+    """
 
     def __init__(self, bus: Bus, apps: Sequence[AppSettings]) -> None:
         self._bus = bus
-        self._apps = {app.name: app for app in apps}
+        self._apps = apps
 
     async def receive(self, request: web.BaseRequest) -> web.StreamResponse:
         """Store what a webhook says, and wake the reader of its application."""
         name, _, token = request.path.removeprefix(PREFIX).partition("/")
         if request.method not in {"POST", "PUT"}:
             return refuse(405, "use POST or PUT", Allow="POST, PUT")
-        app = self._apps.get(name)
+        app = next((app for app in self._apps if app.name == name), None)
         given = [*secrets_in(request.headers), token]
         if app is None or not is_authorized(given, app.token):
             return refuse(401, "unknown application or wrong token", WWW_Authenticate="Basic")

@@ -73,7 +73,7 @@ class Discovery:
     """Discover the untracked downloads of one client.
 
     A download must be listed for ``after`` seconds. ``names`` are those of all clients in the
-    settings. ``sighted`` is called when a download is first seen.
+    settings; a reload changes them. ``sighted`` is called when a download is first seen.
     """
 
     def __init__(
