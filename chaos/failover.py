@@ -24,8 +24,8 @@ PROCESSES: Final[tuple[Name, ...]] = ("service", "service", "persist", "persist"
 class Replacement:
     """A server that was replaced. Times are in seconds.
 
-    ``silent`` is the longest time without an answer to any operation. ``flowing`` is the time until
-    the event of an operation was stored that began when the server was gone; None if never.
+    ``silent`` is the longest time without an answer to any operation. ``flowing`` is the time from
+    the end of the replacement until the event of a new operation was stored; None if never.
     """
 
     server: str

@@ -26,8 +26,8 @@ from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.servers import postgres_server
 
-OPERATIONS: Final = 100.0
-PUBLISHES: Final = 30.0
+OPERATIONS: Final = 60.0
+PUBLISHES: Final = 20.0
 IDLE_CLIENTS: Final = 12
 """Programs that only listen, so that it shows where connections move."""
 WHOLE_WITHIN: Final = 60.0

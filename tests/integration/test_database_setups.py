@@ -17,7 +17,7 @@ from mediabus.runtime.settings import DatabaseSettings, Settings, SettingsError
 from mediabus.wiring.registry import SERVICE
 from tests.support.eventually import eventually
 from tests.support.library import library, with_clients
-from tests.support.pgbouncer import pgbouncer
+from tests.support.pgbouncer import loses_statements, pgbouncer
 from tests.support.servers import PostgresServer, postgres_server
 
 
@@ -147,6 +147,7 @@ async def test_pgbouncer_without_prepared_statements_is_refused(
     database_url: str, pool_mode: str, extra: str
 ) -> None:
     unfit = pytest.raises(DatabaseUnfit, match="set pool_mode = session for this database")
+    extra = f"{extra}\n{loses_statements()}"
     with pgbouncer(database_url, pool_mode, extra) as bouncer, unfit:
         await opens(bouncer.url)
 

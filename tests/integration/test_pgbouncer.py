@@ -13,7 +13,13 @@ from mediabus.runtime.postgres.schema import migrate
 from mediabus.runtime.settings import DatabaseSettings, Settings
 from tests.support import commands
 from tests.support.library import library, with_clients
-from tests.support.pgbouncer import KEEPS_STATEMENTS, PgBouncer, pgbouncer, version
+from tests.support.pgbouncer import (
+    KEEPS_STATEMENTS,
+    PgBouncer,
+    loses_statements,
+    pgbouncer,
+    version,
+)
 
 SAFE = "max_prepared_statements = 200\ndefault_pool_size = 5\nserver_round_robin = 1"
 """Few connections, and each transaction on another one."""
@@ -60,7 +66,7 @@ async def test_session_mode_works(settings: Settings, database_url: str) -> None
 async def test_a_process_that_loses_its_statements_ends_and_says_why(
     database_url: str, nats_url: str, command: str
 ) -> None:
-    with pgbouncer(database_url, "transaction") as bouncer:
+    with pgbouncer(database_url, "transaction", loses_statements()) as bouncer:
         done = await commands.mediabus(
             command,
             MEDIABUS_DATABASE_URL=bouncer.url,

@@ -148,10 +148,30 @@ class Node(Server):
         found = _get(self.rest_port, "/cluster") or {}
         return {member["name"]: member for member in found.get("members", [])}
 
+    def kill_patroni(self) -> None:
+        """Kill Patroni alone: PostgreSQL goes on as a primary that nothing watches."""
+        self._end(signal.SIGKILL)
+
+    def suspend(self) -> None:
+        """Stop Patroni and PostgreSQL (SIGSTOP), as a machine that hangs."""
+        for process in self._suspended():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    def resume(self) -> None:
+        """Continue what ``suspend`` stopped."""
+        for process in self._suspended():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def _suspended(self) -> list[psutil.Process]:
+        """All processes of the node. Those that start others are stopped."""
+        family = _suspended(self._process.pid if self._process else None)
+        return family + _suspended(self._postmaster())
+
     def kill(self) -> None:
         """Kill Patroni, PostgreSQL and all of its processes, as a crash of the machine would."""
-        family = _suspended(self._process.pid if self._process else None)
-        family += _suspended(self._postmaster())
+        family = self._suspended()
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -64,6 +64,11 @@ KEEPS_STATEMENTS = (1, 21)
 """The first version whose transaction mode can keep prepared statements."""
 
 
+def loses_statements() -> str:
+    """The setting that makes transaction mode lose prepared statements, as older versions do."""
+    return "max_prepared_statements = 0" if version() >= KEEPS_STATEMENTS else ""
+
+
 def version() -> tuple[int, ...]:
     """The version of the installed PgBouncer."""
     shown = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
