@@ -3,7 +3,7 @@
 import base64
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -11,7 +11,8 @@ import asyncpg
 import msgspec
 
 from mediabus.consumers.event_row import COLUMNS, SELECTED, EventRow
-from mediabus.consumers.history.filters import filtered
+from mediabus.consumers.history.filters import Query, filtered
+from mediabus.consumers.history.search import SEARCH_WITHIN, Found, is_search, search
 from mediabus.consumers.history.timeline import Span, timeline_query
 from mediabus.runtime import tracing
 from mediabus.runtime.api.pages import MOST_REPLY_BYTES, OMITTED, paged
@@ -22,7 +23,7 @@ from mediabus.runtime.nats.streams import ROOM_FOR_HEADERS
 from mediabus.runtime.postgres.database import Pool
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.identity import Actor
-from mediabus.schemas.operations.history_cursor import cursor_of, position_of
+from mediabus.schemas.operations.history_cursor import InvalidCursor, cursor_of, position_of
 from mediabus.schemas.operations.requests import (
     CountHistory,
     Counts,
@@ -68,6 +69,11 @@ COUNT: Final = "SELECT type, count(*) AS count FROM events"
 BY_TYPE: Final = " GROUP BY type ORDER BY count(*) DESC, type"
 ONE: Final = SELECT + " WHERE id = $1"
 
+KEYED: Final = (
+    "occurred_at BETWEEN $? AND $? AND (occurred_at, id) IN "
+    "(SELECT * FROM unnest($?::timestamptz[], $?::uuid[]))"
+)
+
 # The first condition is for partition pruning, which uses single columns only.
 AFTER: Final = "occurred_at <= $? AND (occurred_at, id) < ($?, $?)"
 
@@ -78,7 +84,19 @@ def page_query(request: ListHistory) -> tuple[str, list[object]]:
     if request.after is not None:
         moment, event_id = _position(request.after)
         query.conditions.append(query.add(AFTER, moment, moment, event_id))
-    chosen = SELECT + query.where() + query.add(NEWEST_FIRST, request.limit + 1)
+    return _page_of(query, request.limit + 1)
+
+
+def found_query(found: Found) -> tuple[str, list[object]]:
+    """Return the statement that reads the events that a search found, and its arguments."""
+    query = Query()
+    times, ids = [key.time for key in found.keys], [key.id for key in found.keys]
+    query.conditions.append(query.add(KEYED, min(times), max(times), times, ids))
+    return _page_of(query, len(ids))
+
+
+def _page_of(query: Query, most: int) -> tuple[str, list[object]]:
+    chosen = SELECT + query.where() + query.add(NEWEST_FIRST, most)
     return query.add(PAGE, MAX_PAGE_BYTES).replace("<CHOSEN>", chosen), query.args
 
 
@@ -99,13 +117,29 @@ class History:
     async def list(self, request: ListHistory, _: Actor, __: Headers) -> Page[HistoryEvent]:
         """Return a page of events, newest first.
 
+        A search in the data ends after a while: the page is short then, and its ``next`` continues.
         Raises OperationError if ``after`` is not the ``next`` of a page.
         """
+        if is_search(request):
+            return await self._searched(request)
         statement, args = page_query(request)
         async with self._turns.turn():
             rows = await self._fetch(statement, args)
+        return self._page(rows, request.limit)
+
+    async def _searched(self, request: ListHistory) -> Page[HistoryEvent]:
+        with _valid_cursor():
+            async with self._turns.turn():
+                found = await search(self._fetch, request, request.limit + 1, within=SEARCH_WITHIN)
+                rows = await self._fetch(*found_query(found)) if found.keys else []
+        page = self._page(rows, request.limit)
+        if page.next is not None or found.searched_to is None:
+            return page
+        return msgspec.structs.replace(page, next=cursor_of(found.searched_to, UUID(int=0)))
+
+    def _page(self, rows: Sequence[asyncpg.Record], limit: int) -> Page[HistoryEvent]:
         return paged(
-            [_event(row) for row in rows[: request.limit]],
+            [_event(row) for row in rows[:limit]],
             found=rows[0]["found"] if rows else 0,
             cursor=_cursor,
             stub=_stub,
@@ -202,9 +236,15 @@ def _cursor(event: HistoryEvent) -> str:
 
 
 def _position(cursor: str) -> tuple[datetime.datetime, UUID]:
-    try:
+    with _valid_cursor():
         return position_of(cursor)
-    except ValueError as error:
+
+
+@contextlib.contextmanager
+def _valid_cursor() -> Iterator[None]:
+    try:
+        yield
+    except InvalidCursor as error:
         message = "after must be the `next` of the previous page"
         raise OperationError(problem(400, "invalid_request", message, "after")) from error
 

@@ -10,6 +10,10 @@ EPOCH: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 MICROSECOND: Final = datetime.timedelta(microseconds=1)
 
 
+class InvalidCursor(Exception):
+    """A text is not the position of an event."""
+
+
 def cursor_of(time: datetime.datetime, event_id: UUID) -> str:
     """Encode a position: the time in microseconds, and the id."""
     microseconds = (time - EPOCH) // MICROSECOND
@@ -18,10 +22,10 @@ def cursor_of(time: datetime.datetime, event_id: UUID) -> str:
 
 
 def position_of(cursor: str) -> tuple[datetime.datetime, UUID]:
-    """Decode a position. Raises ValueError."""
+    """Decode a position. Raises InvalidCursor."""
     try:
         plain = base64.b64decode(cursor, altchars=b"-_", validate=True)
         microseconds = int.from_bytes(plain[:8], "big", signed=True)
         return EPOCH + microseconds * MICROSECOND, UUID(bytes=plain[8:])
     except (binascii.Error, ValueError, OverflowError) as error:
-        raise ValueError(f"{cursor[:100]!r} is not the position of an event") from error
+        raise InvalidCursor(f"{cursor[:100]!r} is not the position of an event") from error

@@ -192,8 +192,8 @@ class ListHistory(_HistoryFilter, frozen=True, kw_only=True):
     """``history.list``: the newest first. ``after`` is the ``next`` of the previous page.
 
     ``extensions`` are extension attributes that an event must have, with their values. ``client``
-    is that of the data, and ``title`` a part of a title in the data, in any case. Neither has an
-    index.
+    is that of the data, and ``title`` a part of a title in the data, in any case. These have no
+    index: a page ends after two seconds of searching, and its ``next`` continues there.
     """
 
     limit: Limit = 50

@@ -1,14 +1,19 @@
 """The page Activity in a real browser: live, filtered, resumed, and harmless."""
 
 import csv
+import datetime
 import io
 from typing import Final
 
+import msgspec
+import pytest
 from playwright.async_api import Page, expect
 
+from mediabus.consumers.history import query
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.settings import Settings
 from mediabus.schemas import codec, events
+from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.identity import Actor, Resource, uuid7
 from mediabus.wiring.registry import SERVICE
 from tests.support.eventually import eventually
@@ -101,6 +106,31 @@ async def test_filters_pages_and_downloads_work_without_javascript(
         seen = await _all_pages(pages, page)
         assert seen == [published[n] for n in range(120, -1, -1)]
         await _downloads(pages)
+
+
+async def test_a_search_that_takes_too_long_says_how_far_it_came_and_continues(
+    settings: Settings, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "SEARCH_WITHIN", 0.0)
+    event, actor, resource = added("Needle")
+    old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2.5)
+    async with (
+        site(settings) as pages,
+        chromium() as browser,
+        page_of(browser, java_script_enabled=False) as page,
+    ):
+        needle = Envelope.of(event, actor=actor, resource=resource)
+        await bus.publish_envelope(msgspec.structs.replace(needle, time=old))
+        await publish(bus, "Film")
+        await stored(pages, 2)
+        await page.goto(f"{pages.url}/activity?text=needle")
+        further = page.get_by_role("link", name="Search further back")
+        for _ in range(2):
+            await expect(page.locator(".notice.info")).to_contain_text("Searched back to")
+            await expect(page.locator("#empty")).to_contain_text("No event since then")
+            await further.click()
+        await expect(page.locator(".entry")).to_contain_text("Needle")
+        await expect(further).to_have_count(0)
 
 
 async def _all_pages(pages: Site, page: Page) -> list[str]:

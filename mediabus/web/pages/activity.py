@@ -1,5 +1,6 @@
 """The page Activity: every event in a sentence, newest first, and the next ones live."""
 
+import datetime
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ from aiohttp import web
 
 from mediabus.api.errors import NoAnswer, OperationFailed
 from mediabus.schemas.events import EVENT_TYPES
+from mediabus.schemas.operations.history_cursor import position_of
 from mediabus.web.context import Values, Web
 from mediabus.web.entries import Entry, entry_of, envelope_of, grouped
 from mediabus.web.filters import SEVERITIES, Filters, InvalidFilter
@@ -54,7 +56,20 @@ async def _read(context: Web, request: web.BaseRequest) -> Values:
     entries = [entry_of(envelope_of(event)) for event in page.items]
     is_live = not after and filters.is_open
     live_from = stored_until if is_live else None
-    return _values(context, after, filters, entries, older=page.next or "", live=live_from), 200
+    return _values(
+        context,
+        after,
+        filters,
+        entries,
+        older=page.next or "",
+        live=live_from,
+        searched_to=_searched_to(page.next) if len(entries) < SHOWN else None,
+    ), 200
+
+
+def _searched_to(cursor: str | None) -> datetime.datetime | None:
+    """Return how far back a search came that was not finished."""
+    return position_of(cursor)[0] if cursor else None
 
 
 def _values(
@@ -64,7 +79,13 @@ def _values(
     entries: Sequence[Entry] = (),
     **values: Any,  # noqa: ANN401 - any value
 ) -> dict[str, Any]:
-    known: dict[str, Any] = {"errors": {}, "older": "", "live": None, "away": ""}
+    known: dict[str, Any] = {
+        "errors": {},
+        "older": "",
+        "live": None,
+        "away": "",
+        "searched_to": None,
+    }
     return {
         "filters": filters,
         "groups": grouped(list(entries)),
