@@ -25,6 +25,9 @@ log: Final = logging.getLogger("mediabus.web")
 KEPT: Final = 1000
 """The latest events in memory."""
 
+KEPT_AT_START: Final = 200
+"""Events that are read when the process starts."""
+
 CAUGHT_UP: Final = 500
 """The most events that a page receives when it catches up, as many as it shows at once. They are
 the newest ones, so what it shows has no gap."""
@@ -83,7 +86,7 @@ class Feed:
 
     async def _follow(self) -> None:
         if not self.position:
-            self.position = (await self._bus.js.stream_info(EVENTS_STREAM)).state.last_seq
+            self.position = await self._remember_latest()
         self.started.set()
         async for stored in read_stream(
             self._bus, EVENTS_SUBJECTS, None, follow=True, after=self.position
@@ -93,6 +96,13 @@ class Feed:
                 self._kept.append(item)
                 self._send(item)
             self.position = stored.sequence
+
+    async def _remember_latest(self) -> int:
+        """Read the latest events of the stream, which pages show without the history."""
+        last = (await self._bus.js.stream_info(EVENTS_STREAM)).state.last_seq
+        self._kept.clear()
+        self._kept.extend(await self._between(max(0, last - KEPT_AT_START), last))
+        return last
 
     def _frame(self, item: Item) -> bytes:
         html = self._render(entry_of(item.envelope))
