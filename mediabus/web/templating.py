@@ -34,6 +34,7 @@ def environment() -> Environment:
         "coded": coded,
         "duration": duration_text,
         "exact": exact,
+        "lasting": lasting,
         "moment": moment,
         "plain": shortened,
         "plain_lines": lambda text: plain_lines(str(text)),
@@ -70,6 +71,15 @@ def moment(time: datetime.datetime) -> Markup:
     text = "now" if -1 < seconds < 1 else _relative(seconds)
     return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(
         time.isoformat(), exact(time), text
+    )
+
+
+def lasting(since: datetime.datetime) -> Markup:
+    """Return for how long something has lasted, with the exact time of its begin on hover."""
+    seconds = (datetime.datetime.now(datetime.UTC) - since).total_seconds()
+    text = "a moment" if seconds < 1 else duration_text(seconds)
+    return Markup('<time datetime="{}" title="since {}" data-for>{}</time>').format(
+        since.isoformat(), exact(since), text
     )
 
 

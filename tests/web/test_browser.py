@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import datetime
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 from playwright.async_api import Page, expect
 
@@ -14,6 +16,8 @@ from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.settings import Settings
 from mediabus.schemas.events import DownloadFailed
 from mediabus.schemas.identity import Actor, Resource, uuid7
+from mediabus.schemas.status import ClientName, ClientStatus
+from mediabus.schemas.subjects import STATUS_SUBJECT
 from tests.support import daemons, torrents
 from tests.support.eventually import eventually
 from tests.support.library import with_clients
@@ -117,6 +121,15 @@ async def filled(settings: Settings, bus: Bus) -> AsyncIterator[Site]:
         for title, state, reason in (("Alien", "stalled", None), ("Heat", "failed", "disk_full")):
             await pages.user.pool.execute(DOWNLOAD, title, state, reason)
         await bus.js.publish("events.media.media_item.added.-", b"not an event")
+        away = ClientStatus(
+            client=ClientName("nas"),
+            kind="transmission",
+            reachable=False,
+            since=datetime.datetime.now(datetime.UTC),
+            reason="connection",
+            message=f"Cannot reach Transmission at http://127.0.0.1:9091/{'transmission/' * 9}",
+        )
+        await bus.js.publish(f"{STATUS_SUBJECT}nas", msgspec.json.encode(away))
 
         async def is_dead() -> bool:
             return bool((await pages.user.ask("dead.list"))["items"])
@@ -182,6 +195,10 @@ async def test_axe_finds_nothing_on_any_page_in_both_themes(filled: Site) -> Non
 
 
 async def test_every_page_fits_a_phone_without_scrolling_sideways(filled: Site) -> None:
+    async def has_a_long_finding() -> bool:
+        return "client nas" in await filled.html("/health")
+
+    await eventually(has_a_long_finding, within=40)
     async with (
         chromium() as browser,
         page_of(browser, viewport={"width": 360, "height": 740}) as page,

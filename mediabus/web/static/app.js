@@ -14,8 +14,9 @@ function two(count, size, large, small) {
 }
 
 export function refreshTimes(root = document) {
-  for (const time of root.querySelectorAll("time[data-ago]")) {
-    const text = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
+  for (const time of root.querySelectorAll("time[data-ago], time[data-for]")) {
+    const past = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
+    const text = "ago" in time.dataset ? past : past.replace(" ago", "").replace("now", "a moment");
     if (time.textContent !== text) time.textContent = text;
   }
 }
