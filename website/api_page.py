@@ -96,7 +96,7 @@ def _described(node: source.Definition, name: str, depth: int) -> Iterator[str]:
     if isinstance(node, ast.ClassDef):
         yield from _class_head(node)
     else:
-        yield fence("python", source.signature(node, name))
+        yield fence("python", source.call(node, name))
     yield from docstrings.markdown(ast.get_docstring(node))
     if isinstance(node, ast.ClassDef):
         prefix = "bus." if node.name == Bus.__name__ else f"{node.name}."
@@ -106,6 +106,9 @@ def _described(node: source.Definition, name: str, depth: int) -> Iterator[str]:
 def _class_head(node: ast.ClassDef) -> Iterator[str]:
     init = source.constructor(node)
     fields = [*source.fields(node)]
+    shown = {cls.__name__ for cls in _named_types()}
+    for base in filter(shown.__contains__, source.bases(node)):
+        yield f"All of [{base}](#{base.lower()}), and:\n"
     if fields:
         yield fence("python", "\n".join(fields))
     elif init is not None and node.name == "RetryLater":
@@ -115,14 +118,8 @@ def _class_head(node: ast.ClassDef) -> Iterator[str]:
 def _methods(node: ast.ClassDef, prefix: str) -> Iterator[str]:
     for method in source.methods(node):
         yield f"#### {prefix}{method.name}\n"
-        is_coroutine = isinstance(method, ast.AsyncFunctionDef) and not _yields(method)
-        name = f"{'await ' if is_coroutine else ''}{prefix}{method.name}"
-        yield fence("python", source.signature(method, name))
+        yield fence("python", source.call(method, f"{prefix}{method.name}"))
         yield from docstrings.markdown(ast.get_docstring(method))
-
-
-def _yields(node: ast.AST) -> bool:
-    return any(isinstance(inner, ast.Yield) for inner in ast.walk(node))
 
 
 def _named_types() -> list[type]:

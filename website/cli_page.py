@@ -62,7 +62,11 @@ def _body(command: click.Command, context: click.Context) -> Iterator[str]:
         yield f"{escaped(paragraph)}\n"
     yield fence("text", " ".join(command.get_usage(context).removeprefix("Usage: ").split()))
     records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
-    options = [record for record in records if record and "--help" not in record[0]]
+    options = [
+        (names, text)
+        for names, text in filter(None, records)
+        if "--help" not in names and (text or names.startswith("-"))
+    ]
     if options:
         yield from table(
             ("option", "meaning"), ((_code(names), escaped(text)) for names, text in options)

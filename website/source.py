@@ -14,10 +14,22 @@ WIDTH: Final = 88
 """A longer signature gets one line for each argument."""
 
 
+class _Constants(ast.NodeTransformer):
+    """Puts the values of a module's constants in place of their names."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._values = vars(module)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        value = self._values.get(node.id)
+        is_constant = node.id.isupper() and isinstance(value, str | int | float)
+        return ast.Constant(value) if is_constant else node
+
+
 @functools.cache
 def _definitions(module: ModuleType) -> dict[str, Definition]:
     """Return the classes and functions of a module; of overloads, the implementation."""
-    tree = ast.parse(inspect.getsource(module))
+    tree = _Constants(module).visit(ast.parse(inspect.getsource(module)))
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return {node.name: node for node in tree.body if isinstance(node, kinds)}
 
@@ -47,10 +59,24 @@ def fields(node: ast.ClassDef) -> Iterator[str]:
             yield written(inner)
 
 
+def bases(node: ast.ClassDef) -> list[str]:
+    """Return the classes that a class inherits from, as written."""
+    return [written(base) for base in node.bases]
+
+
 def constructor(node: ast.ClassDef) -> Function | None:
     """Return ``__init__``, if the class defines it."""
     found = (it for it in node.body if isinstance(it, ast.FunctionDef) and it.name == "__init__")
     return next(found, None)
+
+
+def call(node: Function, name: str) -> str:
+    """Return how a function is called: with ``await`` or ``async with``, if it needs that."""
+    if any(written(decorator).endswith("asynccontextmanager") for decorator in node.decorator_list):
+        return signature(node, f"async with {name}").replace(" -> AsyncIterator[Bus]", " as bus")
+    yields = any(isinstance(inner, ast.Yield) for inner in ast.walk(node))
+    is_coroutine = isinstance(node, ast.AsyncFunctionDef) and not yields
+    return signature(node, f"await {name}" if is_coroutine else name)
 
 
 def signature(node: Function, name: str) -> str:
