@@ -25,7 +25,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mediabus.runtime.redact import without_secrets
-from mediabus.runtime.tracing import Attributes, Carrier, Kind, Span, headers_of, record
+from mediabus.runtime.trace_context import headers_of
+from mediabus.runtime.tracer import Attributes, Carrier, Kind, Span, record
 from mediabus.schemas import trace
 
 log: Final = logging.getLogger("mediabus.tracing")
@@ -140,7 +141,7 @@ class OtlpTracer:
 
 
 class OtlpSpan:
-    """A span in progress. See ``tracing.Span``."""
+    """A span in progress. See ``tracer.Span``."""
 
     def __init__(self, span: otel.Span) -> None:
         self._span = span

@@ -10,7 +10,6 @@ of them holds a URL, a token, a title or the data of an event.
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -20,9 +19,9 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final
 
-from mediabus.runtime.api.requests import OperationError
+from mediabus.runtime.tracer import OFF, Carrier, Span, Tracer
 from mediabus.schemas import trace
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.subjects import EVENTS_STREAM
@@ -40,72 +39,8 @@ INSTALL: Final = "install mediabus[otel], or unset OTEL_EXPORTER_OTLP_ENDPOINT"
 FLUSH_WITHIN: Final = 2.0
 """Seconds to send the last spans when the process stops."""
 
-Kind = Literal["server", "client", "consumer", "producer"]
-Attributes = Mapping[str, str | int]
-Carrier = Mapping[str, Any]
-"""What may hold ``traceparent`` and ``tracestate``: headers, or the extensions of an event."""
-
-
-class Span(Protocol):
-    """A span in progress."""
-
-    def note(self, name: str, value: str | int) -> None:
-        """Set an attribute."""
-
-    def fail(self, kind: str, reason: str) -> None:
-        """Mark the span as failed. ``kind`` is one of few values, ``reason`` is for people."""
-
-    def headers(self) -> Mapping[str, str]:
-        """Return the context of the span as ``traceparent`` and ``tracestate``."""
-
-
-class Tracer(Protocol):
-    """Makes spans."""
-
-    def span(
-        self,
-        name: str,
-        kind: Kind,
-        attributes: Attributes,
-        *,
-        parent: Carrier | None = None,
-        links: Iterable[Carrier] = (),
-    ) -> contextlib.AbstractContextManager[Span]:
-        """Open a span. An exception fails it.
-
-        Without ``parent`` it is a child of the current span; an empty ``parent`` starts a trace.
-        """
-
-    def link_to(self, carrier: Carrier) -> None:
-        """Link the current span to another one."""
-
-    async def close(self, within: float) -> None:
-        """Send what is left, for at most ``within`` seconds."""
-
-
 _tracer: Tracer | None = None
 
-
-class _Off(contextlib.AbstractContextManager[Span]):
-    """The span of a process that does not trace, and its own context manager."""
-
-    def __enter__(self) -> Span:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def note(self, name: str, value: str | int) -> None:
-        pass
-
-    def fail(self, kind: str, reason: str) -> None:
-        pass
-
-    def headers(self) -> Mapping[str, str]:
-        return trace.current()
-
-
-_OFF: Final = _Off()
 
 Context = contextlib.AbstractContextManager[Span]
 
@@ -180,7 +115,7 @@ def publish(payloads: Callable[[], Iterable[Carrier]], size: int) -> Context:
     ``payloads`` is only called if the process traces.
     """
     if _tracer is None:
-        return _OFF
+        return OFF
     attributes = _messaging(EVENTS_STREAM, "publish", "send", size)
     return _tracer.span(
         f"publish {EVENTS_STREAM}", "client", attributes, parent={}, links=payloads()
@@ -190,7 +125,7 @@ def publish(payloads: Callable[[], Iterable[Carrier]], size: int) -> Context:
 def process(consumer: str, envelopes: Iterable[Envelope], size: int) -> Context:
     """Open the span of a batch that a consumer handles, with a link to each event."""
     if _tracer is None:
-        return _OFF
+        return OFF
     attributes = _messaging(EVENTS_STREAM, "process", "process", size)
     return _tracer.span(
         f"process {EVENTS_STREAM}",
@@ -207,7 +142,7 @@ def notification(target: str, durable: str, envelopes: Sequence[Envelope]) -> Co
     A message about one event continues its trace. One about several events has links to them.
     """
     if _tracer is None:
-        return _OFF
+        return OFF
     attributes = {
         **_messaging(EVENTS_STREAM, "process", "process", len(envelopes)),
         "messaging.consumer.group.name": durable,
@@ -222,7 +157,7 @@ def notification(target: str, durable: str, envelopes: Sequence[Envelope]) -> Co
 def poll(client: str, kind: str) -> Context:
     """Open the span of a poll of a download client."""
     if _tracer is None:
-        return _OFF
+        return OFF
     attributes = {"mediabus.client": client, "mediabus.client.kind": kind}
     return _tracer.span(f"poll {client}", "client", attributes, parent={})
 
@@ -230,7 +165,7 @@ def poll(client: str, kind: str) -> Context:
 def transition(event_type: str) -> contextlib.AbstractContextManager[object]:
     """Open the span of a change that the monitor saw. Its events carry the context of the span."""
     if _tracer is None:
-        return _OFF
+        return OFF
     return _carried(
         _tracer.span(
             f"create {event_type}", "producer", _messaging(EVENTS_STREAM, "create", "create")
@@ -241,7 +176,7 @@ def transition(event_type: str) -> contextlib.AbstractContextManager[object]:
 def query() -> Context:
     """Open the span of a query of the table ``events``."""
     if _tracer is None:
-        return _OFF
+        return OFF
     attributes = {
         "db.system.name": "postgresql",
         "db.operation.name": "SELECT",
@@ -284,39 +219,6 @@ def link_to(carrier: Carrier) -> None:
 def _carried(opened: Context) -> Iterator[Span]:
     with opened as span, trace.carrying(span.headers()):
         yield span
-
-
-def record(span: Span, error: Exception) -> None:
-    """Record the exception that ends a span. A refused request is a failure of its caller."""
-    if not isinstance(error, OperationError):
-        span.fail(type(error).__name__, str(error))
-        return
-    problem = error.problem
-    span.note("mediabus.error.code", problem.code)
-    span.note("error.type", problem.reason)
-    if problem.code >= 500:
-        span.fail(problem.reason, problem.message)
-
-
-def caller() -> dict[str, str]:
-    """Return the trace of the calling code: its OpenTelemetry span, or the event it handles.
-
-    Programs that use mediabus may trace themselves, with or without this module.
-    """
-    api = sys.modules.get("opentelemetry.trace")  # None if the program does not use it
-    if api is not None:
-        context = api.get_current_span().get_span_context()
-        if context.is_valid:
-            return headers_of(context)
-    return trace.current()
-
-
-def headers_of(context: Any) -> dict[str, str]:  # noqa: ANN401 - opentelemetry may be missing
-    """Return a span context of OpenTelemetry as headers of W3C Trace Context."""
-    flags = context.trace_flags & 0xFF
-    parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}"
-    state = context.trace_state.to_header() if context.trace_state else ""
-    return trace.trace_in({trace.TRACEPARENT: parent, trace.TRACESTATE: state})
 
 
 def _messaging(

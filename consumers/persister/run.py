@@ -56,7 +56,8 @@ async def _store(store: EventStore, batch: Sequence[Delivery]) -> Sequence[Excep
         if any(outcomes):
             failed = [outcome for outcome in outcomes if outcome is not None]
             span.note("mediabus.events.not_stored", len(failed))
-            span.fail(type(failed[0]).__name__, str(failed[0]))
+            # The words of PostgreSQL may quote an event.
+            span.fail(type(failed[0]).__name__, f"{len(failed)} of {len(batch)} not stored")
         return outcomes
 
 

@@ -11,7 +11,7 @@ import msgspec
 from mediabus.api.moments import moment_from
 from mediabus.api.operations import Applications, DeadLetters, Downloads, History, Media
 from mediabus.api.stream import read_stream
-from mediabus.runtime import tracing
+from mediabus.runtime import trace_context
 from mediabus.runtime.nats import bus as nats_bus
 from mediabus.runtime.settings_file import load, resolved
 from mediabus.schemas import codec, trace
@@ -68,7 +68,7 @@ class Bus:
         who = actor or self._actor
         if who is None:
             raise TypeError("publish() needs an actor: pass one here or to connect()")
-        with trace.carrying(tracing.caller()):
+        with trace.carrying(trace_context.caller()):
             return await self._bus.publish(event, actor=who, **links)
 
     async def events(

@@ -9,7 +9,7 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from mediabus.api.errors import NoAnswer, OperationFailed
-from mediabus.runtime import tracing
+from mediabus.runtime import trace_context
 from mediabus.runtime.nats.bus import Bus
 from mediabus.schemas.operations.requests import ErrorReply, Problem
 
@@ -34,7 +34,7 @@ async def ask(
         NoAnswer: No service answered within ``ANSWER_WITHIN`` seconds.
     """
     body = msgspec.json.encode(request)
-    sent = {**tracing.caller(), **(headers or {})}
+    sent = {**trace_context.caller(), **(headers or {})}
     try:
         reply = await bus.nc.request(subject, body, timeout=ANSWER_WITHIN, headers=sent or None)
     except NoRespondersError as error:

@@ -6,17 +6,22 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 from aiohttp import web
+from nats.js.api import StreamConfig
 
 import mediabus
 from mediabus.consumers.consume import consume
+from mediabus.consumers.persister.run import persist
 from mediabus.runtime import otlp, tracing
-from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.bus import Bus, PublishFailed, connect
+from mediabus.runtime.nats.streams import ensure_streams
 from mediabus.runtime.postgres.database import Pool
-from mediabus.runtime.settings import NatsSettings, Settings
+from mediabus.runtime.settings import NatsSettings, PersisterSettings, Settings
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import JobExecuted, JobFailed
 from mediabus.schemas.identity import Actor, Resource
 from mediabus.service.ingest.http.cloud_events import CloudEvents
+from mediabus.service.outbox.outbox import open_outbox
+from mediabus.service.outbox.relay import Relay
 from tests.support.eventually import eventually
 from tests.support.http_in import send, serving_endpoint
 from tests.support.library import Library, Refused, library
@@ -26,6 +31,7 @@ from tests.support.otlp import Context, Sink, sink
 from tests.support.receiver import receiving
 from tests.support.receiver import status as answers_with
 from tests.support.scripted import scripted
+from tests.support.servers import NatsServer
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = PARENT.removesuffix("01") + "00"
@@ -237,3 +243,40 @@ async def test_a_program_that_traces_is_the_parent_of_its_requests(
     assert (created.context.trace_id, created.parent) == own.context
     assert Context.of(published.extensions["traceparent"]) == own.context
     assert read.parent == ""
+
+
+async def test_events_that_are_not_stored_are_counted(received: Sink, pool: Pool, bus: Bus) -> None:
+    envelope = Envelope.of(JobExecuted(job_name="a"), actor=Actor("job", "a"))
+    old = msgspec.structs.replace(envelope, time=envelope.time.replace(year=1999))
+    persisting = asyncio.create_task(persist(bus, pool, PersisterSettings()))
+    try:
+        await bus.publish_envelope(old)
+        span = await received.span("process EVENTS", where=lambda span: span.has_failed)
+    finally:
+        persisting.cancel()
+        await asyncio.wait([persisting])
+    assert span.attributes["mediabus.events.not_stored"] == 1
+    assert (span.attributes["error.type"], span.reason) == ("Rejected", "1 of 1 not stored")
+
+
+async def test_a_batch_that_nats_does_not_store_has_failed(
+    received: Sink, pool: Pool, nats: NatsServer
+) -> None:
+    settings = NatsSettings(url=nats.url)
+    async with (
+        connect(settings, name="relay", wait=10) as relaying,
+        open_outbox(pool, relaying) as outbox,
+    ):
+        await ensure_streams(relaying, settings)
+        relay = Relay(pool, relaying, confirm_in_events=False)
+        await relay.cursor.load()
+        await relay.relay_batch()
+        async with outbox.transaction() as work:
+            await work.record(Envelope.of(JobExecuted(job_name="a"), actor=Actor("job", "a")))
+        await relaying.js.update_stream(StreamConfig(name="EVENTS", sealed=True))
+        with pytest.raises(PublishFailed):
+            await relay.relay_batch()
+        span = await received.span("publish EVENTS")
+    assert span.has_failed
+    assert span.attributes["error.type"] == "PublishFailed"
+    assert span.attributes["messaging.batch.message_count"] == 1
