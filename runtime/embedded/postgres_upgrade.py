@@ -32,7 +32,7 @@ DATABASES: Final = """
 SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname
 """
 ROLES: Final = "roles.sql"
-OUR_ROLE: Final = "CREATE ROLE postgres;\n"
+OUR_ROLE: Final = b"CREATE ROLE postgres;\n"
 """initdb has created this role already."""
 
 
@@ -114,17 +114,22 @@ async def _upgrade(cluster: Cluster, programs: Path, major: int) -> str:
         log_name="postgres-upgrade.log",
     )
     await end_leftovers("postgres", new.folder, signal.SIGINT)  # of an upgrade that was killed
-    for folder in (dump, new.folder, cluster.folder.with_name(f"{named}.{UPGRADED}")):
+    _remove(dump, new.folder, cluster.folder.with_name(f"{named}.{UPGRADED}"))
+    try:
+        dump.mkdir(mode=0o700)
+        databases = await _dump(dataclasses.replace(cluster, programs=programs), cluster, dump)
+        log.info("PostgreSQL is dumped, restoring", extra={"databases": len(databases)})
+        await create(new)
+        await _restore(new, dump, databases)
+        require_passwords(new)
+        return str(_exchange(cluster.folder, new.folder, major))
+    finally:
+        _remove(dump, new.folder)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    dump.mkdir(mode=0o700)
-    databases = await _dump(dataclasses.replace(cluster, programs=programs), cluster, dump)
-    log.info("PostgreSQL is dumped, restoring", extra={"databases": len(databases)})
-    await create(new)
-    await _restore(new, dump, databases)
-    require_passwords(new)
-    kept = _exchange(cluster.folder, new.folder, major)
-    shutil.rmtree(dump, ignore_errors=True)
-    return str(kept)
 
 
 async def _dump(old: Cluster, tools: Cluster, dump: Path) -> list[str]:
@@ -138,7 +143,7 @@ async def _dump(old: Cluster, tools: Cluster, dump: Path) -> list[str]:
         for number, name in enumerate(databases):
             file = f"--file={dump / str(number)}"
             await _run(tools, "pg_dump", "--format=custom", f"--dbname={_of(name, url)}", file)
-    roles.write_text(roles.read_text().replace(OUR_ROLE, "", 1))
+    roles.write_bytes(roles.read_bytes().replace(OUR_ROLE, b"", 1))
     return databases
 
 

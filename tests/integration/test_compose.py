@@ -26,6 +26,7 @@ from nats.js.errors import NotFoundError
 
 from mediabus.runtime.nats.bus import CannotConnect, connect
 from mediabus.runtime.settings import NatsSettings
+from mediabus.runtime.settings_file import SETTINGS_FILE
 from mediabus.wiring.registry import PROCESSES
 from tests.support.dockerfile import words_of
 from tests.support.eventually import eventually
@@ -331,6 +332,7 @@ async def test_commands_run_with_their_environment_until_sigterm(
         )
         looking = stack.enter_context(process(SERVICES["cli"]["command"], environment("cli")))
         assert await asyncio.to_thread(looking.wait, 60) in {0, 1}  # 1: it has no client to watch
+        assert not (tmp_path / "web" / SETTINGS_FILE).exists()  # only `mediabus up` writes it
         for one in running:
             one.send_signal(signal.SIGTERM)
         began = time.monotonic()

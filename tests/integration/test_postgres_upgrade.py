@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from chaos.disks import is_possible, mounted
-from mediabus.runtime.embedded import data_dir_lock, embedded_postgres
+from mediabus.runtime.embedded import ServerFailed, data_dir_lock, embedded_postgres
 from mediabus.runtime.embedded.child import Program, run
 from mediabus.runtime.embedded.postgres_cluster import Cluster, serving
 from mediabus.runtime.embedded.postgres_programs import FOLDER, WHEEL, major_of, programs_of
@@ -213,6 +213,22 @@ async def test_upgrade_without_room_is_refused_and_changes_nothing(home: Path) -
         assert names_in(home / "disk") == {"postgres", PASSWORDS, "logs", "mediabus.lock"}
         async with serving(old) as url:
             assert str(await fetch(url, SUM)).startswith(str(ROWS))
+
+
+async def test_upgrade_that_fails_keeps_the_old_data_and_frees_its_space(home: Path) -> None:
+    old = await old_cluster(home)
+    before = version_of(old.folder)
+    async with serving(old) as url:
+        await fetch(url, "CREATE EXTENSION pgcrypto")  # the wheel has no OpenSSL
+    with pytest.raises(ServerFailed, match=r"(?s)pg_restore ended with 1.* pgcrypto"):
+        async with up(home):
+            pass
+    assert names_in(home) == {"postgres", PASSWORDS, "logs", "mediabus.lock"}
+    assert version_of(old.folder) == before
+    async with serving(old) as url:
+        await fetch(url, "DROP EXTENSION pgcrypto")
+    async with up(home) as url:
+        assert str(await fetch(url, SUM)).startswith(str(ROWS))
 
 
 def cluster_of(home: Path, version: str) -> None:

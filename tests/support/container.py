@@ -119,7 +119,8 @@ def container(
     defaults = {"MEDIABUS_HTTP_HOST": "127.0.0.1", "MEDIABUS_HTTP_PORT": str(free_port())}
     values = environment_of(IMAGE, BASE_PATH) | defaults | variables
     environment = [f"{name}={value}" for name, value in values.items()]
-    as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+    as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    as_root = ["setpriv", "--groups=0,100"]  # Docker gives root the groups of its image
     words = [*words_of(IMAGE, "ENTRYPOINT"), *(command or words_of(IMAGE, "CMD"))]
     mode = "ro" if read_only else "rw"
     log = folder / "container.log"
@@ -128,7 +129,13 @@ def container(
             [
                 *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
                 *("sh", "-ec", MAKE_ROOT, "sh", str(scratch), str(config or ""), mode),
-                *("env", "--ignore-environment", *environment, *as_user, *words),
+                *(
+                    "env",
+                    "--ignore-environment",
+                    *environment,
+                    *(as_user if user else as_root),
+                    *words,
+                ),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
