@@ -65,9 +65,9 @@ def old_programs() -> Path:
     pytest.skip(reason)
 
 
-async def old_cluster(home: Path) -> Cluster:
+async def old_cluster(home: Path, name: str = "postgres") -> Cluster:
     """Create a cluster by an older version in a data directory, with one table in it."""
-    folder, programs = home / "postgres", old_programs()
+    folder, programs = home / name, old_programs()
     user = _user_for(folder)
     folder.mkdir(mode=0o700)
     if user is not None:
@@ -196,6 +196,21 @@ async def test_upgrade_killed_between_its_renames_is_finished(home: Path) -> Non
         assert await fetch(url, "SELECT to_regclass('new')") is None
     assert kept.exists()
     assert "postgres.upgraded" not in names_in(home)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.timeout(240)
+async def test_cluster_on_a_volume_of_its_own_is_upgraded_there(home: Path) -> None:
+    reason = is_possible(home / "disk")
+    if reason:
+        pytest.skip(reason)
+    with mounted(home / "postgres", 2000):
+        old = await old_cluster(home, "postgres/data")
+        major = version_of(old.folder)
+        async with up(home) as url:
+            assert str(await fetch(url, SUM)).startswith(str(ROWS))
+        assert version_of(old.folder) == OURS
+        assert names_in(home / "postgres") == {"data", f"data-{major}.old", "logs"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
