@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from nats.js.api import StreamConfig
+from opentelemetry import propagate, trace
 
 import mediabus
 from mediabus.consumers.consume import consume
@@ -189,18 +190,25 @@ async def test_a_published_cloud_event_is_linked(received: Sink, bus: Bus) -> No
     assert span.links == {TRACE}
 
 
-async def test_links_and_attributes_are_bounded(received: Sink) -> None:
+@pytest.mark.parametrize(("variable", "most"), [("", otlp.MAX_LINKS), ("50", 50)])
+async def test_links_and_attributes_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, variable: str, most: int
+) -> None:
     parents = [f"00-{TRACE.trace_id}-{number:016x}-01" for number in range(1, 1001)]
     envelope = Envelope.of(JobExecuted(job_name="a"), actor=Actor("job", "a"))
     batch = [
         msgspec.structs.replace(envelope, extensions={"traceparent": parent})
-        for parent in [*parents, "x" * 100_000]
+        for parent in [*parents[:1], *parents, "x" * 100_000]
     ]
-    with tracing.process("c" * 1000, batch, len(batch)):
-        pass
-    span = await received.span("process EVENTS")
-    assert len(span.links) == 128  # OTEL_SPAN_LINK_COUNT_LIMIT
-    assert span.attributes["messaging.batch.message_count"] == 1001
+    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", variable)
+    async with sink() as received:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
+        async with tracing.tracing("test"):
+            with tracing.process("c" * 1000, batch, len(batch)):
+                pass
+        span = await received.span("process EVENTS")
+    assert span.links == {Context.of(parent) for parent in parents[:most]}
+    assert span.attributes["messaging.batch.message_count"] == 1002
     assert span.attributes["messaging.consumer.group.name"] == "c" * otlp.LONGEST
 
 
@@ -280,3 +288,16 @@ async def test_a_batch_that_nats_does_not_store_has_failed(
     assert span.has_failed
     assert span.attributes["error.type"] == "PublishFailed"
     assert span.attributes["messaging.batch.message_count"] == 1
+
+
+async def test_a_handler_can_continue_the_trace_in_a_span_of_its_own() -> None:
+    """As docs/tracing.md shows."""
+    envelope = Envelope.of(JobExecuted(job_name="a"), actor=Actor("job", "a"))
+    traced = msgspec.structs.replace(envelope, extensions={"traceparent": PARENT})
+    context = propagate.extract(traced.extensions)
+    assert trace.get_current_span(context).get_span_context() == trace.SpanContext(
+        int(TRACE.trace_id, 16),
+        int(TRACE.span_id, 16),
+        is_remote=True,
+        trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+    )
