@@ -59,8 +59,6 @@ class Reader:
             pytest.fail(f"{error}\n{block.text}\n{self._screen}\n{block.shown}")
 
     def _start(self, block: checkout.Block) -> None:
-        if self._first:
-            self._first.interrupt()
         self._first = self._open_first()
         self._first.begin(block.text)
         self._first.wait_for("Press Ctrl-C to stop", within=90)
