@@ -32,6 +32,9 @@ import click  # noqa: E402 - see above
 from mediabus.commands.help import LazyGroup, examples  # noqa: E402
 from mediabus.runtime.visible import make_output_visible, plain  # noqa: E402
 
+COMPLETE: Final = "_MEDIABUS_COMPLETE"
+"""The variable by which a shell asks for completions; see ``mediabus completion``."""
+
 HELP: Final = """The event backbone of a media library: changes to media and downloads become typed
 events on NATS, and PostgreSQL stores each event exactly once."""
 
@@ -86,6 +89,10 @@ COMMANDS: Final = {
         "Create keys, certificates and a nats.conf that uses them in DIR.",
     ),
     "migrate": ("mediabus.commands.daemons", "Update the database schema."),
+    "completion": (
+        "mediabus.commands.completion",
+        "Print the script by which a shell completes commands, options and files.",
+    ),
 }
 
 
@@ -105,9 +112,14 @@ class Commands(LazyGroup):
         "mediabus history --severity error     show stored errors",
     ),
 )
-@click.option("--config", metavar="FILE", help="Settings file, TOML [MEDIABUS_CONFIG].")
 @click.option(
-    "--data-dir", metavar="DIR", help="Data directory of `mediabus up` [MEDIABUS_DATA_DIR]."
+    "--config", metavar="FILE", type=click.Path(), help="Settings file, TOML [MEDIABUS_CONFIG]."
+)
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Data directory of `mediabus up` [MEDIABUS_DATA_DIR].",
 )
 @click.option(
     "--nats", metavar="URL", help="NATS server, or several separated by commas [MEDIABUS_NATS_URL]."
@@ -125,6 +137,10 @@ def main() -> NoReturn:
     """Run a command; print an expected error as one line and exit with its code."""
     code = 0
     make_output_visible()
+    if COMPLETE in os.environ:
+        from mediabus.commands.completion import complete  # noqa: PLC0415 - as above
+
+        sys.exit(complete(cli, os.environ[COMPLETE]))
     if DAEMONS.intersection(sys.argv[1:]):
         signal.signal(signal.SIGTERM, _leave)
         if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not with nohup

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import click
+from click.shell_completion import CompletionItem
 
 
 def examples(*lines: str) -> str:
@@ -28,6 +29,15 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(self.lazy[cmd_name][0]), cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete a command without importing it, or an option."""
+        commands = [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in self.lazy.items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""

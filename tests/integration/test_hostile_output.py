@@ -62,6 +62,7 @@ SAYS_WHAT_OTHERS_SAID: dict[str, list[list[str]]] = {
         ["--since", HOSTILE],
     ],
     "publish": [[HOSTILE, "--data", "{}"], ["job.executed", "--data", HOSTILE]],
+    "completion": [["bash"], ["zsh"], ["fish"], [HOSTILE]],
     "config check": [[], [HOSTILE]],
     "config schema": [[]],
     "schema jsonschema": [[]],
