@@ -24,12 +24,14 @@ PROCESSES: Final[tuple[Name, ...]] = ("service", "service", "persist", "persist"
 class Replacement:
     """A server that was replaced. Times are in seconds.
 
-    ``silent`` is the longest time without an answer to any operation. ``flowing`` is the time from
-    the end of the replacement until the event of a new operation was stored; None if never.
+    ``silent`` is the longest time without an answer to any operation, ``refused`` that without an
+    acknowledged direct publish. ``flowing`` is the time from the end of the replacement until the
+    event of a new operation was stored; None if never.
     """
 
     server: str
     silent: float
+    refused: float
     flowing: float | None
 
 
@@ -61,16 +63,19 @@ class Stage:
         began = time.monotonic()
         await replace()
         _, flowing = await recovered(self._load, self._pool)
-        answers = self._load.answers
-        during = list(itertools.dropwhile(lambda moment: moment < began, answers))
-        silent = longest_gap([began, *during])
-        self.replacements.append(Replacement(server, silent, flowing))
+        silent = _longest_gap_since(began, self._load.answers)
+        refused = _longest_gap_since(began, self._load.publishes)
+        self.replacements.append(Replacement(server, silent, refused, flowing))
         moment = time.strftime("%H:%M:%S")
         print(
-            f"  {moment} {server}: {silent:.2f} s without an answer, "
-            f"events stored after {shown(flowing)}",
+            f"  {moment} {server}: {silent:.2f} s without an answer, {refused:.2f} s without a "
+            f"publish, events stored after {shown(flowing)}",
             flush=True,
         )
+
+
+def _longest_gap_since(began: float, moments: Sequence[float]) -> float:
+    return longest_gap([began, *itertools.dropwhile(lambda moment: moment < began, moments)])
 
 
 async def run(
@@ -109,7 +114,7 @@ def table(report: Report) -> str:
     """Return Markdown: a row for each replacement, then the figures of the run."""
     findings, verdict = report.findings, report.findings.verdict
     rows = [
-        f"| {one.server} | {one.silent:.1f} s | {shown(one.flowing)} |"
+        f"| {one.server} | {one.silent:.2f} s | {one.refused:.2f} s | {shown(one.flowing)} |"
         for one in report.replacements
     ]
     figures = (
@@ -125,5 +130,8 @@ def table(report: Report) -> str:
         "not stored": list(filter(None, [findings.unstored])),
     }
     examples = [f"{check}: {one}" for check, found in checks.items() for one in found[:5]]
-    head = ["| server | longest time without an answer | events stored after |", "|---|--:|--:|"]
+    head = [
+        "| server | longest time without an answer | without a publish | stored again after |",
+        "|---|--:|--:|--:|",
+    ]
     return "\n".join([*head, *rows, "", figures, *examples])

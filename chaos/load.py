@@ -39,7 +39,8 @@ class Load:
     """Operations and direct publishes at a steady rate.
 
     ``begun`` counts the operations, whose correlation ids are ``operation 1`` and so on.
-    ``answers`` are the times of the monotonic clock at which operations were acknowledged.
+    ``answers`` are the times of the monotonic clock at which operations were acknowledged, and
+    ``publishes`` those of direct publishes.
     ``surprises`` are unexpected replies, such as a 404 for an item that exists.
     """
 
@@ -56,6 +57,7 @@ class Load:
         self.uncertain = 0
         self.published = 0
         self.answers: list[float] = []
+        self.publishes: list[float] = []
         self.surprises: list[str] = []
 
     @contextlib.asynccontextmanager
@@ -184,6 +186,7 @@ class Load:
                     await asyncio.sleep(0.1)
                 else:
                     self.published += 1
+                    self.publishes.append(time.monotonic())
                     self.ledger.note(Published(envelope.id))
                     return
         finally:

@@ -5,7 +5,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import time
 import urllib.request
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from tests.support.haproxy import Haproxy
 from tests.support.ports import free_port
 from tests.support.servers import HOST, Server, require_program
 
@@ -55,22 +55,6 @@ postgresql:
   remove_data_directory_on_rewind_failure: true
   remove_data_directory_on_diverged_timelines: true
 watchdog: {{mode: "off"}}
-"""
-HAPROXY_CONF = """
-global
-    maxconn 1000
-defaults
-    mode tcp
-    timeout connect 2s
-    timeout check 1s
-    timeout client 1h
-    timeout server 1h
-listen primary
-    bind {host}:{port}
-    option httpchk OPTIONS /primary
-    http-check expect status 200
-    default-server inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
-{servers}
 """
 
 
@@ -193,30 +177,6 @@ class Node(Server):
         return None
 
 
-class Haproxy(Server):
-    """haproxy, which asks Patroni who is the primary and leads there."""
-
-    def __init__(self, directory: Path, nodes: list[Node]) -> None:
-        super().__init__(directory, free_port())
-        servers = "\n".join(
-            f"    server {node.name} {HOST}:{node.port} check port {node.rest_port}"
-            for node in nodes
-        )
-        self._config = directory / "haproxy.cfg"
-        self._config.write_text(HAPROXY_CONF.format(host=HOST, port=self.port, servers=servers))
-
-    def command(self) -> list[str]:
-        """Debian installs it where only root looks."""
-        found = Path("/usr/sbin/haproxy")
-        program = str(found) if found.exists() else require_program("haproxy")
-        return [program, "-db", "-f", str(self._config)]
-
-    def is_ready(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 1.0):
-            return True
-        return False
-
-
 class PatroniCluster:
     """Two nodes of PostgreSQL. ``url`` leads to the primary, through haproxy."""
 
@@ -225,7 +185,8 @@ class PatroniCluster:
         self.nodes = {
             name: Node(_created(directory / name), name, self.etcd.port, times) for name in NODES
         }
-        self.haproxy = Haproxy(_created(directory / "haproxy"), list(self.nodes.values()))
+        places = [(node.name, node.port, node.rest_port) for node in self.nodes.values()]
+        self.haproxy = Haproxy(_created(directory / "haproxy"), places)
         self.url = self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
