@@ -183,6 +183,7 @@ async def test_figures_are_absent_while_nats_is_away(
         await eventually(lambda: metrics.CONSUMER_LAG.get("EVENTS", PERSISTER) is None, within=20)
         nats.start()
         await eventually(lambda: all(one.get() == 0 for one in measured), within=20)
+        await eventually(lambda: metrics.CONSUMER_LAG.get("EVENTS", PERSISTER) == 0, within=20)
     finally:
         for one in (task, storing):
             one.cancel()
