@@ -85,7 +85,7 @@ async def read_apps(
             wanted = {app.name: app for app in configured}
             for name in await units.stop_stale(wanted):
                 if name not in wanted:
-                    metrics.APP_REACHABLE.remove(name)
+                    metrics.forget("app", name)  # also without its lease
             units.start_missing(wanted)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, get_args
 
+from mediabus.runtime import metrics
 from mediabus.runtime.settings import Settings
 from mediabus.runtime.settings_tables import typed_rows
 from mediabus.schemas.status import Protocol
@@ -99,6 +100,7 @@ class OpenSessions(Sessions):
         for name in self._opened.keys() - enabled.keys():
             self._retire(name)
             del self._opened[name]
+            metrics.forget("client", name)
 
     def _retire(self, name: str) -> None:
         """Close a session after the calls that use it have ended."""

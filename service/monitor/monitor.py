@@ -89,7 +89,7 @@ class _Monitored:
         enabled = {client.name: client for client in clients if client.enabled}
         stopped = await self._units.stop_stale(enabled)
         for name in set(stopped) - enabled.keys():
-            metrics.CLIENT_REACHABLE.remove(name)
+            metrics.forget("client", name)
         self._watched.clear()
         self._watched.update(enabled)
         purging = self._tasks.create_task(self._purge(), name="purge unwatched")

@@ -205,6 +205,7 @@ async def test_prometheus_sees_every_figure_and_every_failure(
         await up.ask("media.create", {"type": "movie", "title": "Alien", "year": 1979})
         await bus.nc.publish("events.my.own.thing.1", b"not an event")
         await eventually(functools.partial(is_alerting, prometheus, FAILING), within=60)
+        await forgets_what_leaves_the_settings(tmp_path / "mediabus.toml", up.port)
         nats.kill()
         away = {"MediabusNotReady", "MediabusNotStoring"}
         await eventually(functools.partial(is_alerting, prometheus, away), within=30)
@@ -221,6 +222,27 @@ async def scraping(directory: Path, port: int) -> AsyncIterator[Prometheus]:
         yield server
     finally:
         server.kill()
+
+
+async def forgets_what_leaves_the_settings(config: Path, port: int) -> None:
+    """Without clients, applications and targets, no series has their names."""
+    labels = {"client", "app", "target"}
+
+    async def named() -> set[str]:
+        return {one.name for one in (await scrape(port)).samples if labels & one.labels.keys()}
+
+    async def is_gone() -> bool:
+        return not await named()
+
+    assert len(await named()) > 10
+    without_tables(config)
+    await eventually(is_gone, within=30)
+
+
+def without_tables(config: Path) -> None:
+    """Remove the target, the client and the application from a settings file."""
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.partition("[[notify]]")[0], encoding="utf-8")
 
 
 async def every_expression_gives_series(prometheus: Prometheus) -> None:
