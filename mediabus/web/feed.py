@@ -170,6 +170,10 @@ class Feed:
         read = [_item(stored) async for stored in read_stretch(self._bus, after + 1, until)]
         return [item for item in read if item is not None]
 
+    async def is_mostly_stored(self) -> bool:
+        """Return whether a page that is loaded now can catch up from the stream."""
+        return self.position - await self.stored_until() <= MOST_BEHIND // 2
+
     def latest(self, filters: Filters) -> list[Entry]:
         """Return the latest events that pass, newest first, without the history."""
         return [

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+import pytest
+from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import expect
 
 from mediabus.runtime.nats.bus import Bus
@@ -11,6 +13,7 @@ from mediabus.schemas import codec
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.subjects import subject_of
 from mediabus.service.outbox.publish import Outgoing, publish_all
+from mediabus.web import feed
 from mediabus.wiring.registry import PERSIST, SERVICE
 from tests.support.eventually import eventually
 from tests.web.activity import WAIT, added, ids_of, publish, shown, stored
@@ -75,3 +78,29 @@ async def test_a_page_opened_while_the_history_is_late_has_no_gap(
         assert await shown(found) == needles[::-1]
         older = await page.locator("#older").get_attribute("href") or ""
         assert await ids_of(pages, older) == sent[-ON_PAGE - 1 : -ON_PAGE - 101 : -1]
+
+
+async def test_a_filtered_page_that_is_too_far_behind_loads_again_when_events_are_stored(
+    settings: Settings, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "MOST_BEHIND", 600)
+    async with (
+        site(settings, processes=(SERVICE, PERSIST)) as pages,
+        chromium() as browser,
+        page_of(browser) as page,
+    ):
+        await publish(bus, "Film")
+        await stored(pages, 1)
+        async with late(pages):
+            sent = await publish_many(bus, ["Needle", *(f"Late {n}" for n in range(LATE))])
+            await page.goto(f"{pages.url}/activity?text=needle")
+            await expect(page.locator("#away")).to_contain_text("far behind", timeout=WAIT)
+            assert await shown(page) == []
+
+        async def has_it() -> bool:
+            with contextlib.suppress(PlaywrightError):  # while the page is loaded again
+                return await shown(page) == [sent[0]]
+            return False
+
+        await eventually(has_it, within=40)
+        await expect(page.locator("#away")).to_be_hidden(timeout=WAIT)

@@ -9,7 +9,7 @@ from aiohttp import web
 from mediabus.runtime.process.http_routes import TooManyStreams
 from mediabus.web import sse
 from mediabus.web.context import Web
-from mediabus.web.feed import MOST_BEHIND, NATS_ERRORS, PING_EVERY, Feed, TooFarBehind
+from mediabus.web.feed import NATS_ERRORS, PING_EVERY, Feed, TooFarBehind
 from mediabus.web.filters import Filters, InvalidFilter
 
 CATCH_UP_WITHIN: Final = 5.0
@@ -91,7 +91,7 @@ async def _is_there(feed: Feed, after: int) -> bool:
 async def _until_stored(feed: Feed, response: web.StreamResponse) -> None:
     """Wait until the history has so much that a page that loads again can catch up."""
     note = HISTORY_BEHIND
-    while feed.position - await feed.stored_until() > MOST_BEHIND // 2:
+    while not await feed.is_mostly_stored():
         await response.write(note)
         note = sse.COMMENT
         await asyncio.sleep(CHECK_STORED_EVERY)
