@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import threading
 import time
 import uuid
@@ -55,6 +56,9 @@ KINDS: Final[dict[Kind, otel.SpanKind]] = {
     "consumer": otel.SpanKind.CONSUMER,
     "producer": otel.SpanKind.PRODUCER,
 }
+
+_PATH: Final = re.compile(r"url: [^ ]*")
+"""How urllib3 names the path of the endpoint, which may hold a token."""
 
 _NO_CONTEXT: Final = otel_context.Context()
 _propagator: Final = TraceContextTextMapPropagator()
@@ -259,7 +263,8 @@ class _RareLog(logging.Handler):
             self._unlogged += 1
             return
         self._logged_at, unlogged, self._unlogged = now, self._unlogged, 0
-        reason = without_secrets(record.getMessage()[: 16 * LONGEST])[:LONGEST]
+        words = _PATH.sub("url", record.getMessage()[: 16 * LONGEST])
+        reason = without_secrets(words)[:LONGEST]
         log.warning("spans not sent", extra={"reason": reason, "not_logged": unlogged})
 
 

@@ -69,13 +69,17 @@ async def test_operations_go_on_whatever_the_receiver_answers(
 async def test_operations_go_on_without_a_receiver(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://u:hunter2@127.0.0.1:{free_port()}")
+    monkeypatch.setenv(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", f"http://u:hunter2@127.0.0.1:{free_port()}/hunter2"
+    )
     async with library(settings, [SERVICE]) as user, _stopping_in_time():
         await _operate(user)
         await eventually(lambda: _complaints(caplog), within=20)
         await _operate(user)
     assert _complaints(caplog) == 1
-    assert "hunter2" not in caplog.text
+    [record] = [one for one in caplog.records if one.getMessage() == "spans not sent"]
+    assert "refused" in vars(record)["reason"]
+    assert "hunter2" not in repr(vars(record))
 
 
 async def test_an_endless_answer_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
