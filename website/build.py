@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from website import html, links
+from website import html, links, lists
 
 CONFIG: Final = Path(__file__).with_name("zensical.toml")
 PAGES: Final = "pages"
@@ -24,8 +24,10 @@ def problems(root: Path) -> list[str]:
     """Return what is wrong with the pages of a repository, before the build."""
     listed = set(navigation())
     known = set(links.pages(root))
+    texts = {page: (root / page).read_text(encoding="utf-8") for page in sorted(known)}
     return [
         *links.problems(root),
+        *(f"{page}: {found}" for page, text in texts.items() for found in lists.problems(text)),
         *(f"{page}: not in the nav of website/zensical.toml" for page in sorted(known - listed)),
         *(f"website/zensical.toml: {page}: no such page" for page in sorted(listed - known)),
     ]
