@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from nats.errors import NoRespondersError
 
@@ -21,6 +22,9 @@ from mediabus.secure.database_roles import ROLES, roles_with_passwords
 from mediabus.service.outbox.cursor import LAST_DRAWN
 from mediabus.wiring.parts import parts_of, working
 from mediabus.wiring.registry import MONITOR, PERSIST, SERVICE
+from tests.support.apps import Sonarr
+from tests.support.apps.acting import ACTS
+from tests.support.apps.reading import with_apps
 from tests.support.eventually import eventually
 from tests.support.library import Library
 from tests.support.servers import PostgresServer, postgres_server
@@ -87,6 +91,25 @@ async def test_every_process_does_its_work_as_its_role(
         async with open_pool(logins["operations"], size=1) as operations:
             assert await operations.fetchval(LAST_DRAWN) == 3  # else the relay's cursor stays at 0
         assert not any(work.done() for work in (service, monitor, persister))
+
+
+async def test_an_application_is_read_as_the_role_of_the_service(
+    logins: dict[str, DatabaseSettings], nats_url: str
+) -> None:
+    plain = Settings(nats=NatsSettings(url=nats_url), http=HttpSettings(port=0))
+    async with Sonarr.running() as sonarr:
+        mine = with_apps(msgspec.structs.replace(plain, database=logins["operations"]), sonarr)
+        other = msgspec.structs.replace(plain, database=logins["persister"])
+        async with (
+            working(mine, 0, parts_of(mine, (SERVICE,))) as service,
+            working(other, 0, parts_of(other, (PERSIST,))),
+            open_pool(logins["owner"], size=1) as owner,
+        ):
+            await eventually(lambda: owner.fetchval("SELECT max(read_at) FROM apps"), within=30)
+            await ACTS["sonarr"](sonarr)
+            files = "SELECT count(*) = 7 FROM events WHERE type LIKE 'media_file.%'"
+            await eventually(lambda: owner.fetchval(files), within=30)
+            assert not service.done()
 
 
 async def _created(user: Library) -> Any:

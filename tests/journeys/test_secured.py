@@ -24,6 +24,7 @@ READING = {
     ("tail", "--since", "1h", "--no-follow"): "media_item.added",
     ("history",): "media_item.added",
     ("clients",): "transmission",
+    ("apps",): "",
     ("top", "--once"): "in progress",
     ("dead", "list"): "",
     ("doctor",): "stream EVENTS",
