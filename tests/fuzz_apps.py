@@ -34,10 +34,8 @@ from mediabus.service.clients.port import ClientUnavailable
 from mediabus.service.ingest.http.webhooks import Webhooks
 from mediabus.service.outbox.outbox import Outbox, open_outbox
 from tests.fuzz_clients import (
-    BOUND,
     DEEP,
     HOST,
-    MIN_EXAMPLES,
     PLANS,
     TIMEOUT,
     Plan,
@@ -51,11 +49,14 @@ from tests.support.apps.acting import recorded
 from tests.support.stream import messages
 
 POLL: Final = 60.0
+BOUND: Final = 60.0
+"""Seconds for an example, on a busy machine: its answers time out, but the database is slow."""
+
+MIN_TRIED: Final = 8
+"""Examples that are tried in any case."""
+
 PAST: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 WHOLE: Final = Plan([], [], "whole")
-LONGEST_ANSWER: Final = 2.0
-"""Seconds that an application waits for the answer to its webhook."""
-
 TAKE: Final = "DELETE FROM outbox RETURNING payload"
 
 Example = tuple[Plan, int]
@@ -167,11 +168,9 @@ class Receiving:
         plan, number = example
         body = encoded(changed(self._bodies[number % len(self._bodies)], plan))
         body = b'{"eventType":' + b"[" * DEEP if plan.way == "deep" else mangled(body, plan)
-        started = time.monotonic()
         with computes_little():
             response = await self._webhooks._accept(self._app, body)
         assert response.status in {200, 400}, response.body
-        assert time.monotonic() - started < LONGEST_ANSWER
         return response.status
 
     async def check(self) -> int:
@@ -198,8 +197,10 @@ async def fuzz_webhooks(
     kind: str, bus: Bus, examples: int, *, seconds: float = float("inf")
 ) -> int:
     """Try so many changed webhooks, until so many seconds have passed. Return how many."""
-    receiving = Receiving(kind, (await recorded(kind)).bodies, bus)
-    assert await receiving.bear((WHOLE, 0)) == 200
+    bodies = (await recorded(kind)).bodies
+    receiving = Receiving(kind, [{"eventType": "Unheard"}, *bodies], bus)
+    for number in range(1 + len(bodies)):
+        assert await receiving.bear((WHOLE, number)) == 200
     tried = await _tried(receiving.bear, examples, seconds)
     assert await receiving.check() > 0
     return tried
@@ -211,7 +212,8 @@ async def _tried(bear: Callable[[Example], Awaitable[int]], examples: int, secon
     deadline, tried = time.monotonic() + seconds, 0
 
     async def borne(example: Example) -> None:
-        await bear(example)
+        async with asyncio.timeout(1.5 * BOUND):
+            await bear(example)
 
     @settings(
         max_examples=examples,
@@ -223,7 +225,7 @@ async def _tried(bear: Callable[[Example], Awaitable[int]], examples: int, secon
     @given(EXAMPLES)
     def attempt(example: Example) -> None:
         nonlocal tried
-        if tried < MIN_EXAMPLES or time.monotonic() < deadline:
+        if tried < MIN_TRIED or time.monotonic() < deadline:
             tried += 1
             asyncio.run_coroutine_threadsafe(borne(example), loop).result()
 
