@@ -60,6 +60,14 @@ DROPPED: Final = {
 }
 """Parameters that are ignored, and the reason that is logged."""
 
+CHOICES: Final = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": (
+        *("any", "primary", "standby", "prefer-standby", "read-write", "read-only"),
+    ),
+}
+"""The values of parameters that asyncpg would check only when it connects."""
+
 FILES: Final = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile")
 
 SERVER_SETTINGS: Final = {"application_name": "mediabus", "standard_conforming_strings": "on"}
@@ -90,6 +98,7 @@ def connect_arguments(url: str, password: str | None) -> dict[str, Any]:
         kept.pop("sslrootcert")
         kept.pop("sslmode", None)
         arguments["ssl"] = ssl.create_default_context()
+    _refuse_other_choices(kept)
     _require_files(kept)
     if password is None and "passfile" in kept:
         arguments["password"] = _password_in(Path(kept["passfile"]), _user(parts, kept))
@@ -178,6 +187,12 @@ def _refuse_unknown(query: Mapping[str, str]) -> None:
                 f"settings: database.url: there is no parameter {name[:64]!r}: remove it, or give "
                 "a setting of the server as options=-c%20name%3Dvalue"
             )
+
+
+def _refuse_other_choices(query: Mapping[str, str]) -> None:
+    for name, values in CHOICES.items():
+        if query.get(name, values[0]) not in values:
+            raise unusable(f"{name} must be one of {', '.join(values)}")
 
 
 def _sslmode(text: str) -> str:

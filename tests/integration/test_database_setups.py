@@ -111,7 +111,7 @@ async def test_the_first_host_that_answers_is_used(database_url: str) -> None:
         ("postgresql://u:p@[secret]x/d", "percent-encode"),
         ("postgresql://u:p@h/d?port=secret", "port takes a number"),
         ("host=h user=u port=secret", "port takes a number"),
-        ("postgresql://u:p@h/d?target_session_attrs=secret", "target_session_attrs is expected"),
+        ("postgresql://u:p@h/d?target_session_attrs=secret", "target_session_attrs must be one"),
     ],
 )
 async def test_an_unknown_parameter_is_named_without_secrets(url: str, said: str) -> None:

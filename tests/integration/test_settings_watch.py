@@ -129,6 +129,16 @@ async def test_without_a_file_only_requests_count(file: File) -> None:
         await eventually(lambda: seen == ["asked a", "asked b"])
 
 
+async def test_a_file_that_appears_later_is_noticed(file: File) -> None:
+    found: list[str] = []
+    watch = SettingsWatch(lambda: found[0] if found else None)
+    async with watching(watch, file) as seen:
+        watch.ask()
+        await eventually(lambda: seen == ["asked a"])
+        found.append(str(file.path))
+        await eventually(lambda: seen == ["asked a", "changed a"])
+
+
 async def test_units_restart_only_what_differs() -> None:
     log: list[str] = []
 

@@ -140,6 +140,7 @@ def test_every_problem_of_every_table_is_reported_at_once(checker: Checker) -> N
         ('[nats]\ntls_ca = "/no/such"', "nats.tls_ca: cannot use /no/such"),
         ('[database]\nurl = "mysql://me:hunter2@db"', "database.url, or events_url, is not"),
         ('[database]\nevents_url = "postgresql://db/x?sslrootcert=/no/such"', "sslrootcert /no/"),
+        ('[database]\nurl = "postgresql://db/x?sslmode=maybe"', "sslmode must be one of disable"),
         ('[mqtt]\nurl = "mqtt://x"\npassword_file = "/no/such"', "mqtt.password_file: cannot"),
         ('[web]\nauth = "none"\n[http]\nhost = "0.0.0.0"', 'web.auth = "none" lets everybody'),
         ('[[notify]]\nname = "a"\nrun = "true"', "notify 'a': run takes the absolute path"),

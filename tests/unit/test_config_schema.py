@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from mediabus.config.json_schema import json_schema
 from mediabus.main import cli
 from mediabus.runtime.settings import NAMED_TABLES, Settings
+from mediabus.wiring.first_settings import template
 
 ROOT: Final = Path(__file__).parents[2]
 SCHEMA: Final = ROOT / "docs" / "mediabus.schema.json"
@@ -34,7 +35,13 @@ def examples() -> list[Any]:
         for number, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
     ]
     deployed = (ROOT / "deploy" / "mediabus.toml").read_text(encoding="utf-8")
-    return [*found, deployed, pytest.param(uncommented(deployed), id="deploy-uncommented")]
+    first = re.sub(r"^#(?=[^ #\n])", "", template(), flags=re.MULTILINE)
+    return [
+        *found,
+        deployed,
+        pytest.param(uncommented(deployed), id="deploy-uncommented"),
+        pytest.param(first, id="first-settings-uncommented"),
+    ]
 
 
 def uncommented(text: str) -> str:
