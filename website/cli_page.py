@@ -1,6 +1,7 @@
 """Make docs/reference/cli.md from the parser of the command line."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,8 @@ command: `mediabus --config mediabus.toml up`.
 """
 
 EXAMPLES: Final = "\b\nExamples:\n"
+REMARK: Final = re.compile(r"(?<=\S)( {2,})(?=\S)")
+"""What is between an example and a remark about it."""
 
 
 def markdown() -> str:
@@ -72,7 +75,8 @@ def _body(command: click.Command, context: click.Context) -> Iterator[str]:
             ("option", "meaning"), ((_code(names), escaped(text)) for names, text in options)
         )
     if command.epilog:
-        yield fence("sh", inspect.cleandoc(command.epilog.removeprefix(EXAMPLES)))
+        examples = inspect.cleandoc(command.epilog.removeprefix(EXAMPLES))
+        yield fence("sh", REMARK.sub(r"\1# ", examples))
 
 
 def _code(text: str) -> str:
