@@ -18,7 +18,7 @@ from tests.support.otlp import Answer, Sink, endless, never, sink, status
 from tests.support.ports import free_port
 
 OPERATIONS = 60
-STOPS_WITHIN = tracing.FLUSH_WITHIN + 3.0
+STOPS_WITHIN = tracing.FLUSH_WITHIN + 6.0
 """Seconds, with time for a busy machine."""
 
 
@@ -87,7 +87,7 @@ async def test_an_endless_answer_takes_no_memory(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         async with _stopping_in_time():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            await eventually(lambda: _sent(receiver) >= 20, within=20)
+            await eventually(lambda: _sent(receiver) >= 20, within=60)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 50, f"{grown} MB"
 
