@@ -103,5 +103,14 @@ class _Readiness:
     async def _run_checks(self) -> dict[str, str | None]:
         """Run all checks at once, each of which has its own timeout."""
         checks = {**self._own, **_checks}
-        found = await asyncio.gather(*(check() for check in checks.values()))
+        found = await asyncio.gather(*(_result(*one) for one in checks.items()))
         return dict(zip(checks, found, strict=True))
+
+
+async def _result(name: str, check: Check) -> str | None:
+    """Run a check. One that raises has failed, and must not hide the metrics."""
+    try:
+        return await check()
+    except Exception as error:
+        log.exception("check failed", extra={"check": name})
+        return f"the check failed: {error!r}"

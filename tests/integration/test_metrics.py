@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import importlib.metadata
 from pathlib import Path
 
 import msgspec
@@ -89,7 +90,8 @@ async def test_process_exposes_only_gauges_that_it_measures(
             for sample in shown[one].samples
             if sample.name == "mediabus_ready"
         }
-        assert shown[one].has("mediabus_build_info", version="0.1.0")
+        version = importlib.metadata.version("mediabus")
+        assert shown[one].has("mediabus_build_info", version=version)
 
 
 async def test_ready_has_the_result_of_each_check() -> None:
@@ -99,11 +101,15 @@ async def test_ready_has_the_result_of_each_check() -> None:
     async def fails() -> str | None:
         return "not today"
 
-    checks = {"good": passes, "bad": fails}
+    async def breaks() -> str | None:
+        raise RuntimeError("unforeseen")
+
+    checks = {"good": passes, "bad": fails, "broken": breaks}
     async with serving(HttpSettings(port=0), default_port=0, checks=checks) as port:
         shown = await scrape(port)
     assert shown.value("mediabus_ready", check="good") == 1
     assert shown.value("mediabus_ready", check="bad") == 0
+    assert shown.value("mediabus_ready", check="broken") == 0
 
 
 async def test_age_of_the_oldest_unpublished_row_counts_from_its_recording(
@@ -155,6 +161,13 @@ async def test_lag_and_dead_letters_of_each_consumer(bus: Bus) -> None:
         await asyncio.wait([task])
     assert metrics.CONSUMER_LAG.get("EVENTS", PERSISTER) is None
     assert metrics.DEAD_LETTERS.get(PERSISTER) is None
+
+
+async def test_every_page_of_consumers_is_read(bus: Bus) -> None:
+    names = {f"c{number}" for number in range(backlog.PAGE + 5)}
+    for name in names:
+        await bus.js.add_consumer("EVENTS", durable(name).evolve(mem_storage=True))
+    assert {consumer for _, consumer in await backlog._lag(bus, "EVENTS")} == names
 
 
 async def test_series_of_many_consumers_are_limited(
