@@ -16,7 +16,7 @@ import pytest
 from mediabus.main import cli
 from mediabus.runtime.settings_file import load
 from mediabus.wiring.registry import PROCESSES
-from tests.integration.test_compose import composed_postgres, is_ready, process
+from tests.integration.test_compose import SERVICES, composed_postgres, is_ready, process
 from tests.support.eventually import eventually
 from tests.support.kubernetes import (
     FOLDER,
@@ -95,7 +95,9 @@ def test_each_process_has_a_deployment_and_the_schema_a_job(all_pods: list[Pod])
 
 def test_image_and_job_have_the_version(all_pods: list[Pod]) -> None:
     version = importlib.metadata.version("mediabus")
-    assert {pod.container["image"] for pod in all_pods} == {f"mediabus:{version}"}
+    image = SERVICES["service"]["image"]
+    assert image == f"mediabus-processes:{version}"
+    assert {pod.container["image"] for pod in all_pods} == {image}
     [job] = [pod for pod in all_pods if pod.kind == "Job"]
     assert version_in(job.name) == version
 
