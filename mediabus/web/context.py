@@ -71,7 +71,10 @@ class Web:
             found, status = await values
             return self.render(request, template, status=status, **known, **found)
         known = {**self._known(request), **known}
-        return await streamed(request, self.templates, template, values, known)
+        try:
+            return await streamed(request, self.templates, template, values, known)
+        finally:
+            values.cancel()  # the browser may be gone
 
     def _known(self, request: web.BaseRequest) -> dict[str, Any]:
         visitor = request.get(VISITOR)
