@@ -183,6 +183,7 @@ async def is_alerting(prometheus: Prometheus, expected: set[str]) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_prometheus_sees_every_figure_and_every_failure(
     settings: Settings, nats: NatsServer, bus: Bus, outside: tuple[Aria2, Mosquitto], tmp_path: Path
 ) -> None:
@@ -197,7 +198,7 @@ async def test_prometheus_sees_every_figure_and_every_failure(
         await up.everything_happens(swarm.share(size=100_000))
         await every_expression_gives_series(prometheus)
         await check_documentation(up)
-        await eventually(functools.partial(is_silent, prometheus), within=30)
+        await eventually(functools.partial(is_silent, prometheus), within=60)
         aria2.kill()
         mqtt.stop()
         await sonarr.stop()
@@ -208,16 +209,16 @@ async def test_prometheus_sees_every_figure_and_every_failure(
         await forgets_what_leaves_the_settings(tmp_path / "mediabus.toml", up.port)
         nats.kill()
         away = {"MediabusNotReady", "MediabusNotStoring"}
-        await eventually(functools.partial(is_alerting, prometheus, away), within=30)
+        await eventually(functools.partial(is_alerting, prometheus, away), within=60)
         process.kill()
         gone = {"MediabusDown", "MediabusNotRelaying"}
-        await eventually(functools.partial(is_alerting, prometheus, gone), within=30)
+        await eventually(functools.partial(is_alerting, prometheus, gone), within=60)
 
 
 @contextlib.asynccontextmanager
 async def scraping(directory: Path, port: int) -> AsyncIterator[Prometheus]:
     server = Prometheus(directory, port)
-    server.start()
+    server.start(within=60)
     try:
         yield server
     finally:
@@ -236,7 +237,7 @@ async def forgets_what_leaves_the_settings(config: Path, port: int) -> None:
 
     assert len(await named()) > 10
     without_tables(config)
-    await eventually(is_gone, within=30)
+    await eventually(is_gone, within=60)
 
 
 def without_tables(config: Path) -> None:
