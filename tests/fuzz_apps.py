@@ -96,10 +96,10 @@ async def serving(kind: str, answers: dict[str, Any]) -> AsyncIterator[tuple[App
         yield server, f"http://{HOST}:{listener.sockets[0].getsockname()[1]}"
 
 
-def configured(kind: str, name: str, url: str) -> AnyAppSettings:
+def configured(kind: str, name: str, url: str, timeout: float = TIMEOUT) -> AnyAppSettings:
     table = {"name": name, "kind": kind, "url": url, "api_key": "x" * 32}
     (app,) = app_settings(
-        Settings(apps=[{**table, "timeout": TIMEOUT, "poll": POLL, "health_hold": 0.0}]), {}
+        Settings(apps=[{**table, "timeout": timeout, "poll": POLL, "health_hold": 0.0}]), {}
     )
     return app
 
@@ -127,7 +127,8 @@ class Reading:
         await self._connect(app)
         assert time.monotonic() - started < BOUND
         self._server.change(WHOLE, 0)
-        await self._reader(app).poll_once()
+        patient = configured(self._server.kind, app.name, self._url, timeout=20.0)
+        await self._reader(patient).poll_once()
         states = {state.name: state for state in await list_apps(self._pool)}
         assert states[app.name].reachable, states[app.name].error_message
         payloads = [row["payload"] for row in await self._pool.fetch(TAKE)]
