@@ -96,6 +96,10 @@ COMMANDS: Final = {
 }
 
 
+ANY_PATH: Final = click.Path(readable=False)
+"""Shells complete it. What reads it checks it, and reports more than click does."""
+
+
 class Commands(LazyGroup):
     """The commands of mediabus."""
 
@@ -113,12 +117,12 @@ class Commands(LazyGroup):
     ),
 )
 @click.option(
-    "--config", metavar="FILE", type=click.Path(), help="Settings file, TOML [MEDIABUS_CONFIG]."
+    "--config", metavar="FILE", type=ANY_PATH, help="Settings file, TOML [MEDIABUS_CONFIG]."
 )
 @click.option(
     "--data-dir",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=ANY_PATH,
     help="Data directory of `mediabus up` [MEDIABUS_DATA_DIR].",
 )
 @click.option(

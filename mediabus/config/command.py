@@ -28,7 +28,7 @@ def config() -> None:
         "mediabus config check && systemctl reload mediabus",
     ),
 )
-@click.argument("file", required=False, type=click.Path())
+@click.argument("file", required=False, type=click.Path(readable=False))
 @click.pass_obj
 def check_(face: Face, file: str | None) -> None:
     """Print every problem in the settings, without starting anything.
