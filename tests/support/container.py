@@ -22,6 +22,8 @@ from tests.support.ports import free_port
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 IMAGE = "all-in-one"
+STARTS_WITHIN = 60
+"""Seconds in which a busy machine starts a process."""
 BASE_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 
 MAKE_ROOT = r"""
@@ -64,8 +66,12 @@ class Container:
     @property
     def init(self) -> psutil.Process:
         """Process 1 of the container, as this machine sees it."""
-        [child] = psutil.Process(self._process.pid).children()
-        return child
+        deadline = time.monotonic() + STARTS_WITHIN
+        while not (children := psutil.Process(self._process.pid).children()):
+            assert self._process.poll() is None, f"it has ended: {self.log.read_text()}"
+            assert time.monotonic() < deadline, "unshare has not started it"
+            time.sleep(0.01)
+        return children[0]
 
     def processes(self) -> list[psutil.Process]:
         """Return the processes in the container."""
@@ -84,7 +90,6 @@ class Container:
 
     def is_healthy(self) -> bool:
         """Run the health check of the image. Fails if the container has ended."""
-        assert self._process.poll() is None, self.log.read_text()
         return self.execute(*words_of(IMAGE, "HEALTHCHECK")).returncode == 0
 
     def stop(self) -> tuple[int, float]:
