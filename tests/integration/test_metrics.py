@@ -21,7 +21,6 @@ from mediabus.runtime.postgres.database import Pool
 from mediabus.runtime.process.health import serving
 from mediabus.runtime.settings import HttpSettings, NatsSettings, PersisterSettings, Settings
 from mediabus.schemas.subjects import PERSISTER
-from mediabus.secure.nats_roles import SERVICE_PUBLISHES
 from mediabus.service.ingest.serve import serve_keys
 from mediabus.service.outbox.relay import Relay
 from tests.support.apps import Sonarr
@@ -142,45 +141,6 @@ async def test_relay_figures_go_when_the_relay_ends(pool: Pool, bus: Bus) -> Non
     assert metrics.OUTBOX_OLDEST.get() is None
 
 
-async def test_lag_and_dead_letters_of_each_consumer(bus: Bus) -> None:
-    await bus.js.add_consumer("EVENTS", durable(PERSISTER))
-    await bus.js.add_consumer("EVENTS", durable("mine"))
-    await publish(bus, "a", "b", "c")
-    task = asyncio.create_task(measure_backlog(bus))
-    try:
-        await eventually(lambda: metrics.CONSUMER_LAG.get("EVENTS", "mine") == 3)
-        assert metrics.DEAD_LETTERS.get("mine") == 0
-        await bus.js.publish("dead_letters.mine.failed", b"x")
-        await bus.js.publish("dead_letters.mine.invalid", b"y")
-        await eventually(lambda: metrics.DEAD_LETTERS.get("mine") == 2)
-        await bus.js.delete_consumer("EVENTS", "mine")
-        await eventually(lambda: metrics.CONSUMER_LAG.get("EVENTS", "mine") is None)
-        assert metrics.CONSUMER_LAG.get("EVENTS", PERSISTER) == 3
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-    assert metrics.CONSUMER_LAG.get("EVENTS", PERSISTER) is None
-    assert metrics.DEAD_LETTERS.get(PERSISTER) is None
-
-
-async def test_every_page_of_consumers_is_read(bus: Bus) -> None:
-    names = {f"c{number}" for number in range(backlog.PAGE + 5)}
-    for name in names:
-        await bus.js.add_consumer("EVENTS", durable(name).evolve(mem_storage=True))
-    assert {consumer for _, consumer in await backlog._lag(bus, "EVENTS")} == names
-
-
-async def test_series_of_many_consumers_are_limited(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backlog, "MAX_CONSUMERS", 2)
-    for number in range(4):
-        await bus.js.publish(f"dead_letters.c{number}.failed", b"x")
-    counts = await backlog._dead_letters(bus)
-    assert len(counts) == 3
-    assert counts[backlog.OTHERS] == 2
-
-
 async def test_figures_are_absent_while_nats_is_away(
     bus: Bus, nats: NatsServer, pool: Pool
 ) -> None:
@@ -202,35 +162,6 @@ async def test_figures_are_absent_while_nats_is_away(
             one.cancel()
         await asyncio.wait([task, storing])
     assert metrics.EVENTS_BEHIND.get() is None
-
-
-async def test_service_key_may_list_consumers_and_an_older_key_leaves_the_lag_absent(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with secured_nats(tmp_path, ()) as server:
-        async with connect(server.settings("service"), name="service", wait=10) as bus:
-            await ensure_streams(bus, NatsSettings())
-            await bus.js.add_consumer("EVENTS", durable(PERSISTER))
-            await bus.js.publish("dead_letters.persister.failed", b"x")
-            await backlog._measure(bus)
-            assert metrics.CONSUMER_LAG.get("EVENTS", PERSISTER) == 0
-        config = server.keys / "nats.conf"
-        granted = [one for one in SERVICE_PUBLISHES if "CONSUMER.LIST" in one]
-        text = config.read_text()
-        for subject in granted:
-            assert f'"{subject}"' in text
-            text = text.replace(f'"{subject}"', '"unused"')
-        config.write_text(text)
-        server.stop()
-        server.start()
-        async with connect(server.settings("service"), name="service", wait=10) as bus:
-            task = asyncio.create_task(measure_backlog(bus))
-            await eventually(lambda: "consumers not measured" in caplog.text)
-            assert metrics.CONSUMER_LAG.get("EVENTS", PERSISTER) is None
-            await eventually(lambda: metrics.DEAD_LETTERS.get(PERSISTER) == 1)
-            task.cancel()
-            await asyncio.wait([task])
-    assert caplog.text.count("consumers not measured") == 1
 
 
 async def test_events_of_keys_are_counted_from_zero(tmp_path: Path) -> None:
