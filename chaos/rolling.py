@@ -50,8 +50,18 @@ class Upgrade(NamedTuple):
     warnings: dict[str, int]
 
 
-async def upgrade(cluster: NatsCluster, database_url: str, folder: Path) -> Upgrade:
-    """Replace each server once: lame duck mode, then a new start with the same data."""
+async def upgrade(
+    cluster: NatsCluster,
+    database_url: str,
+    folder: Path,
+    *,
+    operations: float = OPERATIONS,
+    publishes: float = PUBLISHES,
+) -> Upgrade:
+    """Replace each server once: lame duck mode, then a new start with the same data.
+
+    ``operations`` and ``publishes`` are rates per second.
+    """
     spreads: list[dict[str, int]] = []
     warnings: dict[str, int] = {}
     nats = NatsSettings(url=cluster.url, replicas=3)
@@ -61,7 +71,7 @@ async def upgrade(cluster: NatsCluster, database_url: str, folder: Path) -> Upgr
             for name, server in cluster.servers.items():
                 await eventually(cluster.is_whole, within=WHOLE_WITHIN, every=0.2)
                 await stage.measure(name, partial(asyncio.to_thread, server.lame_duck))
-                spreads.append(cluster.connections())
+                spreads.append(await eventually(lambda: _spread(cluster)))
                 await asyncio.to_thread(server.start)
             await eventually(cluster.is_whole, within=WHOLE_WITHIN, every=0.2)
         for number, process in enumerate(stage.processes, start=1):
@@ -73,8 +83,14 @@ async def upgrade(cluster: NatsCluster, database_url: str, folder: Path) -> Upgr
         database=DatabaseSettings(url=database_url),
         http=HttpSettings(port=0),
     )
-    report = await run(settings, folder, happening, operations=OPERATIONS, publishes=PUBLISHES)
+    report = await run(settings, folder, happening, operations=operations, publishes=publishes)
     return Upgrade(report, spreads, warnings)
+
+
+def _spread(cluster: NatsCluster) -> dict[str, int] | None:
+    """Return the clients of each remaining server, once all of them answer."""
+    found = cluster.connections()
+    return found if len(found) == len(cluster.servers) - 1 else None
 
 
 @contextlib.asynccontextmanager

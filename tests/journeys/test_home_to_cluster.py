@@ -14,15 +14,17 @@ from pathlib import Path
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from mediabus.runtime.settings import DatabaseSettings, HttpSettings, NatsSettings, Settings
 from tests.journeys.test_backup import (
+    BEFORE,
     POISON,
     added_of,
     ask,
     history,
     keep_busy,
-    prepare,
+    publish,
     running,
     told,
 )
@@ -34,6 +36,7 @@ from tests.support.processes import processes
 
 OPERATIONS_MD = commands.ROOT / "docs/operations.md"
 COMMANDS_WITHIN = 120.0
+TAKEN_AT_HOME = 200
 TAKEN_WITHIN = 90.0
 """Seconds, because a late event is delivered again after 30."""
 
@@ -111,9 +114,13 @@ async def connected(nats_servers: NatsCluster) -> AsyncIterator[Client]:
 
 async def used_for_a_while(nc: Client) -> tuple[list[str], list[str], set[str]]:
     """Return the published events, those that a consumer took, and the media items."""
-    published, notified = await prepare(nc)
+    published = [await publish(nc, number) for number in range(BEFORE)]
+    await nc.jetstream().publish("events.system.job.executed.-", POISON)
+    config = ConsumerConfig(durable_name="notifier", ack_policy=AckPolicy.EXPLICIT)
+    await nc.jetstream().add_consumer("EVENTS", config)
+    notified = await taken(nc, TAKEN_AT_HOME)
     load = asyncio.create_task(keep_busy(nc))
-    await eventually(lambda: has_items(nc, 20))
+    await eventually(lambda: has_items(nc, 20), within=60)
     load.cancel()
     await asyncio.wait([load])
     items = {item["id"] for item in (await ask(nc, "media.list", {"limit": 500}))["items"]}
@@ -131,21 +138,22 @@ async def all_stored(nc: Client) -> list[str] | None:
     return [event["id"] for event in await history(nc)]
 
 
-async def taken_all(nc: Client) -> list[str]:
-    """Return the ids of all events that the consumer `notifier` has not acknowledged yet.
+async def taken(nc: Client, limit: int | None = None) -> list[str]:
+    """Return the ids of the events that the consumer `notifier` has not acknowledged yet.
 
     Counts an event once that is delivered again because its acknowledgement was late.
     """
     subscription = await nc.jetstream().pull_subscribe_bind("notifier", "EVENTS")
     ids: list[str] = []
     async with asyncio.timeout(TAKEN_WITHIN):
-        while await has_backlog(nc, "notifier"):
+        while len(ids) != limit and await has_backlog(nc, "notifier"):
+            batch = 100 if limit is None else min(100, limit - len(ids))
             with contextlib.suppress(nats.errors.TimeoutError):
-                for message in await subscription.fetch(100, timeout=2):
+                for message in await subscription.fetch(batch, timeout=2):
                     found = "" if message.data == POISON else json.loads(message.data)["id"]
+                    await message.ack_sync(timeout=20)
                     if found and not (message.metadata.num_delivered > 1 and found in ids):
                         ids.append(found)
-                    await message.ack_sync()
     await subscription.unsubscribe()
     return ids
 
@@ -174,16 +182,16 @@ async def test_the_documented_steps_lead_from_home_to_a_cluster(
     with processes(settings, tmp_path, "service", "service", "persist", "persist"):
         await eventually(nats_servers.is_whole, within=60)
         async with connected(nats_servers) as nc:
-            added = await eventually(lambda: added_of(nc, items), within=30)
+            added = await eventually(lambda: added_of(nc, items), within=60)
             assert set(added.values()) == {1}
-            stored = Counter(await eventually(lambda: all_stored(nc), within=30))
+            stored = Counter(await eventually(lambda: all_stored(nc), within=60))
             assert max(stored.values()) == 1
             assert set(published) <= stored.keys()
-            seen = Counter([*notified, *await taken_all(nc)])
+            seen = Counter([*notified, *await taken(nc)])
             assert (list(stored - seen), list(seen - stored)) == ([], [])
             await ask(nc, "media.create", {"type": "movie", "title": "After", "year": 2026})
-            await eventually(lambda: told(nc, "After"), within=30)
-            assert len(await taken_all(nc)) == 1
+            await eventually(lambda: told(nc, "After"), within=60)
+            assert len(await taken(nc)) == 1
             discarded = await commands.mediabus(
                 *("dead", "discard", "--all"), stdin=b"y\n", MEDIABUS_NATS_URL=nats_servers.url
             )
