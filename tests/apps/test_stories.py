@@ -41,6 +41,7 @@ async def test_story_of_an_episode_has_one_correlation(settings: Settings, tmp_p
             async with reading(configured, sonarr, processes=everything) as user:
                 item = shared.infohash.upper()
                 await sonarr.grab(series, [1], item, trigger="InteractiveSearch")
+                await so_many(user, 1, "release.grabbed")
                 async with daemon.settings().connect() as client:
                     await client.add(TorrentFile(shared.content), title="It", category=None)
                 await so_many(user, 1, "download.discovered")

@@ -53,13 +53,13 @@ async def test_grab_download_and_import_are_one_story(
     ):
         series = sonarr.put_series("Severance", tvdbId=371980)
         await sonarr.grab(series, [1], drone, client="NZBGet")
+        (grabbed,) = await so_many(user, 1, "release.grabbed")
         await append(daemon, post, drone)
         (found,) = await so_many(user, 1, "download.discovered")
         news.release()
         (completed,) = await so_many(user, 1, "download.completed")
         await sonarr.import_files(series, [1], drone)
         (imported,) = await so_many(user, 1, "download.imported")
-        (grabbed,) = await so_many(user, 1, "release.grabbed")
     story = (grabbed, found, completed, imported)
     assert len({event["correlation_id"] for event in story}) == 1
     assert {event["resource_type"] for event in story} == {"media_item"}
