@@ -16,6 +16,8 @@ from tests.web.activity import WAIT, publish, shown
 from tests.web.away import Away
 from tests.web.site import chromium, page_of
 
+pytestmark = pytest.mark.timeout(300)
+
 STALLED: Final = """
 INSERT INTO downloads (id, title, state, client, client_item, protocol)
 VALUES (gen_random_uuid(), $1, 'stalled', 'home', $1, 'torrent')
