@@ -12,7 +12,7 @@ import pytest
 
 from mediabus.runtime.nats.bus import Bus, connect
 from mediabus.runtime.postgres.database import Pool
-from mediabus.runtime.settings import NotifierSettings, Settings, WebSettings
+from mediabus.runtime.settings import MonitorSettings, NotifierSettings, Settings, WebSettings
 from mediabus.schemas.events import JobExecuted
 from mediabus.schemas.identity import Actor, Resource
 from mediabus.service.apps.settings import AppSettings
@@ -210,6 +210,7 @@ async def is_forgotten(bus: Bus, client: str) -> bool:
 async def test_sighup_reads_a_corrected_password_from_its_file(
     settings: Settings, tmp_path: Path, user: Library, transmission: Daemon
 ) -> None:
+    settings = msgspec.structs.replace(settings, monitor=MonitorSettings(unreachable_after=1.0))
     password = tmp_path / "password"
     password.write_text("wrong")
     client = msgspec.structs.replace(transmission.settings(name="first"), password="")
