@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -60,9 +59,8 @@ async def test_slow_sender_delays_no_other(hook: str) -> None:
     slow = [await begin(hook, b"Content-Length: 1000000") for _ in range(50)]
     for _, writer in slow:
         writer.write(b"{")
-    started = time.monotonic()
-    assert (await send(hook, {"eventType": "Grab"})).status == 200
-    assert time.monotonic() - started < 2
+    async with asyncio.timeout(10):
+        assert (await send(hook, {"eventType": "Grab"})).status == 200
     for _, writer in slow:
         writer.close()
 
