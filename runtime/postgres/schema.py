@@ -34,6 +34,14 @@ NAME_IS_TAKEN: Final = (
 )
 """Errors of a migration if another program has tables of the same names in the database."""
 
+IS_BEING_CREATED: Final = (
+    asyncpg.UniqueViolationError,
+    asyncpg.DuplicateTableError,
+    asyncpg.DuplicateObjectError,
+)
+"""Errors of ``CREATE TABLE IF NOT EXISTS`` while another session creates the same table: which one
+depends on how far that session is."""
+
 RETRY_AFTER: Final = 2.0
 
 CREATE_MIGRATIONS: Final = """
@@ -84,7 +92,7 @@ async def _migrating_alone(pool: Pool) -> AsyncIterator[None]:
     and block migrations.
     """
     async with pool.acquire() as connection:
-        with contextlib.suppress(asyncpg.UniqueViolationError):  # another process is creating it
+        with contextlib.suppress(*IS_BEING_CREATED):
             await connection.execute(CREATE_MIGRATION_LOCK)
         async with connection.transaction():
             await _when_unlocked(connection, "migrate", MIGRATION_LOCK)
@@ -159,8 +167,8 @@ async def _schema_version(connection: Connection) -> int:
     if await connection.fetchval("SELECT to_regclass('mediabus_migrations')") is None:
         try:
             await connection.execute(CREATE_MIGRATIONS)
-        except (asyncpg.UniqueViolationError, asyncpg.InsufficientPrivilegeError):
-            return 0  # another process is creating it, or this role may not
+        except (*IS_BEING_CREATED, asyncpg.InsufficientPrivilegeError):
+            return 0  # the other process has not finished, or this role may not
     version: int = await connection.fetchval(SCHEMA_VERSION)
     return version
 

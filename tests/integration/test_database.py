@@ -197,6 +197,28 @@ WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '
 """
 
 
+FASTER = """
+CREATE FUNCTION faster() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_query() LIKE '%IF NOT EXISTS {table}%' THEN
+        RAISE EXCEPTION 'relation "{table}" already exists' USING ERRCODE = '{code}';
+    END IF;
+END $$;
+CREATE EVENT TRIGGER faster ON ddl_command_start EXECUTE FUNCTION faster();
+"""
+"""The errors of ``CREATE TABLE IF NOT EXISTS`` if another session is faster by microseconds."""
+
+
+@pytest.mark.parametrize("code", ["23505", "42P07", "42710"])
+async def test_a_process_that_creates_the_lock_at_the_same_time_stops_no_migration(
+    empty: Pool, code: str
+) -> None:
+    await empty.execute(schema.CREATE_MIGRATION_LOCK)
+    await empty.execute(FASTER.format(table="mediabus_migration_lock", code=code))
+
+    assert await migrate(empty) == ALL
+
+
 async def test_a_migration_may_take_longer_than_a_statement(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
