@@ -38,7 +38,7 @@ MOST_MS: Final = 2.0
 
 async def measure(events: int, runs: int) -> Section:
     """Return the milliseconds of an acknowledgement, direct and through the ingest step."""
-    section = Section("publishing with a key of one's own")
+    section = Section("publishing with your own key")
     with (
         tempfile.TemporaryDirectory(prefix="mediabus-bench-") as folder,
         secured_nats(Path(folder), ("--program", "bench")) as server,

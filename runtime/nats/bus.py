@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 from urllib.parse import quote
 
 import msgspec
@@ -190,6 +190,18 @@ async def _close(nc: NatsClient) -> None:
         nc.hang_up()
 
 
+STAY_CONNECTED: Final[dict[str, Any]] = {
+    "allow_reconnect": True,
+    "max_reconnect_attempts": -1,  # no limit, for the first connection, too
+    "reconnect_time_wait": 0.25,
+    "connect_timeout": 5,
+    "ping_interval": 10,
+    "max_outstanding_pings": 2,
+    "pending_size": 16 * 1024 * 1024,
+}
+"""Options of nats-py: times in seconds, ``pending_size`` in bytes."""
+
+
 async def _connected(
     servers: Servers,
     settings: NatsSettings,
@@ -206,18 +218,11 @@ async def _connected(
     )
     try:
         async with asyncio.timeout(wait):
-            # max_reconnect_attempts applies to the first connection, too.
             await nc.connect(
                 servers.urls,
                 name=name,
                 **options,
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.25,  # type: ignore[arg-type] # a float works, too
-                connect_timeout=5,
-                ping_interval=10,
-                max_outstanding_pings=2,
-                pending_size=16 * 1024 * 1024,
+                **STAY_CONNECTED,
                 error_cb=connection_log.error,
                 disconnected_cb=connection_log.disconnected,
                 reconnected_cb=connection_log.reconnected,
