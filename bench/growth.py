@@ -3,7 +3,9 @@
     python -m bench.growth [--minutes 60] [--rate 2000] [--operations 50]
 
 Events are published at ``--rate`` per second, of which ``--operations`` come from operations over
-NATS. Memory is measured after the first tenth of the time, in which caches fill.
+NATS that change the monitoring of media items. All are about the same downloads and media items:
+nats-server keeps each subject in memory, so new ones would be growth of its own. Memory is measured
+after the first tenth of the time, in which caches fill.
 """
 
 import argparse
@@ -11,15 +13,16 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+import msgspec
 import psutil
 import uvloop
 from rich.console import Console
 
 from bench.__main__ import keep
-from bench.load import create
+from bench.load import request
 from bench.report import Section, header, show
 from bench.servers import Stack, answers, event, mediabus, process, stack, until
 from mediabus.runtime.nats.bus import PublishFailed
@@ -29,7 +32,7 @@ from mediabus.service.outbox.publish import MAX_BATCH_MESSAGES, Outgoing, publis
 
 BATCHES_A_SECOND: Final = 20
 DOWNLOADS: Final = 10_000
-"""The downloads that the events are about: nats-server keeps each subject in memory."""
+MEDIA_ITEMS: Final = 1_000
 
 SAMPLE_EVERY: Final = 5.0
 FLAT_WITHIN: Final = 1.05
@@ -49,19 +52,20 @@ async def measure(seconds: float, rate: int, operations: int) -> Section:
     """Run the load, and measure its results."""
     section = Section("growth")
     async with stack() as it, _processes(it) as processes:
+        media = [await _media_item(it) for _ in range(MEDIA_ITEMS)]
         log_began = await it.pool.fetchval("SELECT pg_current_wal_lsn()")
         memory: Memory = {}
         sampling = asyncio.create_task(_sample(processes, memory))
         began = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(_publish(it, rate - operations, seconds))
-            tasks.create_task(_operate(it, operations, seconds))
+            tasks.create_task(_operate(it, media, operations, seconds))
         took = time.perf_counter() - began
         published = publishing.result() + int(operations * seconds)
 
         async def all_stored() -> bool:
             stored: int = await it.pool.fetchval("SELECT count(*) FROM events")
-            return stored >= published
+            return stored >= published + len(media)
 
         behind = await until(all_stored, every=0.5) - began - took
         sampling.cancel()
@@ -109,11 +113,20 @@ async def _publish(it: Stack, rate: int, seconds: float) -> int:
     return done
 
 
-async def _operate(it: Stack, rate: int, seconds: float) -> None:
+async def _media_item(it: Stack) -> str:
+    """Add a TV show and return its id."""
+    reply = await request(it.bus, "media.create", {"type": "tv_show", "title": uuid7().hex})
+    return str(msgspec.json.decode(reply)["id"])
+
+
+async def _operate(it: Stack, media: Sequence[str], rate: int, seconds: float) -> None:
+    """Change the monitoring of one media item after the other, off and on again."""
     began = time.perf_counter()
     for number in range(int(rate * seconds)):
         await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-        await create(it.bus, "media.create", uuid7().hex)
+        turn, place = divmod(number, len(media))
+        body = {"ids": [media[place]], "monitored": turn % 2 == 1}
+        await request(it.bus, "media.set_monitored", body)
 
 
 async def _sample(processes: dict[str, psutil.Process], memory: Memory) -> None:

@@ -16,10 +16,16 @@ Operation = Callable[[], Awaitable[object]]
 
 async def create(bus: Bus, subject: str, title: str) -> None:
     """Request that a TV show is added. Raises Failed if the request fails."""
-    body = msgspec.json.encode({"type": "tv_show", "title": title})
-    reply = await bus.nc.request(subject, body, timeout=30, headers=ACTOR_HEADERS)
+    await request(bus, subject, {"type": "tv_show", "title": title})
+
+
+async def request(bus: Bus, subject: str, body: object) -> bytes:
+    """Return the reply of an operation. Raises Failed if the request fails."""
+    encoded = msgspec.json.encode(body)
+    reply = await bus.nc.request(subject, encoded, timeout=30, headers=ACTOR_HEADERS)
     if reply.headers:
         raise Failed(reply.data.decode())
+    return reply.data
 
 
 async def in_flight(operation: Operation, count: int, many: int) -> tuple[float, float]:
