@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -11,10 +11,10 @@ from nats.aio.client import PING_PROTO, Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
-from nats.protocol import parser
 from nats.protocol.command import hpub_cmd
 
 from mediabus.runtime.nats.headers import RawHeaders, as_bytes, headers_of
+from mediabus.runtime.nats.parser import Parser
 
 Receiver = Callable[[Msg], None]
 
@@ -26,12 +26,6 @@ EVENT_COMMAND: Final = b"HPUB events."
 
 FORBIDDEN_PUBLISH: Final = re.compile(r'permissions violation for publish to "([^"]*)"')
 """The server's error, in lower case as nats-py passes it on."""
-
-# The parts of a protocol line are separated by blanks and tabs. nats-py splits at any white space,
-# so a subject with a form feed would break its parser.
-_PART: Final = rb"[ \t]+([^ \t\r\n]+)"
-parser.MSG_RE = re.compile(rb"\AMSG%b%b(%b)?[ \t]+(\d+)\r\n" % (_PART, _PART, _PART))
-parser.HMSG_RE = re.compile(rb"\AHMSG%b%b(%b)?[ \t]+(\d+)[ \t]+(\d+)\r\n" % (_PART, _PART, _PART))
 
 
 class NotAllowed(NatsError):
@@ -50,6 +44,7 @@ class NatsClient(Client):
 
     def __init__(self, *, needs_tls: bool, public_nkey: str | None = None) -> None:
         super().__init__()
+        self._ps = Parser(self)
         self.account = ""  # set once connected, if the connection uses a key
         self._needs_tls = needs_tls
         self._public_nkey = public_nkey
@@ -140,17 +135,27 @@ class NatsClient(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        receiver = self._receivers.get(sid)
-        if receiver is None:
+        if sid not in self._receivers:
             await super()._process_msg(sid, subject, reply, data, headers)
-            return
+        elif headers and self.takes_raw(sid, reply):
+            self.receive(sid, subject, reply, headers, data)
+        else:
+            self._receive(sid, subject, reply, data, await self._process_headers(headers))
+
+    def takes_raw(self, sid: int, reply: bytes) -> bool:
+        """Return whether a receiver takes a message, if it has headers, with ``RawHeaders``."""
+        return sid in self._receivers and (sid in self._raw or reply.startswith(JETSTREAM_ACK))
+
+    def receive(self, sid: int, subject: bytes, reply: bytes, headers: bytes, data: bytes) -> None:
+        """Give a message that ``takes_raw`` accepts to its receiver."""
+        self._receive(sid, subject, reply, data, RawHeaders(headers))
+
+    def _receive(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Mapping[str, str] | None
+    ) -> None:
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        if sid in self._raw or (reply.startswith(JETSTREAM_ACK) and headers):
-            known: Any = RawHeaders(headers)
-        else:
-            known = await self._process_headers(headers)
-        receiver(self._build_message(sid, subject, reply, data, known))
+        self._receivers[sid](self._build_message(sid, subject, reply, data, headers))
 
     async def acknowledge(self, messages: Sequence[Msg]) -> None:
         """Acknowledge a batch of messages in one write. Raises ConnectionClosedError."""
@@ -243,12 +248,22 @@ class NatsClient(Client):
         return parsed
 
     def _build_message(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+        self,
+        sid: int,
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: Mapping[str, str] | None,
     ) -> Msg:
-        if not subject.isascii():
-            subject = subject.decode(errors="backslashreplace").encode()
-        message: Msg = super()._build_message(sid, subject, reply, data, headers)
-        return message
+        any_mapping: Any = headers  # nats-py says that it is a dict
+        return Msg(
+            _client=self,
+            subject=subject.decode(errors="backslashreplace"),
+            reply=reply.decode(),
+            data=data,
+            headers=any_mapping,
+            _sid=sid,
+        )
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
