@@ -7,7 +7,7 @@ import asyncpg
 
 from mediabus.runtime.postgres.database import Connection
 from mediabus.schemas.envelope import Envelope
-from mediabus.service.outbox.outbox import Outbox, Recorder, arguments
+from mediabus.service.outbox.outbox import Outbox, Recorder, with_events
 
 
 class JoinedOutbox(Outbox):
@@ -21,7 +21,8 @@ class JoinedOutbox(Outbox):
     ) -> list[asyncpg.Record]:
         """Do as ``Outbox.perform``; the change takes effect when the transaction commits."""
         envelopes = list(events)
-        rows = await self._recorder.connection.fetch(statement, *arguments(envelopes), *args)
+        recording, recorded = with_events(statement, envelopes)
+        rows = await self._recorder.connection.fetch(recording, *recorded, *args)
         if rows:
             self._recorder.has_events = True
             if not rows[0]["recorded"]:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import datetime
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -31,10 +31,13 @@ WAKE_EVERY: Final = 0.002
 DRAIN_WITHIN: Final = 3.0
 """Seconds that the direct publisher gets for its remaining events at shutdown."""
 
-RECORD: Final = "SELECT record_events($1, $2, $3, $4)"
+RECORD_SEVERAL: Final = "record_events($1, $2, $3, $4)"
+"""The SQL function that records events: their ids, times, subjects and payloads, as arrays."""
 
-Arguments = tuple[list[UUID], list[datetime.datetime], list[str], list[bytes]]
-"""Arguments of the SQL function ``record_events``: ids, times, subjects, payloads."""
+RECORD_ONE: Final = "record_event($1, $2, $3, $4)"
+"""The same for one event, without arrays, at two thirds of the cost."""
+
+RECORD: Final = f"SELECT {RECORD_SEVERAL}"
 
 
 class Outbox:
@@ -53,14 +56,15 @@ class Outbox:
     ) -> list[asyncpg.Record]:
         """Run one statement that makes a change and records its events, in one round trip.
 
-        The statement passes ``$1`` to ``$4`` to ``record_events`` and returns the result as the
-        column ``recorded``. If it returns no row, nothing changed and no event is recorded.
+        The statement contains ``RECORD_SEVERAL`` and returns its result as the column ``recorded``.
+        If it returns no row, nothing changed and no event is recorded.
 
         Raises:
             InvalidEvent: an event is too large to be stored; the statement was not run.
         """
         envelopes = list(events)
-        rows = await self._pool.fetch(statement, *arguments(envelopes), *args)
+        recording, recorded = with_events(statement, envelopes)
+        rows = await self._pool.fetch(recording, *recorded, *args)
         if rows:
             self.committed([] if rows[0]["recorded"] else envelopes)
         return rows
@@ -128,20 +132,22 @@ class Recorder:
         if not events:
             return
         self.has_events = True
-        if not await self.connection.fetchval(RECORD, *arguments(events)):
+        statement, recorded = with_events(RECORD, events)
+        if not await self.connection.fetchval(statement, *recorded):
             self.unrecorded.extend(events)
 
 
-def arguments(events: Iterable[Envelope]) -> Arguments:
-    """Return the arguments of ``record_events`` for these events.
+def with_events(statement: str, events: Sequence[Envelope]) -> tuple[str, Sequence[object]]:
+    """Return a statement with ``RECORD_SEVERAL`` for these events, and its first four arguments.
 
     Raises:
         InvalidEvent: an event cannot be encoded.
     """
-    ids, times, subjects, payloads = [], [], [], []
-    for envelope in events:
-        payloads.append(codec.encode(envelope))
-        ids.append(envelope.id)
-        times.append(envelope.time)
-        subjects.append(subject_of(envelope))
-    return ids, times, subjects, payloads
+    rows = [_outbox_row(envelope) for envelope in events]
+    if len(rows) == 1:
+        return statement.replace(RECORD_SEVERAL, RECORD_ONE), rows[0]
+    return statement, [[row[place] for row in rows] for place in range(4)]
+
+
+def _outbox_row(envelope: Envelope) -> tuple[UUID, datetime.datetime, str, bytes]:
+    return envelope.id, envelope.time, subject_of(envelope), codec.encode(envelope)

@@ -10,8 +10,10 @@ import pytest
 from mediabus.runtime import metrics
 from mediabus.runtime.nats.bus import Bus
 from mediabus.runtime.postgres.database import Pool
+from mediabus.schemas import codec
 from mediabus.schemas.codec import InvalidEvent
-from mediabus.schemas.subjects import RECORDED_SUBJECT
+from mediabus.schemas.envelope import Envelope
+from mediabus.schemas.subjects import RECORDED_SUBJECT, subject_of
 from mediabus.service.outbox import fallback
 from mediabus.service.outbox.fallback import DirectPublisher
 from mediabus.service.outbox.outbox import WAKE_EVERY, Outbox, open_outbox
@@ -44,10 +46,30 @@ async def change_count(pool: Pool) -> int:
     return count
 
 
-async def test_a_change_and_its_events_are_recorded_in_one_statement(pool: Pool, bus: Bus) -> None:
+@pytest.fixture(params=[1, 2])
+def count(request: pytest.FixtureRequest) -> int:
+    """How many events a change has: PostgreSQL records one and several by different functions."""
+    number: int = request.param
+    return number
+
+
+def events(count: int) -> list[Envelope]:
+    return [event(f"nth {number}") for number in range(count)]
+
+
+async def test_a_change_and_its_events_are_recorded_in_one_statement(
+    pool: Pool, bus: Bus, count: int
+) -> None:
+    made = events(count)
     async with open_outbox(pool, bus) as outbox:
-        await outbox.perform(CHANGE, "a", events=[event("one"), event("two")])
-    assert (await change_count(pool), await recorded_events(pool)) == (1, 2)
+        await outbox.perform(CHANGE, "a", events=made)
+    assert await change_count(pool) == 1
+    rows = await pool.fetch(
+        "SELECT id, occurred_at, subject, payload FROM outbox ORDER BY position"
+    )
+    assert [tuple(row) for row in rows] == [
+        (one.id, one.time, subject_of(one), codec.encode(one)) for one in made
+    ]
 
 
 async def test_a_failed_change_records_no_event(pool: Pool, bus: Bus) -> None:
@@ -87,30 +109,34 @@ async def test_events_appear_only_when_their_transaction_commits(pool: Pool, bus
         assert await recorded_events(pool) == 1
 
 
-async def test_a_change_succeeds_when_its_event_cannot_be_recorded(pool: Pool, bus: Bus) -> None:
-    """In one statement and in a transaction, for changes before and after the event."""
+async def test_a_change_succeeds_when_its_events_cannot_be_recorded(
+    pool: Pool, bus: Bus, count: int
+) -> None:
+    """In one statement and in a transaction, for changes before and after the events."""
     await pool.execute(REFUSE)
     before = metrics.NOT_RECORDED._value.get()
     async with open_outbox(pool, bus) as outbox:
-        await outbox.perform(CHANGE, "a", events=[event("one")])
+        await outbox.perform(CHANGE, "a", events=events(count))
         async with outbox.transaction() as work:
             await work.connection.execute(INSERT, "b")
-            await work.record(event("two"), event("three"))
+            await work.record(*events(count))
             await work.connection.execute(INSERT, "c")
     assert (await change_count(pool), await recorded_events(pool)) == (3, 0)
-    assert await names(bus) == ["one", "two", "three"]
-    assert metrics.NOT_RECORDED._value.get() == before + 3
+    assert await names(bus) == [f"nth {number}" for number in range(count)] * 2
+    assert metrics.NOT_RECORDED._value.get() == before + 2 * count
 
 
 FULL = REFUSE.replace("RAISE EXCEPTION", "RAISE disk_full USING MESSAGE =")
 
 
-async def test_a_full_disk_fails_the_change_and_its_event(pool: Pool, bus: Bus) -> None:
+async def test_a_full_disk_fails_the_change_and_its_events(
+    pool: Pool, bus: Bus, count: int
+) -> None:
     """Both are in one database: an event published from memory could be lost."""
     await pool.execute(FULL)
     async with open_outbox(pool, bus) as outbox:
         with pytest.raises(asyncpg.DiskFullError):
-            await outbox.perform(CHANGE, "a", events=[event("one")])
+            await outbox.perform(CHANGE, "a", events=events(count))
     assert (await change_count(pool), await recorded_events(pool)) == (0, 0)
     assert await names(bus) == []
 

@@ -29,14 +29,22 @@ from mediabus.service.outbox import confirm as confirm_module
 from mediabus.service.outbox import cursor as cursor_module
 from mediabus.service.outbox import relay as relay_module
 from mediabus.service.outbox.confirm import Confirmation
-from mediabus.service.outbox.outbox import RECORD, arguments, open_outbox
+from mediabus.service.outbox.outbox import open_outbox
 from mediabus.service.outbox.publish import MAX_BATCH_MESSAGES, Batch, Outgoing
 from mediabus.service.outbox.relay import Relay, relay_while_leading
 from tests.support.eventually import eventually
 from tests.support.library import library
 from tests.support.processes import processes
 from tests.support.servers import NatsServer
-from tests.support.stream import JOB, event, messages, names, record, transaction
+from tests.support.stream import (
+    JOB,
+    event,
+    messages,
+    names,
+    record,
+    record_events,
+    transaction,
+)
 
 DAY = datetime.timedelta(days=1)
 
@@ -513,7 +521,7 @@ async def test_dead_lettered_events_are_deleted_from_the_outbox(
     monkeypatch.setattr(confirm_module, "LOST_AFTER", 0.5)
     future_event = msgspec.structs.replace(event("of the future"), time=event("").time + 30 * DAY)
     async with running_relay(pool, bus), persisting(pool, bus):
-        await pool.execute(RECORD, *arguments([future_event, event("good")]))
+        await record_events(pool, [future_event, event("good")])
         await eventually(lambda: is_empty(pool), within=30)
     [dead_letter] = await DeadLetters(bus).all()
     assert dead_letter.message_id == str(future_event.id)
@@ -530,7 +538,7 @@ async def test_an_event_with_a_used_message_id_is_stored(
     taken = {"Nats-Msg-Id": str(events[0].id)}
     await bus.js.publish("events.a.b.c.-", b"{}", headers=taken)
     async with running_relay(pool, bus, confirm_in_events=confirm_in_events), persisting(pool, bus):
-        await pool.execute(RECORD, *arguments(events))
+        await record_events(pool, events)
         await eventually(lambda: is_empty(pool), within=30)
         await eventually(lambda: pool.fetchval("SELECT count(*) = 2 FROM events"), within=30)
 
@@ -540,12 +548,12 @@ async def test_rows_of_a_restored_outbox_with_known_ids_are_stored(
 ) -> None:
     """The stream has the events and the persister has read past them; ``events`` lacks them."""
     monkeypatch.setattr(confirm_module, "LOST_AFTER", 1.0)
-    event_rows = arguments([event("one"), event("two")])
+    events = [event("one"), event("two")]
     async with running_relay(pool, bus), persisting(pool, bus):
-        await pool.execute(RECORD, *event_rows)
+        await record_events(pool, events)
         await eventually(lambda: is_empty(pool), within=30)
     await pool.execute("DELETE FROM events")
-    await pool.execute(RECORD, *event_rows)
+    await record_events(pool, events)
     async with running_relay(pool, bus), persisting(pool, bus):
         await eventually(lambda: is_empty(pool), within=30)
     assert await pool.fetchval("SELECT count(*) FROM events") == 2
@@ -557,7 +565,7 @@ async def test_a_dead_letter_of_another_message_deletes_no_row(
 ) -> None:
     """Any client may publish an invalid message under the id of an event."""
     one = event("one")
-    await pool.execute(RECORD, *arguments([one]))
+    await record_events(pool, [one])
     await eventually(lambda: moves_to(1, pool, relay))
     forged = {"Mediabus-Message-Id": f"{one.id}.retry.1", "Mediabus-Consumer": "persister"}
     await bus.js.publish("dead_letters.persister.invalid", b"no event", headers=forged)

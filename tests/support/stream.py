@@ -1,7 +1,7 @@
 """Events for tests that check delivery and not content, and a view of the stream."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 import msgspec
@@ -14,7 +14,7 @@ from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import JobExecuted
 from mediabus.schemas.identity import Actor, Resource
 from mediabus.schemas.subjects import EVENTS_STREAM
-from mediabus.service.outbox.outbox import RECORD, arguments
+from mediabus.service.outbox.outbox import RECORD, with_events
 
 JOB = Actor("job", "nightly")
 
@@ -26,8 +26,13 @@ def event(name: str, resource: str = "1") -> Envelope:
 
 async def record(connection: Connection | Pool, *names: str) -> bool:
     """Records events in the transaction that is under way, or in one of their own."""
-    made = arguments([event(name) for name in names])
-    return bool(await connection.fetchval(RECORD, *made))
+    return await record_events(connection, [event(name) for name in names])
+
+
+async def record_events(connection: Connection | Pool, events: Sequence[Envelope]) -> bool:
+    """Record events; False if they were not."""
+    statement, recorded = with_events(RECORD, events)
+    return bool(await connection.fetchval(statement, *recorded))
 
 
 async def is_handled(bus: Bus, durable: str) -> bool:
