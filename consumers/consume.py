@@ -6,7 +6,7 @@ from typing import Literal, overload
 
 from nats.js.api import ConsumerConfig
 
-from mediabus.consumers.daemon import Delivery, durable, run
+from mediabus.consumers.daemon import Delivery, delivery_of, durable, run
 from mediabus.consumers.drain import Drain, stopping_on_sigterm
 from mediabus.consumers.lanes import run_lanes
 from mediabus.consumers.verdict import RetryLater, RetryPolicy
@@ -189,6 +189,7 @@ class _Options:
             bus,
             config,
             self._many if self._batch else self._each,
+            decode=delivery_of,
             batch=self._batch or 1,
             workers=self._concurrency,
             stream=stream,

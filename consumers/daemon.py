@@ -9,7 +9,7 @@ import datetime
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 import msgspec
 from nats.aio.msg import Msg
@@ -82,7 +82,13 @@ class LeftAlone(Exception):
     """
 
 
-HandleBatch = Callable[[Sequence[Delivery]], Awaitable[Sequence[Exception | None]]]
+Decoded = TypeVar("Decoded")
+"""What the handler of a consumer takes: a ``Delivery``, or a row of the table ``events``."""
+
+Decode = Callable[[Bus, Msg], Decoded]
+"""Decodes the event of a message. Raises InvalidEvent."""
+
+HandleBatch = Callable[[Sequence[Decoded]], Awaitable[Sequence[Exception | None]]]
 """Handles a batch of events. Returns, for each event, None or the error of that event."""
 
 
@@ -107,8 +113,9 @@ def durable(
 async def run(
     bus: Bus,
     config: ConsumerConfig,
-    handle: HandleBatch,
+    handle: HandleBatch[Decoded],
     *,
+    decode: Decode[Decoded],
     batch: int,
     workers: int = 1,
     stream: str = EVENTS_STREAM,
@@ -123,7 +130,9 @@ async def run(
         asyncio.TaskGroup() as tasks,
     ):
         for number in range(workers):
-            worker = _work(bus, drain.of(pull), name, handle, batch=batch, policy=policy)
+            worker = _work(
+                bus, drain.of(pull), name, handle, decode=decode, batch=batch, policy=policy
+            )
             tasks.create_task(worker, name=f"{name} {number}")
 
 
@@ -131,36 +140,38 @@ async def _work(
     bus: Bus,
     source: Source,
     name: str,
-    handle: HandleBatch,
+    handle: HandleBatch[Decoded],
     *,
+    decode: Decode[Decoded],
     batch: int,
     policy: RetryPolicy | None,
 ) -> None:
     while messages := await source.messages(batch):
-        await handle_messages(bus, name, handle, messages, policy=policy)
+        await handle_messages(bus, name, handle, messages, decode=decode, policy=policy)
 
 
 async def handle_messages(
     bus: Bus,
     name: str,
-    handle: HandleBatch,
+    handle: HandleBatch[Decoded],
     messages: Sequence[Msg],
     *,
+    decode: Decode[Decoded],
     policy: RetryPolicy | None = None,
 ) -> None:
     """Decode and handle one batch, then acknowledge, nak or dead-letter each message."""
     done: list[Msg] = []
     failed: list[tuple[Msg, Exception]] = []
-    decoded: list[Msg] = []
-    deliveries: list[Delivery] = []
+    valid: list[Msg] = []
+    events: list[Decoded] = []
     for message in messages:
         try:
-            deliveries.append(decode(bus, message))
-            decoded.append(message)
+            events.append(decode(bus, message))
+            valid.append(message)
         except codec.InvalidEvent as error:
             failed.append((message, error))
-    outcomes = await _handled(handle, deliveries) if deliveries else []
-    for message, outcome in zip(decoded, outcomes, strict=True):
+    outcomes = await _handled(handle, events) if events else []
+    for message, outcome in zip(valid, outcomes, strict=True):
         if outcome is None:
             done.append(message)
         elif isinstance(outcome, LeftAlone):
@@ -205,17 +216,17 @@ async def retry_or_dead_letter(bus: Bus, name: str, failed: Sequence[tuple[Msg, 
 
 
 async def _handled(
-    handle: HandleBatch, deliveries: Sequence[Delivery]
+    handle: HandleBatch[Decoded], events: Sequence[Decoded]
 ) -> Sequence[Exception | None]:
     try:
-        return await handle(deliveries)
+        return await handle(events)
     except Exception as error:
         # The whole batch failed, so no single event is to blame: a full disk, a missing grant.
-        log.exception("batch failed, will retry", extra={"size": len(deliveries)})
-        return [RetryLater(str(error))] * len(deliveries)
+        log.exception("batch failed, will retry", extra={"size": len(events)})
+        return [RetryLater(str(error))] * len(events)
 
 
-def decode(bus: Bus, message: Msg) -> Delivery:
+def delivery_of(bus: Bus, message: Msg) -> Delivery:
     """Decode the event of a message. Raises InvalidEvent."""
     envelope, sent = codec.read(
         message.data,

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from collections.abc import Mapping
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -9,10 +10,12 @@ import asyncpg
 import msgspec
 
 from mediabus.schemas import binary_mode, codec
+from mediabus.schemas.any_event import Moment
 from mediabus.schemas.codec import Sent
 from mediabus.schemas.envelope import JSON, Envelope
 from mediabus.schemas.events import EVENT_TYPES, Severity
 from mediabus.schemas.identity import Actor, ActorType, Resource
+from mediabus.schemas.wire import PlainEvent
 
 COLUMNS: Final = {
     "id": "uuid",
@@ -87,6 +90,52 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     message: str | None = None
     has_time: bool = True
     """Whether ``occurred_at`` is the event's own time, not that of its message. Not a column."""
+
+    @classmethod
+    def decode(
+        cls,
+        payload: bytes,
+        headers: Mapping[str, str] | None,
+        stream_seq: int,
+        *,
+        published_at: Moment,
+        trust_actor: bool,
+    ) -> Self:
+        """Build the row of a message. The arguments are those of ``codec.read``.
+
+        Most rows are built without an ``Envelope``, which takes as long as everything else here.
+
+        Raises:
+            InvalidEvent: the message is not a valid event.
+        """
+        plain = codec.plain(payload, headers, trust_actor=trust_actor)
+        if plain is not None and _is_kept_by_columns(plain):
+            return cls._of_plain(plain, stream_seq)
+        envelope, sent = codec.read(
+            payload, headers, published_at=published_at, trust_actor=trust_actor
+        )
+        return cls.of(envelope, stream_seq, sent)
+
+    @classmethod
+    def _of_plain(cls, event: PlainEvent, stream_seq: int) -> Self:
+        resource_type, _, resource_id = (event.subject or "").partition("/")
+        return cls(
+            id=event.id,
+            occurred_at=event.time,
+            stream_seq=stream_seq,
+            category=event.category,
+            type=event.type,
+            severity=event.severity,
+            source=event.source,
+            actor_type=event.actortype,
+            actor_id=event.actorid,
+            actor_verified=event.actorverified,
+            resource_type=resource_type or None,
+            resource_id=resource_id or None,
+            correlation_id=event.correlationid,
+            causation_id=event.causationid,
+            data=event.data,
+        )
 
     @classmethod
     def of(cls, envelope: Envelope, stream_seq: int, sent: Sent | None = None) -> Self:
@@ -177,6 +226,11 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
             return self.data
         is_same = msgspec.json.decode(typed) == msgspec.json.decode(self.data)
         return msgspec.Raw(typed) if is_same else self.data
+
+
+def _is_kept_by_columns(event: PlainEvent) -> bool:
+    """Return whether the columns without ``message`` can reproduce a message in plain form."""
+    return event.time.tzinfo is datetime.UTC and not _grows_too_large(event.data)
 
 
 def _message(envelope: Envelope, sent: Sent | None) -> bytes | None:

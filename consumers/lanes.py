@@ -8,7 +8,7 @@ from typing import Final
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from mediabus.consumers.daemon import Delivery, decode, retry_or_dead_letter, verdict_of
+from mediabus.consumers.daemon import Delivery, delivery_of, retry_or_dead_letter, verdict_of
 from mediabus.consumers.drain import Drain
 from mediabus.consumers.verdict import DeadLetter, RetryPolicy, Verdict
 from mediabus.runtime import metrics
@@ -84,7 +84,7 @@ class _Lanes:
     def start(self, tasks: asyncio.TaskGroup, message: Msg) -> "asyncio.Task[None]":
         """Put a message at the end of its lane."""
         try:
-            delivery = decode(self._bus, message)
+            delivery = delivery_of(self._bus, message)
         except InvalidEvent as error:
             return tasks.create_task(self._finish(message, DeadLetter("invalid", str(error))))
         envelope = delivery.envelope

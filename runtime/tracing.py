@@ -122,8 +122,11 @@ def publish(payloads: Callable[[], Iterable[Carrier]], size: int) -> Context:
     )
 
 
-def process(consumer: str, envelopes: Iterable[Envelope], size: int) -> Context:
-    """Open the span of a batch that a consumer handles, with a link to each event."""
+def process(consumer: str, carriers: Iterable[Carrier], size: int) -> Context:
+    """Open the span of a batch that a consumer handles, with a link to each event.
+
+    ``carriers`` are the extension attributes of the events.
+    """
     if _tracer is None:
         return OFF
     attributes = _messaging(EVENTS_STREAM, "process", "process", size)
@@ -132,7 +135,7 @@ def process(consumer: str, envelopes: Iterable[Envelope], size: int) -> Context:
         "consumer",
         {**attributes, "messaging.consumer.group.name": consumer},
         parent={},
-        links=(envelope.extensions for envelope in envelopes),
+        links=carriers,
     )
 
 

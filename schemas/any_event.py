@@ -87,7 +87,7 @@ def binary(
     return envelope
 
 
-def _is_spelled(subject: str | None) -> bool:
+def is_spelled(subject: str | None) -> bool:
     """Return whether a subject has the form ``<kind>/<id>``."""
     if subject is None:
         return True
@@ -129,7 +129,7 @@ def _general(
         extensions=extensions,
         published_id=published_id,
         published_time=_finer_time(time),
-        subject=None if _is_spelled(wire.subject) else wire.subject,
+        subject=None if is_spelled(wire.subject) else wire.subject,
         has_time=wire.time is not None,
     )
 

@@ -10,9 +10,22 @@ from typing import Final, NamedTuple
 import msgspec
 
 from mediabus.schemas import binary_mode
-from mediabus.schemas.any_event import ANY_CATEGORY, DECODE_DATA, Moment, binary, structured
+from mediabus.schemas.any_event import (
+    ANY_CATEGORY,
+    DECODE_DATA,
+    Moment,
+    binary,
+    is_spelled,
+    structured,
+)
 from mediabus.schemas.decoding import NOT_JSON
-from mediabus.schemas.encoding import SCHEMAS, encode_any, encode_value, refuse_unstorable
+from mediabus.schemas.encoding import (
+    SCHEMAS,
+    encode_any,
+    encode_value,
+    is_storable,
+    refuse_unstorable,
+)
 from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import Event
 from mediabus.schemas.identity import Actor, Resource
@@ -35,6 +48,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_any",
+    "plain",
     "read",
 ]
 
@@ -102,9 +116,9 @@ def read(
         envelope = binary(payload, headers, published_at, trust_actor=trust_actor)
         return envelope, Sent(payload, headers)
     refuse_unstorable(payload)
-    plain = _plain(payload, trust_actor=trust_actor)
-    if plain is not None:
-        return plain, None
+    found = _plain(payload, trust_actor=trust_actor)
+    if found is not None:
+        return _envelope_of(*found), None
     envelope, claims_too_much = structured(payload, published_at, trust_actor=trust_actor)
     if claims_too_much or _is_as_encoded(envelope, payload):
         return envelope, None
@@ -119,48 +133,58 @@ def _is_as_encoded(envelope: Envelope, payload: bytes) -> bool:
     return encode_any(envelope) == payload
 
 
-def _plain(payload: bytes, *, trust_actor: bool) -> Envelope | None:
+def plain(
+    payload: bytes, headers: Mapping[str, str] | None = None, *, trust_actor: bool = False
+) -> PlainEvent | None:
     """Decode a message in one pass if its bytes are what ``encode`` writes, as most are.
 
-    Return None for any other message.
+    Return None for any other message, which ``read`` decodes or refuses.
     """
+    if binary_mode.is_binary(headers) or not is_storable(payload):
+        return None
+    found = _plain(payload, trust_actor=trust_actor)
+    return found[0] if found else None
+
+
+def _plain(payload: bytes, *, trust_actor: bool) -> tuple[PlainEvent, Event] | None:
     try:
         if not payload.isascii():
             payload.decode()  # msgspec does not check strings that no type needs
-        plain = _decode_plain(payload)
-        event = DECODE_DATA[plain.type](plain.data)
+        wire = _decode_plain(payload)
+        event = DECODE_DATA[wire.type](wire.data)
     except (*NOT_JSON, KeyError):
         return None
-    data = plain.data
-    plain.data = event  # type: ignore[assignment] # encoded again below, to compare the bytes
-    if plain.dataschema != SCHEMAS[plain.type] or encode_value(plain) != payload:
+    data = wire.data
+    wire.data = event  # type: ignore[assignment] # to compare the bytes of both encodings
+    is_as_encoded = wire.dataschema == SCHEMAS[wire.type] and encode_value(wire) == payload
+    wire.data = data
+    if not is_as_encoded or not _is_consistent(wire, event):
         return None
-    return _envelope_of_plain(plain, event, data, trust_actor=trust_actor)
+    if wire.actorverified and not trust_actor:
+        return None
+    return wire, event
 
 
-def _envelope_of_plain(
-    plain: PlainEvent, event: Event, data: msgspec.Raw, *, trust_actor: bool
-) -> Envelope | None:
-    resource = None
-    if plain.subject is not None:
-        kind, _, resource_id = plain.subject.partition("/")
-        if not (kind and resource_id):
-            return None
-        resource = Resource(kind, resource_id)
-    actor_type, actor_id = plain.actortype, plain.actorid
-    if plain.category != event.category or (actor_type is None) != (actor_id is None):
-        return None  # structured() raises the error
+def _is_consistent(wire: PlainEvent, event: Event) -> bool:
+    """Return whether the attributes agree with each other. For others, ``structured`` raises."""
+    has_type, has_id = wire.actortype is not None, wire.actorid is not None
+    return wire.category == event.category and has_type == has_id and is_spelled(wire.subject)
+
+
+def _envelope_of(wire: PlainEvent, event: Event) -> Envelope:
+    kind, _, resource_id = (wire.subject or "").partition("/")
+    actor_type, actor_id = wire.actortype, wire.actorid
     return Envelope(
-        id=plain.id,
-        type=plain.type,
-        time=plain.time,
-        source=plain.source,
-        category=plain.category,
-        severity=plain.severity,
+        id=wire.id,
+        type=wire.type,
+        time=wire.time,
+        source=wire.source,
+        category=wire.category,
+        severity=wire.severity,
         actor=Actor(actor_type, actor_id) if actor_type and actor_id else None,
-        actor_verified=plain.actorverified and trust_actor,
-        resource=resource,
-        **links_of(plain),
+        actor_verified=wire.actorverified,
+        resource=Resource(kind, resource_id) if kind else None,
+        **links_of(wire),
         event=event,
-        data=data,
+        data=wire.data,
     )

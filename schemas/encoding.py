@@ -67,7 +67,14 @@ def _standard(envelope: Envelope) -> dict[str, Any]:
 
 def refuse_unstorable(payload: bytes) -> None:
     """Raise InvalidEvent for an event that is too large, or that PostgreSQL cannot store."""
+    if is_storable(payload):
+        return
     if len(payload) > MAX_EVENT_BYTES:
         raise InvalidEvent(f"{len(payload)} bytes: an event may have {MAX_EVENT_BYTES}")
-    if b"\\" in payload and _ESCAPED_NUL.search(payload):  # most payloads have no escape
-        raise InvalidEvent("a string contains the character NUL, which PostgreSQL cannot store")
+    raise InvalidEvent("a string contains the character NUL, which PostgreSQL cannot store")
+
+
+def is_storable(payload: bytes) -> bool:
+    """Return whether an event is small enough, and no string of it contains NUL."""
+    has_nul = b"\\" in payload and _ESCAPED_NUL.search(payload)  # most payloads have no escape
+    return len(payload) <= MAX_EVENT_BYTES and not has_nul

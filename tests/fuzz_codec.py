@@ -41,7 +41,8 @@ def look(data: bytes) -> None:
         envelope, sent = codec.read(body, headers, published_at=lambda: NOW)
         bytes(envelope.data).decode()
         assert len(subjects.subject_of(envelope).split(".")) == 5
-        row = EventRow.of(envelope, 1, sent)
+        row = EventRow.decode(body, headers, 1, published_at=lambda: NOW, trust_actor=False)
+        assert row == EventRow.of(envelope, 1, sent)
         msgspec.json.decode(msgspec.json.encode(row))
         assert codec.decode(*row.sent(), published_at=lambda: NOW) == envelope
         if sent is not None and headers is None:

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from mediabus.consumers.event_row import NAMES, SELECTED, EventRow
 from mediabus.runtime.postgres.database import Pool
-from mediabus.schemas.envelope import Envelope
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_BYTES: Final = 8_000_000
@@ -48,9 +47,9 @@ class Span:
     until: datetime.datetime
     type: str | None = None
 
-    def takes(self, envelope: Envelope) -> bool:
+    def takes(self, row: EventRow) -> bool:
         """Return whether an event is in the span."""
-        return self.since <= envelope.time < self.until and self.type in {None, envelope.type}
+        return self.since <= row.occurred_at < self.until and self.type in {None, row.type}
 
 
 async def count(pool: Pool, span: Span) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from mediabus.consumers.daemon import Delivery, LeftAlone, durable, run
+from mediabus.consumers.daemon import Delivery, LeftAlone, delivery_of, durable, run
 from mediabus.consumers.notifier import figures, reports
 from mediabus.consumers.notifier.message import hidden, message_of
 from mediabus.consumers.notifier.outcome import outcome_of
@@ -71,7 +71,7 @@ class Worker:
         if len(self._filters) == 1:
             config = config.evolve(filter_subject=self._filters[0], filter_subjects=None)
         async with figures.measured(self._bus, self._target.name):
-            await run(self._bus, config, self._handle, batch=1, policy=POLICY)
+            await run(self._bus, config, self._handle, decode=delivery_of, batch=1, policy=POLICY)
 
     async def _handle(self, batch: Sequence[Delivery]) -> list[Exception | None]:
         return [await self._head(delivery) for delivery in batch]

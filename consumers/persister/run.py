@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo
 from nats.js.errors import APIError
 
-from mediabus.consumers.daemon import Delivery, durable, run
+from mediabus.consumers.daemon import durable, published_at, run
+from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.persister.isolation import Progress
 from mediabus.consumers.persister.retention import keep_partitions
 from mediabus.consumers.persister.store import EventStore
 from mediabus.consumers.persister.stragglers import store_stragglers
 from mediabus.runtime import metrics, tracing
 from mediabus.runtime.nats.bus import Bus
+from mediabus.runtime.nats.pull import place_of
 from mediabus.runtime.postgres.database import AWAY, Pool
 from mediabus.runtime.postgres.locks import blocked_by
 from mediabus.runtime.process.health import checking
@@ -42,6 +45,7 @@ async def persist(bus: Bus, pool: Pool, settings: PersisterSettings) -> None:
                     bus,
                     durable(PERSISTER),
                     functools.partial(_store, store),
+                    decode=_row_of,
                     batch=settings.batch,
                     workers=settings.writers,
                 ),
@@ -49,9 +53,19 @@ async def persist(bus: Bus, pool: Pool, settings: PersisterSettings) -> None:
             )
 
 
-async def _store(store: EventStore, batch: Sequence[Delivery]) -> Sequence[Exception | None]:
-    envelopes = (delivery.envelope for delivery in batch)
-    with tracing.process(PERSISTER, envelopes, len(batch)) as span:
+def _row_of(bus: Bus, message: Msg) -> EventRow:
+    return EventRow.decode(
+        message.data,
+        message.headers,
+        place_of(message).stream_seq,
+        published_at=lambda: published_at(message.headers, message.metadata.timestamp),
+        trust_actor=bus.trusts_actors,
+    )
+
+
+async def _store(store: EventStore, batch: Sequence[EventRow]) -> Sequence[Exception | None]:
+    carriers = (row.extensions or {} for row in batch)
+    with tracing.process(PERSISTER, carriers, len(batch)) as span:
         outcomes = await store.store(batch)
         if any(outcomes):
             failed = [outcome for outcome in outcomes if outcome is not None]

@@ -11,7 +11,6 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from mediabus.consumers.daemon import Delivery
 from mediabus.consumers.event_row import NAMES, TYPED, EventRow
 from mediabus.consumers.persister.isolation import Isolation, Progress, is_reachable
 from mediabus.consumers.verdict import Rejected, RetryLater
@@ -77,29 +76,29 @@ class EventStore:
         self.stored = 0
         """Number of events that this store inserted."""
 
-    async def missing(self, batch: Sequence[Delivery]) -> int:
+    async def missing(self, batch: Sequence[EventRow]) -> int:
         """Count the events of a batch that can be stored but are not in the table."""
         now = datetime.datetime.now(datetime.UTC)
-        storable = [delivery.envelope for delivery in batch if _refusal(delivery, now) is None]
+        storable = [row for row in batch if _refusal(row, now) is None]
         count: int = await self._pool.fetchval(
             MISSING,
-            [envelope.id for envelope in storable],
-            [envelope.time for envelope in storable],
-            [envelope.has_time for envelope in storable],
+            [row.id for row in storable],
+            [row.occurred_at for row in storable],
+            [row.has_time for row in storable],
         )
         return count
 
-    async def store(self, batch: Sequence[Delivery]) -> list[Exception | None]:
+    async def store(self, batch: Sequence[EventRow]) -> list[Exception | None]:
         """Store a batch of events. Wait while PostgreSQL is unreachable.
 
         Returns, for each event, None once it is committed, or why it is not stored.
         """
         now = datetime.datetime.now(datetime.UTC)
-        outcomes = [_refusal(delivery, now) for delivery in batch]
+        outcomes = [_refusal(row, now) for row in batch]
         storable = [index for index, outcome in enumerate(outcomes) if outcome is None]
         with metrics.PERSIST_SECONDS.time():
             for part in _parts(batch, storable):
-                failures = await self._store_rows([_row(batch[index]) for index in part])
+                failures = await self._store_rows([batch[index] for index in part])
                 for place, error in failures.items():
                     outcomes[part[place]] = error
         return outcomes
@@ -201,11 +200,7 @@ def _count(status: str) -> int:
     return int(status.rpartition(" ")[2])
 
 
-def _row(delivery: Delivery) -> EventRow:
-    return EventRow.of(delivery.envelope, delivery.stream_seq, delivery.sent)
-
-
-def _parts(batch: Sequence[Delivery], indexes: Sequence[int]) -> Iterator[list[int]]:
+def _parts(batch: Sequence[EventRow], indexes: Sequence[int]) -> Iterator[list[int]]:
     """Split the indexes of a batch into parts for one statement each.
 
     An event is in memory several times on its way to PostgreSQL, so a part ends with the event that
@@ -215,9 +210,8 @@ def _parts(batch: Sequence[Delivery], indexes: Sequence[int]) -> Iterator[list[i
     size = 0
     for index in indexes:
         part.append(index)
-        delivery = batch[index]
-        size += len(delivery.envelope.data or b"")
-        size += len(delivery.sent.payload) if delivery.sent else 0
+        row = batch[index]
+        size += len(row.data) + len(row.message or "")
         if size >= MAX_BYTES:
             yield part
             part = []
@@ -231,8 +225,8 @@ def _month(row: EventRow) -> Month:
     return moment.year, moment.month
 
 
-def _refusal(delivery: Delivery, now: datetime.datetime) -> Exception | None:
-    moment = delivery.envelope.time
+def _refusal(row: EventRow, now: datetime.datetime) -> Exception | None:
+    moment = row.occurred_at
     if now - OLDEST_ACCEPTED <= moment <= now + NEWEST_ACCEPTED:
         return None
     return Rejected(

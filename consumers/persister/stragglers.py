@@ -14,7 +14,8 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo
 from nats.js.errors import APIError, NotFoundError
 
-from mediabus.consumers.daemon import Delivery, published_at
+from mediabus.consumers.daemon import published_at
+from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.persister.store import EventStore
 from mediabus.consumers.verdict import RetryLater
 from mediabus.runtime.error_text import error_text
@@ -71,9 +72,10 @@ async def _store(bus: Bus, store: EventStore, stream_seq: int) -> bool:
     """
     try:
         message = await bus.js.get_msg(EVENTS_STREAM, stream_seq)
-        envelope, sent = codec.read(
+        row = EventRow.decode(
             message.data or b"",
             message.headers,
+            stream_seq,
             published_at=lambda: published_at(
                 message.headers, message.time or datetime.datetime.now(datetime.UTC)
             ),
@@ -81,5 +83,5 @@ async def _store(bus: Bus, store: EventStore, stream_seq: int) -> bool:
         )
     except (NotFoundError, codec.InvalidEvent):
         return True
-    [outcome] = await store.store([Delivery(envelope, stream_seq, 1, sent)])
+    [outcome] = await store.store([row])
     return not isinstance(outcome, RetryLater)

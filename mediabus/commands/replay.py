@@ -19,7 +19,7 @@ from mediabus.commands.errors import Unanswered
 from mediabus.commands.help import examples
 from mediabus.commands.notes import note
 from mediabus.commands.output import local_time
-from mediabus.consumers.daemon import Delivery, published_at
+from mediabus.consumers.daemon import published_at
 from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.history.archive import Span, count, pages
 from mediabus.consumers.persister.store import NEWEST_ACCEPTED, EventStore
@@ -110,7 +110,7 @@ async def _rebuild(bus: Bus, pool: Pool, span: Span, *, dry_run: bool) -> None:
         else:
             outcomes = await store.store(batch)
             refused += sum(outcome is not None for outcome in outcomes)
-        progress.advance(len(batch), batch[-1].envelope.time)
+        progress.advance(len(batch), batch[-1].occurred_at)
     progress.end()
     click.echo(
         f"{progress.count} events in the stream, {missing} of them missing in the history"
@@ -121,21 +121,21 @@ async def _rebuild(bus: Bus, pool: Pool, span: Span, *, dry_run: bool) -> None:
         click.echo(f"{refused} cannot be stored: see `mediabus dead list`", err=True)
 
 
-async def _batches(bus: Bus, span: Span) -> AsyncIterator[list[Delivery]]:
+async def _batches(bus: Bus, span: Span) -> AsyncIterator[list[EventRow]]:
     """Read the events of the span from the stream, in batches.
 
     The stream stores an event after its time, or earlier by the accepted difference of clocks.
     """
-    batch: list[Delivery] = []
+    batch: list[EventRow] = []
     size = 0
     start = span.since - NEWEST_ACCEPTED
     async for message in read_stream(bus, EVENTS_SUBJECTS, start, follow=False, note=note):
         try:
-            envelope, sent = _decoded(bus, message)
+            row = _row_of(bus, message)
         except codec.InvalidEvent:
             continue  # the persister has dead-lettered it
-        if span.takes(envelope):
-            batch.append(Delivery(envelope, message.sequence, 1, sent))
+        if span.takes(row):
+            batch.append(row)
             size += len(message.data)
         if len(batch) >= AT_A_TIME or size >= MOST_BYTES:
             yield batch
@@ -144,10 +144,11 @@ async def _batches(bus: Bus, span: Span) -> AsyncIterator[list[Delivery]]:
         yield batch
 
 
-def _decoded(bus: Bus, message: Stored) -> codec.Decoded:
-    return codec.read(
+def _row_of(bus: Bus, message: Stored) -> EventRow:
+    return EventRow.decode(
         message.data,
         message.headers,
+        message.sequence,
         published_at=lambda: published_at(message.headers, message.time),
         trust_actor=bus.trusts_actors,
     )

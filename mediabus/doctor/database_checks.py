@@ -12,7 +12,7 @@ from nats.js.api import StreamState
 from nats.js.errors import APIError
 
 from mediabus.api.stream import read_stretch
-from mediabus.consumers.daemon import Delivery
+from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.persister.store import NEWEST_ACCEPTED, EventStore
 from mediabus.doctor.finding import Finding
 from mediabus.runtime.nats.bus import Bus
@@ -95,7 +95,7 @@ async def _missing(bus: Bus, pool: Pool) -> Finding:
         count = await EventStore(pool).missing(batch)
         if count:
             missing += count
-            oldest = min(delivery.envelope.time for delivery in batch)
+            oldest = min(row.occurred_at for row in batch)
     if not missing or oldest is None:
         count = max(done - state.first_seq + 1, 0)
         found = f"all events of the {count} messages in the stream"
@@ -131,16 +131,21 @@ async def _suspects(
     return found
 
 
-async def _events(bus: Bus, start: int, end: int) -> list[Delivery]:
+async def _events(bus: Bus, start: int, end: int) -> list[EventRow]:
     """Read the valid events in a range of the stream."""
     found = []
     async with contextlib.aclosing(read_stretch(bus, start, end)) as messages:
         async for message in messages:
             with contextlib.suppress(codec.InvalidEvent):
-                found.append(_delivery(message))
+                found.append(_row_of(message))
     return found
 
 
-def _delivery(message: Stored) -> Delivery:
-    envelope = codec.decode(message.data, message.headers, published_at=lambda: message.time)
-    return Delivery(envelope, message.sequence, 1)
+def _row_of(message: Stored) -> EventRow:
+    return EventRow.decode(
+        message.data,
+        message.headers,
+        message.sequence,
+        published_at=lambda: message.time,
+        trust_actor=False,
+    )

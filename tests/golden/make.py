@@ -21,6 +21,7 @@ import msgspec
 import mediabus.consumers
 import mediabus.runtime
 import mediabus.service
+from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.persister.store import EventStore
 from mediabus.runtime.postgres.database import Pool, open_pool
 from mediabus.runtime.postgres.schema import migrate, migrations
@@ -33,7 +34,7 @@ from mediabus.schemas.envelope import Envelope
 from mediabus.schemas.events import EVENT_TYPES
 from mediabus.schemas.status import ClientName, ClientStatus, DownloadStatus, ItemId, Phase
 from mediabus.schemas.subjects import subject_of
-from tests.support.history import delivery, rows
+from tests.support.history import rows
 from tests.support.servers import postgres_server
 
 STATUS: Final = DownloadStatus(
@@ -278,8 +279,7 @@ async def _asked_of_postgresql(
         async with open_pool(DatabaseSettings(url=server.url)) as pool:
             await migrate(pool)
             statements = [one for one in _statements() if await _is_one(pool, one["sql"])]
-            deliveries = [delivery(event, number) for number, event in enumerate(events)]
-            await EventStore(pool).store(deliveries)
+            await EventStore(pool).store([EventRow.of(event, n) for n, event in enumerate(events)])
             return await rows(pool), statements
 
 

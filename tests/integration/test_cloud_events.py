@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from nats.aio.msg import Msg
 
-from mediabus.consumers.daemon import Delivery, handle_messages
+from mediabus.consumers.daemon import delivery_of, handle_messages
 from mediabus.consumers.dead_letters import DeadLetters
 from mediabus.consumers.event_row import SELECTED, EventRow
 from mediabus.consumers.history.query import serve_history
@@ -107,18 +107,18 @@ def _same(moment: datetime.datetime) -> datetime.datetime:
 
 async def test_two_persisters_store_an_event_without_a_time_once(pool: Pool) -> None:
     payload = msgspec.json.encode(SPECIFICATION["no content type"])
-    deliveries = []
+    copies = []
     for number in range(40):
         moment = NOW - datetime.timedelta(seconds=number)
         envelope, sent = codec.read(payload, published_at=functools.partial(_same, moment))
-        deliveries.append(Delivery(envelope, number, 1, sent))
-    stores = [EventStore(pool) for _ in deliveries]
+        copies.append(EventRow.of(envelope, number, sent))
+    stores = [EventStore(pool) for _ in copies]
     outcomes = await asyncio.gather(
-        *(store.store([one]) for store, one in zip(stores, deliveries, strict=True))
+        *(store.store([one]) for store, one in zip(stores, copies, strict=True))
     )
-    assert outcomes == [[None]] * len(deliveries)
+    assert outcomes == [[None]] * len(copies)
     assert len(await rows(pool)) == 1
-    assert await stores[0].missing(deliveries) == 0
+    assert await stores[0].missing(copies) == 0
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -127,7 +127,7 @@ async def test_postgresql_returns_any_event_unchanged(pool: Pool, document: dict
     """An event that PostgreSQL cannot keep is refused with its reason; none is changed."""
     payload = msgspec.json.encode(document)
     envelope, sent = codec.read(payload, published_at=lambda: NOW)
-    [outcome] = await EventStore(pool).store([Delivery(envelope, 1, 1, sent)])
+    [outcome] = await EventStore(pool).store([EventRow.of(envelope, 1, sent)])
     assert outcome is None
     record = await pool.fetchrow(
         f"SELECT {SELECTED} FROM events WHERE id = $1 AND source = $2",
@@ -153,7 +153,7 @@ async def test_registered_types_without_json_in_data_are_stored(pool: Pool, mode
             codec.decode(payload)
         return
     envelope, sent = codec.read(payload, published_at=lambda: NOW)
-    assert await EventStore(pool).store([Delivery(envelope, 1, 1, sent)]) == [None]
+    assert await EventStore(pool).store([EventRow.of(envelope, 1, sent)]) == [None]
     record = await pool.fetchrow(f"SELECT {SELECTED} FROM events")
     assert record is not None
     assert EventRow.read(record).envelope() == envelope
@@ -205,7 +205,8 @@ async def test_a_retried_dead_letter_has_the_same_bytes_in_both_modes(bus: Bus, 
         return [Rejected("not now")] * len(batch)
 
     subscription = await bus.js.pull_subscribe("events.>", "fussy", stream=EVENTS_STREAM)
-    await handle_messages(bus, "fussy", refuse, await subscription.fetch(3, timeout=5))
+    fetched = await subscription.fetch(3, timeout=5)
+    await handle_messages(bus, "fussy", refuse, fetched, decode=delivery_of)
     first = await messages(bus)
     letters = DeadLetters(bus)
     for one in await letters.all():

@@ -9,7 +9,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from mediabus.consumers import daemon
 from mediabus.consumers.consume import consume
-from mediabus.consumers.daemon import Delivery, durable, run
+from mediabus.consumers.daemon import Delivery, delivery_of, durable, run
 from mediabus.consumers.dead_letters import DeadLetters
 from mediabus.consumers.verdict import MAX_DELIVERIES, RetryLater
 from mediabus.runtime.nats import pull
@@ -243,7 +243,7 @@ async def test_a_batch_that_fails_as_a_whole_is_tried_again_as_a_whole(bus: Bus)
         return [None] * len(batch)
 
     await say(bus, "a", "b")
-    work = asyncio.create_task(run(bus, durable("mine"), handle, batch=10))
+    work = asyncio.create_task(run(bus, durable("mine"), handle, decode=delivery_of, batch=10))
     try:
         await eventually(lambda: sum(map(len, batches[2:])) >= 2)
         await settled(bus)

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from mediabus.consumers.daemon import Delivery
+from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.history.query import History, page_query, serve_history
 from mediabus.consumers.persister.store import EventStore
 from mediabus.runtime.nats.bus import Bus
@@ -56,8 +56,8 @@ def job_failed(minutes_ago: int) -> Envelope:
 
 async def store(pool: Pool, events: Iterable[Envelope]) -> list[Envelope]:
     kept = list(events)
-    deliveries = [Delivery(envelope, number, 1) for number, envelope in enumerate(kept, start=1)]
-    assert set(await EventStore(pool).store(deliveries)) <= {None}
+    rows = [EventRow.of(envelope, number) for number, envelope in enumerate(kept, start=1)]
+    assert set(await EventStore(pool).store(rows)) <= {None}
     return kept
 
 

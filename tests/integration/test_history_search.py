@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from mediabus.consumers.daemon import Delivery
+from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.history import query
 from mediabus.consumers.history.query import History
 from mediabus.consumers.persister.store import EventStore
@@ -38,8 +38,8 @@ async def titles(pool: Pool) -> list[str]:
         removed(f"The Needle {at}" if number % 8 == 0 or number >= 100 else f"Film {at}", at)
         for number, at in enumerate(days)
     ]
-    deliveries = [Delivery(envelope, number, 1) for number, envelope in enumerate(stored, start=1)]
-    assert set(await EventStore(pool).store(deliveries)) <= {None}
+    rows = [EventRow.of(envelope, number) for number, envelope in enumerate(stored, start=1)]
+    assert set(await EventStore(pool).store(rows)) <= {None}
     found = [it for it in stored if "Needle" in str(it.fields()["title"])]
     found.sort(key=lambda it: (it.time, it.id), reverse=True)
     return [str(it.id) for it in found]

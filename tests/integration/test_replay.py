@@ -18,6 +18,7 @@ from mediabus.commands.context import Face
 from mediabus.commands.errors import Unanswered
 from mediabus.consumers.consume import consume
 from mediabus.consumers.dead_letters import DeadLetters
+from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.history.archive import Span, count, pages
 from mediabus.consumers.persister.store import EventStore
 from mediabus.consumers.verdict import Rejected
@@ -34,7 +35,7 @@ from mediabus.schemas.subjects import (
 )
 from mediabus.service.outbox.publish import publish_all
 from tests.support.eventually import eventually
-from tests.support.history import delivery, mediabus, rows
+from tests.support.history import mediabus, rows
 from tests.support.nobody import nobody
 from tests.support.ports import free_port
 from tests.support.stream import event
@@ -170,7 +171,7 @@ async def test_replayed_events_reach_only_one_consumer_in_order(
     """Though the stream has none of them any more."""
     past = [at(f"event {number}", 250 - number) for number in range(230)]
     shuffled = past[100:] + past[:100]
-    await EventStore(pool).store([delivery(one, 7) for one in shuffled])
+    await EventStore(pool).store([EventRow.of(one, 7) for one in shuffled])
     before = await rows(pool)
     mine, yours = Notebook(), Notebook()
     async with consuming(bus, "mine", mine), consuming(bus, "yours", yours):
@@ -209,7 +210,7 @@ async def test_a_rejected_replayed_event_is_retried_for_its_consumer(
 ) -> None:
     """Its number in the one stream may be that of another message in the other."""
     old = at("old", 5)
-    await EventStore(pool).store([delivery(old, 1)])
+    await EventStore(pool).store([EventRow.of(old, 1)])
     yours, took = Notebook(), Notebook()
     moody = True
 
@@ -243,7 +244,7 @@ async def test_a_replay_reports_and_skips_events_that_are_too_large(
     """As an event just below the limit that left out what our envelope says."""
     data = msgspec.json.encode({"job_name": "x" * codec.MAX_EVENT_BYTES})
     blown_up = msgspec.structs.replace(at("large", 5), data=msgspec.Raw(data))
-    await EventStore(pool).store([delivery(one, 1) for one in (at("old", 6), blown_up)])
+    await EventStore(pool).store([EventRow.of(one, 1) for one in (at("old", 6), blown_up)])
     took = Notebook()
     async with consuming(bus, "mine", took):
         fed = await mediabus(settings, "replay", "--since", "9h", "--to", "mine")
@@ -256,7 +257,7 @@ async def test_an_interrupted_replay_prints_where_to_continue(
     pool: Pool, bus: Bus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     past = [at(f"event {number}", 250 - number) for number in range(150)]
-    await EventStore(pool).store([delivery(one, 1) for one in past])
+    await EventStore(pool).store([EventRow.of(one, 1) for one in past])
     pages_fed = 0
 
     async def publish(*args: Any) -> None:
@@ -281,7 +282,7 @@ async def test_an_interrupted_replay_prints_where_to_continue(
 
 async def test_events_of_one_moment_are_all_read(pool: Pool) -> None:
     many = [at("same", 5) for _ in range(250)]
-    await EventStore(pool).store([delivery(one, 1) for one in many])
+    await EventStore(pool).store([EventRow.of(one, 1) for one in many])
     read = [one.id async for page in pages(pool, EVER) for one in page]
     assert read == sorted(one.id for one in many)
     assert await count(pool, EVER) == 250
@@ -308,7 +309,7 @@ async def test_a_read_ends_even_if_the_remaining_messages_were_purged(
 async def test_one_process_handles_one_event_at_a_time_old_or_new(
     settings: Settings, pool: Pool, bus: Bus
 ) -> None:
-    await EventStore(pool).store([delivery(at(f"old {n}", 5), 1) for n in range(5)])
+    await EventStore(pool).store([EventRow.of(at(f"old {n}", 5), 1) for n in range(5)])
     at_once, most, took = 0, 0, 0
 
     async def slow(_: Envelope) -> None:

@@ -195,11 +195,7 @@ async def test_links_and_attributes_are_bounded(
     monkeypatch: pytest.MonkeyPatch, variable: str, most: int
 ) -> None:
     parents = [f"00-{TRACE.trace_id}-{number:016x}-01" for number in range(1, 1001)]
-    envelope = Envelope.of(JobExecuted(job_name="a"), actor=Actor("job", "a"))
-    batch = [
-        msgspec.structs.replace(envelope, extensions={"traceparent": parent})
-        for parent in [*parents[:1], *parents, "x" * 100_000]
-    ]
+    batch = [{"traceparent": parent} for parent in [*parents[:1], *parents, "x" * 100_000]]
     monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", variable)
     async with sink() as received:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from mediabus.consumers import dead_letters
+from mediabus.consumers.event_row import EventRow
 from mediabus.consumers.persister.store import EventStore
 from mediabus.runtime.postgres import schema
 from mediabus.runtime.postgres.database import Pool, open_pool
@@ -27,7 +28,7 @@ from mediabus.schemas.operations.requests import ErrorReply
 from mediabus.schemas.status import ClientStatus, DownloadStatus
 from mediabus.schemas.subjects import subject_of
 from tests.support.eventually import eventually
-from tests.support.history import delivery, rows
+from tests.support.history import rows
 from tests.support.stream import event
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -70,7 +71,7 @@ async def test_the_events_of_a_release_decode_and_become_the_same_rows(
     for envelope, payload in zip(envelopes, payloads, strict=True):
         if envelope.event:
             assert holds(plain(envelope.event), msgspec.json.decode(payload)["data"])
-    await EventStore(pool).store([delivery(one, n) for n, one in enumerate(envelopes)])
+    await EventStore(pool).store([EventRow.of(one, n) for n, one in enumerate(envelopes)])
     stored = await rows(pool)
     for row, expected in zip(stored, lines(release / "rows.jsonl"), strict=True):
         assert holds(row, expected)

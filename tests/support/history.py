@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from mediabus.consumers.daemon import Delivery
 from mediabus.runtime.postgres.database import Pool
 from mediabus.runtime.settings import Settings
-from mediabus.schemas.envelope import Envelope
 from tests.support import commands
 
 
@@ -15,11 +13,6 @@ async def rows(pool: Pool) -> list[dict[str, Any]]:
         "SELECT to_jsonb(events) - 'recorded_at' AS row FROM events ORDER BY occurred_at, id"
     )
     return [row["row"] for row in found]
-
-
-def delivery(envelope: Envelope, stream_seq: int) -> Delivery:
-    """An event as it comes out of the stream for the first time."""
-    return Delivery(envelope, stream_seq, 1)
 
 
 async def mediabus(settings: Settings, *args: str) -> commands.Outcome:

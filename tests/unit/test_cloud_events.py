@@ -25,7 +25,7 @@ from mediabus.schemas import codec
 from mediabus.schemas.codec import InvalidEvent
 from mediabus.schemas.docs.examples import example
 from mediabus.schemas.envelope import Envelope
-from mediabus.schemas.events import EVENT_TYPES, JobExecuted
+from mediabus.schemas.events import EVENT_TYPES, JobExecuted, JobFailed
 from mediabus.schemas.identity import Actor, Resource
 from tests.support.cloud_events import SPECIFICATION, any_event
 
@@ -43,8 +43,11 @@ def set_attributes(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def stored_and_read(payload: bytes, headers: dict[str, str] | None = None) -> EventRow:
+    """The row of a message, which is the same with and without an envelope on the way."""
     envelope, sent = codec.read(payload, headers, published_at=lambda: NOW)
-    return EventRow.of(envelope, 1, sent)
+    row = EventRow.decode(payload, headers, 1, published_at=lambda: NOW, trust_actor=False)
+    assert row == EventRow.of(envelope, 1, sent)
+    return row
 
 
 def in_binary_mode(document: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
@@ -132,6 +135,48 @@ def test_traced_events_need_no_message_either() -> None:
     row = EventRow.of(decoded, 1, sent)
     assert row.message is None
     assert row.sent().payload == payload
+
+
+PLAIN = example(EVENT_TYPES["job.failed"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"time": datetime.datetime.fromisoformat("2026-11-28T10:00:00.5+02:00")},
+        {"actor": Actor("user", "42"), "actor_verified": True},
+        {"actor": None},
+        {"resource": None},
+        {"resource": Resource("a", "b/c")},
+        {"resource": Resource("job", "neither"), "subject": "neither"},
+        {"resource": Resource("job", "/a"), "subject": "/a"},
+        {"correlation_id": "a", "causation_id": "b"},
+        {"published_id": "not-a-uuid"},
+        {"has_time": False},
+    ],
+)
+def test_the_row_of_an_event_does_not_depend_on_the_way_to_it(changed: dict[str, Any]) -> None:
+    envelope = msgspec.structs.replace(PLAIN, **changed)
+    payload = codec.encode_any(envelope)
+    for trust in (False, True):
+        row = EventRow.decode(payload, None, 7, published_at=lambda: NOW, trust_actor=trust)
+        read = codec.read(payload, published_at=lambda: NOW, trust_actor=trust)
+        assert row == EventRow.of(read[0], 7, read[1])
+        assert row.actor_verified == (trust and envelope.actor_verified)
+
+
+def test_an_event_in_the_body_of_another_is_data() -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "my.own"}
+    headers["Content-Type"] = "application/json"
+    row = stored_and_read(codec.encode(PLAIN), headers)
+    assert (row.type, row.published_id) == ("my.own", "1")
+
+
+def test_events_whose_numbers_postgresql_writes_out_keep_their_message() -> None:
+    for numbers, is_kept in ((10, False), (4000, True)):
+        event = JobFailed(job_name="a", error_message="x" * 9000 + " 1e300" * numbers)
+        row = stored_and_read(codec.encode(Envelope.of(event, actor=Actor("job", "a"))))
+        assert (row.message is not None) == is_kept
 
 
 @pytest.mark.parametrize(
