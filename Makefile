@@ -74,6 +74,7 @@ lock: .venv/installed ## pin the newest versions that pyproject.toml allows, in 
 	echo 'hatchling' | $(LOCK) --constraint locks/dev.txt - --output-file locks/build.txt
 	echo 'atheris>=3' | $(LOCK) - --output-file locks/fuzz.txt
 	$(LOCK) bench/peers/requirements.in --output-file locks/peers.txt
+	$(LOCK) --python-version 3.13 bench/peers/pull.in --output-file locks/pull.txt
 
 SBOM ?= dist/mediabus.cdx.json
 
@@ -85,7 +86,7 @@ sbom: .venv/installed ## write the software bill of materials, dist/mediabus.cdx
 install: .venv/installed ## install into .venv
 
 clean: ## remove all generated files, except your data in mediabus-data
-	rm -rf .venv .venv-peers dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .venv-pythons dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf .coverage* htmlcov tests/wire/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -52,7 +52,7 @@ def _script(name: str, *arguments: str) -> list[tuple[str, ...]]:
 PERSIST: Final = mediabus("persist")
 CONTENDERS: Final = (
     Contender(aims.ONE, [PERSIST], "persister"),
-    Contender("mediabus, two persisters", [PERSIST, PERSIST], "persister"),
+    Contender(aims.TWO, [PERSIST, PERSIST], "persister"),
     Contender(aims.FASTSTREAM, _script("faststream_batches"), "peer", "faststream"),
     Contender(aims.SINKS, _script("nats_sinks_batches"), "peer", "nats-sinks"),
     Contender(
@@ -68,10 +68,16 @@ CONTENDERS: Final = (
 GUARDED: Final = (aims.ONE, aims.FASTSTREAM)
 
 
-async def measure(events: int, runs: int, names: Sequence[str] = ()) -> Section:
+async def measure(
+    events: int,
+    runs: int,
+    names: Sequence[str] = (),
+    *,
+    contenders: Sequence[Contender] = CONTENDERS,
+) -> Section:
     """Measure all contenders, or the named ones, in turns."""
     section = Section(aims.ROW)
-    chosen = [one for one in CONTENDERS if not names or one.name in names]
+    chosen = [one for one in contenders if not names or one.name in names]
     missing = await environment.install(tuple({one.peer for one in chosen if one.peer}))
     for peer, reason in missing.items():
         section.note(f"{peer} could not be installed here, so it was not measured: {reason}")
@@ -79,19 +85,19 @@ async def measure(events: int, runs: int, names: Sequence[str] = ()) -> Section:
     cost: dict[str, list[dict[str, float]]] = {}
     async with stack() as it:
         filled = [event() for _ in range(events)]
-        await _fill(it, filled)
+        await fill(it, filled)
         if any(one.stream == FLAT for one in chosen):
             await _fill_flat(it, filled)
         rows = [row(each.payload, place) for place, each in enumerate(filled, 1)]
         for _ in range(runs):
-            if not names:
+            if not names and contenders is CONTENDERS:
                 section.add(aims.CEILING, "events/s", await _copy(it, rows))
             for contender in chosen:
                 drained = await _drain(it, contender, events)
                 section.add(contender.name, "events/s", drained.events_a_second)
                 cost.setdefault(contender.name, []).append(drained.cost)
     _say(section, chosen, events, runs)
-    _say_cost(section, cost)
+    say_cost(section, cost)
     return section
 
 
@@ -107,7 +113,8 @@ def _say(section: Section, chosen: Sequence[Contender], events: int, runs: int) 
             )
 
 
-def _say_cost(section: Section, cost: Mapping[str, Sequence[dict[str, float]]]) -> None:
+def say_cost(section: Section, cost: Mapping[str, Sequence[dict[str, float]]]) -> None:
+    """Note the CPU time of an event in each process."""
     section.note("CPU an event, in µs (median of the runs):")
     for name, runs in cost.items():
         shares = [
@@ -116,14 +123,15 @@ def _say_cost(section: Section, cost: Mapping[str, Sequence[dict[str, float]]]) 
         section.note(f"{name}: {', '.join(shares)}.")
 
 
-async def _fill(it: Stack, events: Sequence[Outgoing]) -> None:
+async def fill(it: Stack, events: Sequence[Outgoing]) -> None:
+    """Publish events."""
     for start in range(0, len(events), MAX_BATCH_MESSAGES):
         await publish_all(it.bus, events[start : start + MAX_BATCH_MESSAGES])
 
 
 async def _fill_flat(it: Stack, events: Sequence[Outgoing]) -> None:
     await it.bus.js.add_stream(StreamConfig(name=FLAT, subjects=["flat.>"], allow_atomic=True))
-    await _fill(it, [Outgoing(one.id, f"flat.{one.id}", _flat(one.payload)) for one in events])
+    await fill(it, [Outgoing(one.id, f"flat.{one.id}", _flat(one.payload)) for one in events])
 
 
 def _flat(payload: bytes) -> bytes:
@@ -182,8 +190,18 @@ class Drained(NamedTuple):
 
 
 async def _drain(it: Stack, contender: Contender, events: int) -> Drained:
-    """Run the turn of one contender."""
+    """Run the turn of one contender, and count the rows."""
     await _empty(it)
+    drained = await drain(it, contender, events)
+    todo = events // contender.one_in
+    stored = await it.pool.fetchval("SELECT count(*) FROM events")
+    if stored != todo:
+        raise Failed(f"{contender.name}: {stored} rows of {todo} events")
+    return drained
+
+
+async def drain(it: Stack, contender: Contender, events: int) -> Drained:
+    """Let a contender acknowledge the events of its stream."""
     todo = events // contender.one_in
     await _paused_consumer(it, contender, events - todo + 1)
     variables = {
@@ -214,9 +232,6 @@ async def _drain(it: Stack, contender: Contender, events: int) -> Drained:
         started = await _let_go(it, contender)
         took = await until(is_done, every=0.01) - started
         cost = cpu.since(before, todo)
-    stored = await it.pool.fetchval("SELECT count(*) FROM events")
-    if stored != todo:
-        raise Failed(f"{contender.name}: {stored} rows of {todo} events")
     return Drained(todo / took, cost)
 
 

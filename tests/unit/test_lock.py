@@ -70,6 +70,8 @@ def test_every_dependency_is_pinned_at_a_version_that_it_allows() -> None:
     assert unmet(PROJECT["build-system"]["requires"], "build.txt") == []
     peers = (ROOT / "bench" / "peers" / "requirements.in").read_text().splitlines()
     assert unmet(peers, "peers.txt") == []
+    libraries = (ROOT / "bench" / "peers" / "pull.in").read_text().splitlines()
+    assert unmet(libraries, "pull.txt") == []
 
 
 def test_lock_files_agree_on_versions() -> None:
