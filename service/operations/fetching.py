@@ -17,6 +17,8 @@ FETCH_TIMEOUT: Final = 30.0
 """Seconds for one URL, with its redirects."""
 WAIT_TIMEOUT: Final = FETCH_TIMEOUT + 5.0
 """Seconds after which a request stops waiting, even if the thread is too busy to time out."""
+CLOSE_WITHIN: Final = 1.5
+"""Seconds in which cancelled fetches close their connections when the process ends."""
 
 
 class Fetches:
@@ -67,17 +69,16 @@ async def open_fetches() -> AsyncIterator[Fetches]:
     try:
         yield Fetches(loop)
     finally:
-        loop.call_soon_threadsafe(_cancel_all, loop)
-        await asyncio.to_thread(thread.join, 2.0)
+        loop.call_soon_threadsafe(loop.stop)
+        await asyncio.to_thread(thread.join, CLOSE_WITHIN + 0.5)
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
-    loop.close()
-
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    for task in asyncio.all_tasks(loop):
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
         task.cancel()
-    loop.call_later(0.1, loop.stop)
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=CLOSE_WITHIN))
+    loop.close()
