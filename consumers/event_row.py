@@ -167,6 +167,29 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
             has_time=envelope.has_time,
         )
 
+    def values(self) -> tuple[Any, ...]:
+        """Return the values of ``COLUMNS``, as asyncpg encodes them."""
+        return (
+            self.id,
+            self.occurred_at,
+            self.stream_seq,
+            self.category,
+            self.type,
+            self.severity,
+            self.source,
+            self.actor_type,
+            self.actor_id,
+            self.actor_verified,
+            self.resource_type,
+            self.resource_id,
+            self.correlation_id,
+            self.causation_id,
+            str(self.data, "utf-8"),
+            None if self.extensions is None else _encode(self.extensions).decode(),
+            self.published_id,
+            None if self.message is None else self._message_bytes(),
+        )
+
     @classmethod
     def read(cls, record: asyncpg.Record) -> Self:
         """Build a row from a record that was selected with ``SELECTED``."""

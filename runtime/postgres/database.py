@@ -31,6 +31,9 @@ WHERE current_setting('synchronous_commit') = 'off'
 """
 """Settings of each session. They make commits durable and override the role and the database."""
 
+JSONB: Final = b"\x01"
+"""The version that precedes the JSON in PostgreSQL's binary format of ``jsonb``."""
+
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
     Connection = (
@@ -170,7 +173,11 @@ class _WaitLog:
 async def _prepare(connection: Connection) -> None:
     await connection.execute(SESSION)
     await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", format="text", encoder=_json_text, decoder=msgspec.json.decode
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",  # the only format that COPY takes
+        encoder=_to_jsonb,
+        decoder=_from_jsonb,
     )
 
 
@@ -178,5 +185,10 @@ async def _leave_as_it_is(_: Connection) -> None:
     """Skip the reset of a returned connection: nothing here changes a session's settings."""
 
 
-def _json_text(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+def _to_jsonb(value: object) -> bytes:
+    """Return a value in the binary format of ``jsonb``. A string is JSON already."""
+    return JSONB + (value.encode() if isinstance(value, str) else msgspec.json.encode(value))
+
+
+def _from_jsonb(value: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    return msgspec.json.decode(value[len(JSONB) :])
