@@ -1,4 +1,4 @@
-"""Versions of Python beside that of this installation, each with its own packages."""
+"""Other versions of Python, each with its own packages."""
 
 import hashlib
 import subprocess

@@ -158,7 +158,7 @@ class EventStore:
     async def _copied(self, rows: Sequence[EventRow]) -> bool:
         """Try to store rows by COPY. Return False if none is stored.
 
-        Whatever PostgreSQL refuses is left to INSERT, whose errors decide about the rows.
+        Rows that PostgreSQL refuses are left to INSERT, whose errors decide about them.
         """
         now = asyncio.get_running_loop().time()
         if now < self._no_copy_until:
