@@ -236,6 +236,8 @@ async def test_changes_while_no_monitor_ran_are_reported(
             await eventually((daemon.downloads / shared.name).exists, within=40)
             await client.remove(lost["client_item"], delete_files=True)
         async with library(watched) as user:
+            # If the first persister was stopped before it stored this, JetStream waits for 10 s.
+            await user.event("download.initiated", download, within=60)
             await user.event("download.completed", download, within=60)
             await user.event("download.removed", lost["id"], within=60)
             types = await user.types(download)
