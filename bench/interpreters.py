@@ -1,6 +1,7 @@
 """Other versions of Python, each with its own packages."""
 
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -32,6 +33,7 @@ class Interpreter(NamedTuple):
         folder = FOLDER / f"{self.version}-{pins.stem}-{digest}"
         if not folder.exists():
             partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)  # of an installation that was interrupted
             pip = (self.path, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes")
             self._run(*pip, "--requirement", str(pins), "--target", str(partial))
             partial.rename(folder)
